@@ -39,7 +39,7 @@ class Guide(App[Ending]):
     .title { text-style: bold reverse; width: 100%; height: 1; }
     #body { height: 1fr; padding: 0 1; scrollbar-size-vertical: 1; background: ansi_default; }
     .keys { text-style: bold; width: 100%; height: auto; max-height: 2; padding: 0 1; }
-    .about { height: 3; padding: 0 1; width: 100%; overflow-y: auto; }
+    .about { height: auto; min-height: 3; max-height: 6; padding: 0 1; width: 100%; overflow-y: auto; }
     .head { text-style: bold; height: 1; }
     .row { height: 1; }
     .label { width: 18; height: 1; }

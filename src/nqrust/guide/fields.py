@@ -34,6 +34,7 @@ class Field:
     choices: tuple[tuple[str, str], ...] = ()  # value, words
     shown: Callable[[Settings], bool] = lambda settings: True
     about: str = ""
+    placeholder: str = ""  # in an empty text field
 
     @property
     def help(self) -> str:
@@ -80,6 +81,7 @@ GROUPS = (
                 Kind.secret,
                 shown=lambda s: s.mode is Mode.agent,
                 about="Paste the whole line of `nqr host token NAME`. It fills in the fields below.",
+                placeholder="paste it here",
             ),
             Field("agent.manager_base", "Manager"),
             Field("agent.name", "Host name", shown=lambda s: s.mode is Mode.agent),
@@ -118,6 +120,7 @@ GROUPS = (
                 Kind.secret,
                 shown=lambda s: s.has_manager,
                 about="First password of the user admin (12 characters or more). Empty: nqr generates one.",
+                placeholder="generated",
             ),
         ),
     ),

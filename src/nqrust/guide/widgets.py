@@ -57,14 +57,31 @@ class Title(Static):
         super().__init__(Text(f"{line:<500}", no_wrap=True, overflow="crop"), classes="title")
 
 
+@dataclass(frozen=True)
+class Packed:
+    """Words in groups, which three spaces part. A line break never divides a group."""
+
+    words: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = [""]
+        for group in self.words.split("   "):
+            longer = f"{lines[-1]}   {group}" if lines[-1] else group
+            if len(longer) <= options.max_width:
+                lines[-1] = longer
+            else:
+                lines.append(group)
+        yield Text("\n".join(lines), no_wrap=True)
+
+
 class Keys(Static):
     """The last lines: the keys of this screen."""
 
     def __init__(self, keys: str) -> None:
-        super().__init__(Text(keys), classes="keys", id="keys")
+        super().__init__(Packed(keys), classes="keys", id="keys")
 
     def show(self, keys: str) -> None:
-        self.update(Text(keys))
+        self.update(Packed(keys))
 
 
 class Choice(Widget, can_focus=True):
@@ -116,7 +133,8 @@ class Row(Horizontal):
         if field.kind is Kind.choice:
             self.control = Choice(choices, value, name)
         else:
-            self.control = Input(value, id=name, compact=True, password=field.kind is Kind.secret, classes="control")
+            secret = field.kind is Kind.secret
+            self.control = Input(value, field.placeholder, id=name, compact=True, password=secret, classes="control")
         self.label = Static(Text(f"  {field.label}"), classes="label")
 
     def compose(self) -> ComposeResult:

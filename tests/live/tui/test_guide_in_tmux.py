@@ -32,7 +32,7 @@ class Pane:
     def starts(self, *words: str, columns: int = 80, rows: int = 24, **variables: str) -> None:
         given = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
         argv = [sys.executable, "-m", "tests.machine_scripts.guided", str(self.folder / "stopped"), *words]
-        line = f"cd {shlex.quote(str(ROOT))}; {given} {shlex.join(argv)}; echo ended with $?; sleep 600"
+        line = f"cd {shlex.quote(str(ROOT))}; {given} {shlex.join(argv)}; echo ended with $?; exec sh"
         self.tmux("-u", "-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows), line)
 
     def tmux(self, *words: str, check: bool = True) -> str:
@@ -179,3 +179,7 @@ def test_a_killed_guide_leaves_a_terminal_that_reset_brings_back(pane: Pane, hel
     pane.to_the_install()
     os.kill(pane.program, signal.SIGKILL)
     pane.waits_for("ended with 137")
+    pane.keys("reset", "C-j")
+    time.sleep(2)
+    pane.keys("echo back $((40 + 2))", "Enter")
+    pane.waits_for(r"(?m)^back 42$")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.guide.a_guide import FACTS, Memory, at_progress, at_review, at_settings, guide, text, until, whole
+from tests.unit.guide.a_guide import FACTS, Memory, at_progress, at_review, at_settings, focus, guide, text, until, whole
 
 from nqrust.guide.app import Ending
 from nqrust.installer.preflight import findings
@@ -99,3 +99,22 @@ async def test_only_ascii_is_drawn_and_focus_needs_no_colour() -> None:
         assert text(pilot).isascii() and "> Role" in text(pilot)
         await pilot.press("ctrl+n")
         assert (await until(pilot, "Exposed")).isascii()
+
+
+async def test_a_complaint_is_whole_in_60_columns_and_no_key_is_divided() -> None:
+    app = guide()
+    async with app.run_test(size=(60, 20)) as pilot:
+        await at_settings(app, pilot)
+        await focus(pilot, "network.cidr")
+        app.screen.focused.value = "10.0.0.0/33"  # type: ignore[union-attr]
+        await pilot.press("down")
+        shown = await until(pilot, "NQR-CFG-009")
+        whole(pilot, "Given: network.cidr (flag --network-cidr).", "cure: Correct them together; see docs/reference/settings.md.")
+        assert "Esc back" in shown and "Ctrl+N continue" in shown
+
+
+async def test_an_empty_password_field_says_what_happens() -> None:
+    app = guide()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await at_settings(app, pilot)
+        assert "Admin password  generated" in text(pilot)
