@@ -144,7 +144,7 @@ def test_a_stop_rolls_back_and_a_kill_is_resumed(pane: Pane) -> None:
     pane.keys("q")
     pane.waits_for("Stop the install")
     pane.keys("y")
-    pane.waits_for("rolls everything back|rolling back")
+    pane.waits_for("rolls this run back|rolling back")
     shown = pane.waits_for("was interrupted and rolled back", 300)
     assert "nqr install" in shown
     pane.keys("Enter")

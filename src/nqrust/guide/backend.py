@@ -44,6 +44,10 @@ class Backend(Protocol):
         """Install. Changes nothing if the plan is no longer `reviewed`."""
         ...
 
+    def keeps_after_failure(self) -> bool:
+        """Return whether a failure leaves its changes, so that a later run continues (`--on-failure keep`)."""
+        ...
+
     def save(self, path: str, text: str) -> None:
         """Write a file that only root may read. Raises UsageError."""
         ...

@@ -116,7 +116,8 @@ def exposed_lines(found: Gathered, facts: Facts) -> Iterator[Line]:
         yield "good", "Database  this host only"
 
 
-def review_lines(found: Gathered, preview: PlanPreview, facts: Facts) -> Iterator[Line]:
+def review_lines(found: Gathered, preview: PlanPreview, facts: Facts, *, keeps: bool = False) -> Iterator[Line]:
+    """Yield the plan for a decision. `keeps`: a failure leaves its changes."""
     steps = [step for phase in preview.phases for step in phase.changes]
     phases = [phase for phase in preview.phases if phase.changes]
     yield (
@@ -132,7 +133,10 @@ def review_lines(found: Gathered, preview: PlanPreview, facts: Facts) -> Iterato
     yield "plain", f"Time      {forecast.words(forecast.total(steps))}, with a test VM at the end."
     yield "plain", f"Disk      up to 3 GB below {found.settings.paths.install_dir} and /var, plus your VMs."
     yield "plain", "Undo      `nqr uninstall`. It keeps VM disks, images and the database unless you say otherwise."
-    yield "plain", "          A failure or Ctrl-C rolls everything back."
+    if keeps:
+        yield "warn", "          Ctrl-C rolls this run back. A failure keeps its changes (--on-failure keep)."
+    else:
+        yield "plain", "          A failure or Ctrl-C rolls this run back."
     for warning in (*found.notes, *preview.warnings):
         yield "warn", warning
 

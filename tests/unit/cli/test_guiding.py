@@ -139,6 +139,7 @@ def test_the_install_starts_only_with_the_plan_that_was_reviewed(terminal: pytes
     terminal.setattr(operations, "install", lambda request, events: asked.append(request) or DONE)
     backend, interruption = installer(on_failure="keep"), Interruption()
     found = backend.settle(Answers())
+    assert backend.keeps_after_failure() and not installer(on_failure=None).keeps_after_failure()
     assert backend.install(found, PLAN, operations, interruption) is DONE  # type: ignore[arg-type]
     (request,) = asked
     assert request.run.interruption is interruption and request.run.on_failure == "keep"

@@ -74,6 +74,7 @@ class Memory:
     planned: int = 0
     saved: dict[str, str] = field(default_factory=dict)
     unfinished: str = ""
+    keeps: bool = False
 
     def settle(self, answers: Answers) -> Gathered:
         environ = {name: value.reveal() for name, value in answers.secrets.items()}
@@ -105,6 +106,9 @@ class Memory:
         events.emit(Proof("a test VM", "passed", "booted in 3 s"))
         events.emit(PhaseFinished("verify", 0, 1, 3.0))
         return self.summary
+
+    def keeps_after_failure(self) -> bool:
+        return self.keeps
 
     def save(self, path: str, text: str) -> None:
         self.saved[path] = text

@@ -219,6 +219,15 @@ async def test_the_review_says_what_where_how_long_and_how_to_undo() -> None:
         await until(pilot, "[Settings]")
 
 
+@pytest.mark.parametrize(
+    ("keeps", "said"), [(False, "A failure or Ctrl-C rolls this run back."), (True, "A failure keeps its changes")]
+)
+async def test_the_review_says_what_a_failure_leaves(keeps: bool, said: str) -> None:
+    app = guide(Memory(keeps=keeps))
+    async with app.run_test(size=(80, 24)) as pilot:
+        assert said in words(await at_review(app, pilot))
+
+
 async def test_a_refusal_is_shown_with_its_cures_and_the_install_cannot_start() -> None:
     taken = NqrError("NQR-PRE-021", "Port 3000 is taken.", "Stop nginx.")
     memory = Memory(refusal=PreflightRefused("NQR-PRE-021", "Port 3000 is taken.", "Stop nginx.", (taken,)))

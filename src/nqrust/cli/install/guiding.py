@@ -95,6 +95,9 @@ class Installer:
         asked = replace(asked, run=replace(asked.run, interruption=interruption))
         return operations.install(asked, Fanout((self.run.log, events)))
 
+    def keeps_after_failure(self) -> bool:
+        return "on_failure" in self.flags and run_value(self.flags, "on_failure") == "keep"
+
     def save(self, path: str, text: str) -> None:
         write_private(os.path.abspath(os.path.expanduser(path)), text.encode(), mode=0o600)
 

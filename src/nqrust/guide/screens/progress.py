@@ -18,8 +18,8 @@ from nqrust.guide.widgets import Keys, styled
 from nqrust.installer.reporting import wording
 from nqrust.installer.request import Summary
 
-_ASK = "Stop the install? It finishes the current step and rolls everything back."
-_STOPPING = "Stopping: nqr finishes the current step, then rolls everything back."
+_ASK = "Stop the install? It finishes the current step and rolls this run back."
+_STOPPING = "Stopping: nqr finishes the current step, then rolls this run back."
 
 
 class ProgressScreen(Step):

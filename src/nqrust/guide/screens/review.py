@@ -85,7 +85,7 @@ class ReviewScreen(Step):
         elif preview is not None and self._detailed:
             lines += [("bold" if style == "phase" else "plain", text) for style, text in wording.plan_lines(preview, diffs=False)]
         elif preview is not None and look is not None:
-            lines += texts.review_lines(self.state.found, preview, look.facts)
+            lines += texts.review_lines(self.state.found, preview, look.facts, keeps=self.state.backend.keeps_after_failure())
         self.show(lines)
         keys = _REFUSED if self._refused is not None else _DETAILS if self._detailed else _READY
         self.query_one(Keys).show(keys if preview is not None or self._refused is not None else self.KEYS)
