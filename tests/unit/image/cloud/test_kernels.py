@@ -86,7 +86,9 @@ def test_names_of_an_initrd_in_each_compression(pack: object, early: bytes) -> N
 
 
 @pytest.mark.parametrize(
-    "content", [b"junk" * 99, ARCHIVE[:200], gzip.compress(ARCHIVE)[:60], gzip.compress(b"no cpio archive " * 20)]
+    "content",
+    [b"junk" * 99, ARCHIVE[:200], gzip.compress(ARCHIVE)[:60], gzip.compress(b"no cpio archive " * 20)],
+    ids=["junk", "cut archive", "cut compression", "another file"],
 )
 def test_damaged_initrd_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"it|its"):
