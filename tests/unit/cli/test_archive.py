@@ -152,9 +152,13 @@ def _header(kind: bytes, content: bytes = b"", name: str = "top") -> bytes:
 
 @pytest.mark.parametrize(
     "head",
-    [_header(tarfile.GNUTYPE_LONGNAME, b"name\0") * 2000, _header(tarfile.XGLTYPE, b"11 K=value\n")],
-    ids=["names without a file", "for all files"],
+    [
+        _header(tarfile.GNUTYPE_LONGNAME, b"name\0") * 2000,
+        _header(tarfile.XGLTYPE, b"11 K=value\n"),
+        _header(tarfile.DIRTYPE) + _header(tarfile.XHDTYPE, b"16 linkpath=a\0b\n") + _header(tarfile.SYMTYPE, name="top/l"),
+    ],
+    ids=["names without a file", "for all files", "a zero byte"],
 )
-def test_headers_that_fill_the_memory_are_refused(place: Path, head: bytes) -> None:
+def test_headers_that_fill_the_memory_or_make_no_sense_are_refused(place: Path, head: bytes) -> None:
     with pytest.raises(archive.Hostile):
         read(io.BytesIO(head + _header(tarfile.REGTYPE)), place)

@@ -28,6 +28,9 @@ from nqrust.contract.agent import Inventory, VmSpec, VmStatus
 from nqrust.contract.vms import NetworkConfig, StopRequest
 from nqrust.host.secret import Secret
 
+_ASKED_AT_ONCE = 64
+"""VMs that an inventory asks: 256 VMMs that do not answer keep no other VM of the host from the manager."""
+
 
 class VmService(Starter):
     # --- reading
@@ -46,8 +49,8 @@ class VmService(Starter):
         taps = self.taps.all()
         owners = {tap.vm_id for tap in taps}
         ids = sorted({*scopes, *self.store.ids()})
-        # In parallel: a hanging VMM delays only its own answer.
-        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="inventory") as pool:
+        # In parallel: a hanging VMM delays only its own answer. The manager waits 10 seconds for all, and a monitor gets two.
+        with ThreadPoolExecutor(max_workers=_ASKED_AT_ONCE, thread_name_prefix="inventory") as pool:
             found = list(pool.map(lambda vm: self.observer.status(vm, scopes.get(vm), tap=vm in owners), ids))
         return Inventory(
             host_id=host_id,

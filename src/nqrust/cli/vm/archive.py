@@ -89,6 +89,8 @@ def read(source: IO[bytes], folder: str, name: str, skipped: Callable[[str], Non
                 archive.members = []  # type: ignore[attr-defined]  # it remembers all of them
         if top is None:
             raise tarfile.ReadError("it is empty")
+    except (ValueError, RecursionError) as error:  # of tarfile: a number that is none; of os: a name with a zero byte
+        raise Hostile("a header is damaged") from error
     finally:
         os.close(place)
 

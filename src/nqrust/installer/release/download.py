@@ -158,7 +158,7 @@ class _Attempt:
         self._forget()
         etag, modified = response.headers.get("etag", ""), response.headers.get("last-modified", "")
         mark = etag if etag and not etag.startswith("W/") else modified
-        if mark:
+        if mark and mark.isascii():  # RFC 9110 allows other bytes in an ETag; then the file is not continued
             with open(f"{self.partial}.mark", "w", encoding="latin-1") as file:
                 file.write(mark)
         return 0

@@ -71,6 +71,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(code)
         if place:
             self.send_header("Content-Range", place)
+        if self.path == "/strange-mark":
+            self.send_header("ETag", '"\N{EURO SIGN}"'.encode().decode("latin-1"))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -101,7 +103,7 @@ def get(server: Server, path: str, folder: Path, size: int | None = len(CONTENT)
     return fetch(Wanted(address(server, path), digest, size), str(folder), quiet, pause=0)
 
 
-@pytest.mark.parametrize("path", ["/good", "/redirect", "/busy"])
+@pytest.mark.parametrize("path", ["/good", "/redirect", "/busy", "/strange-mark"])
 def test_a_file_arrives_whole(server: Server, tmp_path: Path, path: str) -> None:
     assert Path(get(server, path, tmp_path)).read_bytes() == CONTENT
 
