@@ -19,7 +19,7 @@ _HOSTS = Path(__file__).parent / "hosts"
 _LONGEST_FIRST = (
     "test_production.py", "test_documented.py", "test_converge.py", "test_clean.py", "test_kill_random.py", "test_installed.py",
     "test_plain.py", "test_kill_sample.py", "test_adoption.py", "test_two_hosts.py", "test_refusals.py", "test_chaos.py",
-    "test_rehearse.py",
+    "test_rehearse.py", "test_guided.py",
 )  # fmt: skip
 """Files of tests/hosts whose tests share one host and therefore one worker. One of them started last would keep every other
 worker waiting at the end."""

@@ -1,5 +1,6 @@
 """`nqr install` at a terminal, over an installer in memory: for tests/live/tui. Arguments: a file that gets the name of the signal
-that stopped the install, then those of `nqr install`. With NQR_TEST_HOLD, the install waits until that file is gone."""
+that stopped the install, then those of `nqr install`. With NQR_TEST_HOLD, the install waits until that file is gone. With
+NQR_TEST_BREAK, the function of that name in guide/texts.py raises."""
 
 from __future__ import annotations
 
@@ -14,8 +15,10 @@ from tests.unit.guide.a_guide import DONE, PLAN, Memory
 
 from nqrust.cli.__main__ import run
 from nqrust.cli.install import gathering, guiding
+from nqrust.guide import texts
 from nqrust.installer import operations
 from nqrust.installer.engine.interrupt import Interruption
+from nqrust.installer.reporting import logfile
 from nqrust.installer.request import Summary
 
 
@@ -43,11 +46,18 @@ def dialogue(request: Any, events: object) -> Summary:
     return DONE if request.run.confirm is None or request.run.confirm(PLAN) else Summary("ok", 0, notes=("Nothing was changed.",))
 
 
+def broken(*_: object, **__: object) -> None:
+    raise RuntimeError("inside a screen")
+
+
 def main(stopped: str, *words: str) -> int:
     os.geteuid = lambda: 0
     gathering.recorded, gathering.recall = dict, lambda: None  # type: ignore[assignment]
     guiding.Installer = lambda flags, run: Held(stopped=Path(stopped))  # type: ignore[assignment,misc]
     operations.install = dialogue  # type: ignore[assignment]
+    logfile.LogFileReporter.__init__.__defaults__ = (f"{stopped}-logs", 10)  # type: ignore[misc]
+    if "NQR_TEST_BREAK" in os.environ:
+        setattr(texts, os.environ["NQR_TEST_BREAK"], broken)
     return run(["install", *words])
 
 

@@ -119,7 +119,14 @@ class Guide(App[Ending]):
     def finish(self) -> None:
         self.exit(Ending.done)
 
+    def _handle_exception(self, error: Exception) -> None:
+        """End on a mistake in a screen without Textual's traceback: the command line reports it with a code and logs it."""
+        if self.is_headless:  # a test gets the traceback
+            super()._handle_exception(error)
+        else:
+            self.fail(error)
+
     def fail(self, error: Exception) -> None:
         """End with an error that no screen can show."""
-        self.error = error
+        self.error = self.error or error
         self.exit(Ending.failed)

@@ -59,6 +59,9 @@ class Pane:
         self.keys("Enter")
         self.waits_for("left")
 
+    def logs(self) -> str:
+        return "".join(path.read_text() for path in self.folder.glob("stopped-logs/*.log"))
+
     @property
     def program(self) -> int:
         """The process id of the guide."""
@@ -172,6 +175,7 @@ def test_a_lost_terminal_rolls_back_and_ends_the_program(pane: Pane, held: Path)
     pane.tmux("kill-server")
     eventually(lambda: "gone" if not Path(f"/proc/{program}").exists() else "", "the end of the program")
     assert (pane.folder / "stopped").read_text() == str(int(signal.SIGHUP))
+    assert "NQR-ENG-999" not in pane.logs()
 
 
 def test_a_killed_guide_leaves_a_terminal_that_reset_brings_back(pane: Pane, held: Path) -> None:
@@ -183,3 +187,17 @@ def test_a_killed_guide_leaves_a_terminal_that_reset_brings_back(pane: Pane, hel
     time.sleep(2)
     pane.keys("echo back $((40 + 2))", "Enter")
     pane.waits_for(r"(?m)^back 42$")
+
+
+def test_a_mistake_in_a_screen_has_a_code_and_no_traceback(pane: Pane) -> None:
+    pane.starts(NQR_TEST_BREAK="fact_lines")
+    shown = pane.waits_for("ended with 1")
+    assert "NQR-ENG-999" in shown and "RuntimeError" in shown and "Traceback" not in shown
+    assert "inside a screen" in pane.logs()
+
+
+def test_a_mistake_in_a_screen_does_not_lose_the_install(pane: Pane, held: Path) -> None:
+    pane.starts(NQR_TEST_BREAK="end_lines", NQR_TEST_HOLD=str(held))
+    pane.to_the_install()
+    held.unlink()
+    assert "NQRust-MicroVM is installed." in pane.waits_for("ended with 0")

@@ -96,6 +96,10 @@ def _guide(flags: Flags, found: Gathered) -> None:
 
     with _opened(flags) as run:
         ending, state = guide(flags, run, found)
+        if state.signal == signal.SIGHUP:  # the terminal is gone, so only the log can say how it ended
+            if state.summary is not None and state.summary.failure is not None:
+                run.log.failure(state.summary.failure)
+            raise typer.Exit(130)
         if ending is Ending.stopped:
             raise Stopped(signal.Signals(state.signal or signal.SIGINT).name)
         _finish(run, "install", state.summary or Summary("ok", 0, notes=("Nothing was changed.",)))

@@ -132,7 +132,7 @@ def guide(flags: Mapping[str, Any], run: session.Session, found: Gathered) -> tu
             if state.run is not None and state.summary is None:  # the screens are gone, the install is not
                 state.run.work.wait()
                 state.summary, ending = state.run.work.result, Ending.done
-        if app.error is not None:
+        if app.error is not None and state.summary is None:
             raise app.error
         if ending is not Ending.rehearse:
             return ending or Ending.stopped, state
