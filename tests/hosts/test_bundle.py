@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(2400)
 
 _ARP, _IPV4 = b"\x08\x06", b"\x08\x00"
 BUNDLE = "/mnt/nqrust.tar.zst"
-INSTALL = ("--mode", "production", "--non-interactive")
+INSTALL = ("--mode", "production", "--with-container-runtime", "--non-interactive")
 
 
 class Sent:
@@ -59,7 +59,19 @@ class Sent:
 
 
 def build(output: Path) -> None:
-    argv = [sys.executable, "-m", "nqrust.cli", "bundle", "build", "--source", str(ROOT), "--output", str(output)]
+    argv = [
+        sys.executable,
+        "-m",
+        "nqrust.cli",
+        "bundle",
+        "build",
+        "--with",
+        "images,container-runtime",
+        "--source",
+        str(ROOT),
+        "--output",
+        str(output),
+    ]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1200, check=False, cwd="/")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -93,6 +105,9 @@ def test_install_from_a_bundle_sends_nothing_to_the_outside(bundle: Path, tell: 
             product.bootstrap(host, *INSTALL, "--release", BUNDLE)
             tell(f"bundle: {bundle.stat().st_size / 1e6:.0f} MB, installed without a network in {time.monotonic() - began:.1f} s")
             product.create_vm(host, "web1")
+            listed = {one["name"]: one["state"] for one in product.document(host, "image", "ls")}
+            assert listed == {"tiny": "ready", "container-runtime": "ready"}, "registered at once"
+            assert not host.run("command -v mmdebstrap", check=False).ok
             assert "(0 changed" in product.bootstrap(host, *INSTALL, "--release", BUNDLE).stdout
             assert "(0 changed" in product.nqr(host, "install", "--non-interactive").stdout, "the bundle is remembered"
             host.run(["rm", BUNDLE])

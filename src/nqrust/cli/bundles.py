@@ -30,6 +30,9 @@ def build_bundle(
     firecracker: Annotated[
         str | None, typer.Option("--firecracker", metavar="FILE", help="Archive of Firecracker to put into the bundle.")
     ] = None,
+    extra: Annotated[
+        str, typer.Option("--with", metavar="LIST", help="Images to build into the bundle: images, container-runtime.")
+    ] = "",
     source: Annotated[
         str | None,
         typer.Option("--source", metavar="DIR", help="Source tree of the platform (default: the one that installed nqr)."),
@@ -39,11 +42,12 @@ def build_bundle(
     from nqrust.cli.install.gathering import recall
 
     recall()
-    from nqrust.installer.operations.bundling import build_bundle
+    from nqrust.installer.operations.bundling import build_bundle, extras
 
     checkout = os.path.abspath(source) if source else os.environ.get("NQR_SOURCE_CHECKOUT", "")
     if not checkout:
         raise UsageError("NQR-USE-018", "nqr bundle build needs a source tree of the platform.", "Name one with --source DIR.")
+    images = extras(extra)
     said: list[str] = []
 
     def tell(text: str, fraction: float | None) -> None:
@@ -51,7 +55,7 @@ def build_bundle(
             said.append(text)
             typer.echo(f"{text} …", err=True)
 
-    path = build_bundle(checkout, _absolute(output), system or "", _absolute(firecracker), _absolute(key), tell)
+    path = build_bundle(checkout, _absolute(output), system or "", _absolute(firecracker), _absolute(key), images, tell)
     typer.echo(f"written to {path} ({os.path.getsize(path) / 1e6:.0f} MB)")
 
 

@@ -51,13 +51,14 @@ class Secrets:
 @dataclass(frozen=True)
 class ReleaseFiles:
     """A release: its descriptor, the folder for its artifacts, the steps that fill the folder, and the id of the key that
-    signed it, or "". `bundle`: the folder of the bundle that the release comes from, or ""."""
+    signed it, or "". `bundle`: the folder of the bundle that the release comes from, or "". `images`: those in the bundle."""
 
     release: Release
     directory: str
     steps: tuple[Step, ...] = ()
     signed_by: str = ""
     bundle: str = ""
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from nqrust.host.facts import os as os_facts
 from nqrust.host.local import LocalHost
+from nqrust.image import container
 from nqrust.installer.distro import registry
-from nqrust.installer.engine.errors import ReleaseError, StepFailed
+from nqrust.installer.engine.errors import ReleaseError, StepFailed, UsageError
 from nqrust.installer.platform.firecracker.source import source
 from nqrust.installer.release.bundle import archive
 from nqrust.installer.release.bundle.build import Ingredients, write
@@ -36,11 +37,34 @@ class Checked:
     signed: bool
 
 
+EXTRAS = {"images": "tiny", "container-runtime": container.NAME}
+"""Word of --with -> the image that it adds."""
+
+
+def extras(words: str) -> tuple[str, ...]:
+    """Return the images that the words of --with add. Raises UsageError NQR-REL-082."""
+    named = [word.strip() for word in words.split(",") if word.strip()]
+    unknown = next((word for word in named if word not in EXTRAS), None)
+    if unknown is not None:
+        raise UsageError(
+            "NQR-REL-082",
+            f"--with knows no {unknown}.",
+            f"Name one or more of {', '.join(EXTRAS)}, separated by commas.",
+        )
+    return tuple(image for word, image in EXTRAS.items() if word in named)
+
+
 def build_bundle(
-    checkout: str, output: str, system: str, firecracker: str, key: str, progress: Callable[[str, float | None], None]
+    checkout: str,
+    output: str,
+    system: str,
+    firecracker: str,
+    key: str,
+    images: tuple[str, ...],
+    progress: Callable[[str, float | None], None],
 ) -> str:
     """Write a bundle from this host's package sources and package index, and return its path. `system`: for which hosts, or "" for
-    those like this one. Raises ReleaseError, StepFailed, HostError."""
+    those like this one. `images`: to build here, for hosts that then build none. Raises ReleaseError, StepFailed, HostError."""
     host = LocalHost()
     os = os_facts.probe(host)
     here = system_of(os)
@@ -63,7 +87,7 @@ def build_bundle(
                 f"{firecracker} is not the published archive of {wanted.label}.",
                 "For an archive of your own, set NQR_FIRECRACKER_SHA256.",
             )
-    ingredients = Ingredients(checkout, here, distro.names(ROLES), collector, firecracker, key)
+    ingredients = Ingredients(checkout, here, distro.names(ROLES), collector, firecracker, key, images)
     return write(host, ingredients, output, interpreter().runner, progress)
 
 

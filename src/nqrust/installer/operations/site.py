@@ -16,6 +16,7 @@ from nqrust.host.facts.model import Facts
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
+from nqrust.image.container import NAME as CONTAINER_RUNTIME
 from nqrust.image.guest_agent import find_program
 from nqrust.installer import own_certificate, secret_store
 from nqrust.installer.context import Context, ReleaseFiles, Secrets
@@ -233,7 +234,14 @@ def _files(host: Host, settings: Settings, checkout: str, events: Reporter, look
     opened = open_source(host, settings, checkout, paths.CACHE_DIR, events)
     steps = source_steps(settings, checkout, opened, paths.CACHE_DIR, progress_to(events, ""))
     unpacked = opened.bundle.directory if opened.bundle else ""
-    return ReleaseFiles(opened.release, opened.directory, steps, opened.signed_by, unpacked), opened.bundle
+    images = opened.bundle.images if opened.bundle else ()
+    if opened.bundle and settings.components.container_runtime and CONTAINER_RUNTIME not in images:
+        raise ReleaseError(
+            "NQR-REL-052",
+            "The bundle has neither the image container-runtime nor the packages to build it.",
+            "Add --no-container-runtime, or build the bundle with --with container-runtime.",
+        )
+    return ReleaseFiles(opened.release, opened.directory, steps, opened.signed_by, unpacked, images), opened.bundle
 
 
 def _own_files(host: Host, settings: Settings, checkout: str, events: Reporter) -> ReleaseFiles:

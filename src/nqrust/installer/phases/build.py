@@ -75,6 +75,7 @@ def plan(context: Context) -> PhasePlan:
                 registry,
                 recipe,
                 f"{context.files.bundle}/kernel" if context.files.bundle else "",
+                f"{context.files.bundle}/images/{recipe}" if recipe in context.files.images else "",
                 progress=context.progress,
             )
             for recipe in _recipes(context)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from nqrust.contract import paths
 from nqrust.host.environment import render
 from nqrust.host.secret import Secret
+from nqrust.image.container import NAME as CONTAINER_RUNTIME
 from nqrust.installer.context import Context
 from nqrust.installer.distro import registry
 from nqrust.installer.distro.model import OPTIONAL_ROLES, Distro
@@ -40,7 +41,7 @@ def roles(context: Context) -> list[str]:
     if settings.has_manager:
         # nqr also dumps a remote database before it migrates it.
         wanted.append("postgresql" if settings.database.type is DbType.local else "postgresql-client")
-    if settings.components.container_runtime:
+    if settings.components.container_runtime and CONTAINER_RUNTIME not in context.files.images:
         wanted.append("image-builder")
     if facts.selinux:
         wanted.append("selinux")

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from nqrust.contract.images import MANIFEST
+from nqrust.contract.images import MANIFEST, ImageManifest
 from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.errors import PathMissing
-from nqrust.host.port import Host, Kind
+from nqrust.host.port import Host, Kind, command
 from nqrust.image import container, folder, tiny
 from nqrust.image.errors import ImageError
 from nqrust.installer.engine.errors import StepFailed
@@ -38,7 +38,8 @@ class BuiltImage:
     """Build `recipe` into `image_dir`/`recipe` with the guest agent at `guest_agent`. Uninstall keeps the image, except with
     `--purge-data`.
 
-    `packages`: a folder with all packages of the image, which replaces the package sources of this host.
+    `packages`: a folder with all packages of the image, which replaces the package sources of this host. `ready`: a folder with the
+    whole image, which replaces the build.
 
     `registry`: the manager that registers the image. Undoing the build also removes the registration.
 
@@ -51,6 +52,7 @@ class BuiltImage:
     registry: Registry | None = None
     recipe: str = "tiny"
     packages: str = ""
+    ready: str = ""
     progress: Callable[[str, float | None], None] = field(default=silent, compare=False, repr=False)
 
     kind: ClassVar[str] = "built-image"
@@ -64,7 +66,7 @@ class BuiltImage:
         return f"{self.image_dir}/{self.recipe}"
 
     def describe(self) -> str:
-        return f"build the image {self.recipe} in {self.path}"
+        return f"{'copy' if self.ready else 'build'} the image {self.recipe} {'to' if self.ready else 'in'} {self.path}"
 
     def inspect(self, host: Host) -> Inspection:
         stat = host.stat(self.path)
@@ -100,6 +102,9 @@ class BuiltImage:
         return Prepared(Origin.modified, ())
 
     def apply(self, host: Host) -> None:
+        if self.ready:
+            self._copy(host)
+            return
         if host.stat(self.cache) is None:
             host.mkdir(self.cache, mode=0o700)
         packages = self.packages or f"{self.cache}/packages"
@@ -109,6 +114,22 @@ class BuiltImage:
             RECIPES[self.recipe](
                 host, target_dir=self.path, guest_agent=self.guest_agent, cache_dir=packages, progress=self.progress
             )
+        except ImageError as error:
+            raise StepFailed(error.code, error.what, error.cure) from error
+
+    def _copy(self, host: Host) -> None:
+        """Copy the image that a bundle brought. The bundle's list has checked its files."""
+        self.progress("copying", None)
+
+        def fill(place: str) -> ImageManifest:
+            for name in host.listdir(self.ready):
+                # A root file system is mostly empty.
+                host.run(command("cp", "--sparse=always", f"{self.ready}/{name}", f"{place}/{name}", timeout=600))
+                host.set_mode(f"{place}/{name}", mode=0o644, owner="root", group="root")
+            return ImageManifest.model_validate_json(host.read_bytes(f"{place}/{MANIFEST}"))
+
+        try:
+            folder.replace(host, self.path, fill)
         except ImageError as error:
             raise StepFailed(error.code, error.what, error.cure) from error
 

@@ -10,17 +10,16 @@ from nqrust.installer.release.bundle.contents import is_bundle
 from nqrust.installer.settings.model import Settings
 
 BUNDLED = "bundled"
-PLAIN, KEY, CONTAINERS = "NQR-REL-027", "NQR-REL-051", "NQR-REL-052"
-CODES = (PLAIN, KEY, CONTAINERS)
+PLAIN, KEY = "NQR-REL-027", "NQR-REL-051"
+CODES = (PLAIN, KEY)
 
 
 def release_source(settings: Settings) -> Iterator[Finding]:
     """Refuse plain HTTP without a key before anything is asked, and a key that checks nothing."""
     release = settings.release
     if is_bundle(release.source):
-        if settings.components.container_runtime:
-            yield error(CONTAINERS, "A bundle holds no packages for the image container-runtime.", "Add --no-container-runtime.")
-    elif release.source != BUNDLED:
+        return
+    if release.source != BUNDLED:
         for address in (release.source, *([release.mirror] if release.mirror else [])):
             plain = transport.objection(address, signed=release.public_key is not None)
             if plain is not None:

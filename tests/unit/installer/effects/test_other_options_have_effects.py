@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.fakes.host import FakeHost
 from tests.unit.installer.effects.a_bench import TREE, Bench, bench
+from tests.unit.installer.effects.of_releases import release_folders, release_scratch, release_ui, reloaded_tree
 from tests.unit.installer.effects.test_client_options_have_effects import OF_CLIENTS, options
 from tests.unit.installer.rotation.rotating import FakeManager
 
@@ -23,8 +24,7 @@ from nqrust.contract import names, paths
 from nqrust.host import local
 from nqrust.installer import fingerprint, operations
 from nqrust.installer.fingerprint.model import Fingerprint
-from nqrust.installer.operations import bundling, reloading, serving
-from nqrust.installer.release.source_tree import build as source_tree
+from nqrust.installer.operations import bundling, serving
 from nqrust.installer.request import ServiceStatus, Status, Summary
 from nqrust.installer.settings.options import OPTIONS, RUN_FLAGS
 
@@ -280,6 +280,12 @@ def bundle_key(it: Bench) -> None:
     assert _bundled(it, "--key", "/root/key.pem")[0].key == "/root/key.pem" and _bundled(it)[0].key == ""
 
 
+def bundle_images(it: Bench) -> None:
+    assert _bundled(it, "--with", "images, container-runtime")[0].images == ("tiny", "container-runtime")
+    assert _bundled(it, "--with", "images")[0].images == ("tiny",) and _bundled(it)[0].images == ()
+    assert it.nqr("bundle", "build", "--with", "images,docker") == 2 and "NQR-REL-082" in it.err and "docker" in it.err
+
+
 def bundle_firecracker(it: Bench) -> None:
     it.host.put("/root/firecracker.tgz", "an archive")
     it.patch.setenv("NQR_FIRECRACKER_SHA256", it.host.sha256("/root/firecracker.tgz"))
@@ -299,39 +305,6 @@ def bundle_verify(it: Bench) -> None:
     assert it.nqr("bundle", "verify", "/srv/b.tar.zst") == 0 and "not checked" in it.out
     assert it.nqr("bundle", "verify", "/srv/b.tar.zst", "--key", "/root/key.pub") == 0 and "signed by that key" in it.out
     assert asked == [("/srv/b.tar.zst", ""), ("/srv/b.tar.zst", "/root/key.pub")]
-
-
-def _released(it: Bench, *words: str) -> dict[str, Any]:
-    """What the build of a release is asked for."""
-    made: list[dict[str, Any]] = []
-
-    def build(host: object, **given: Any) -> str:
-        made.append(given)
-        return "1.0.0"
-
-    it.patch.setattr(source_tree, "build", build)
-    assert it.nqr("release", "build", "--source", "/src/tree", "--to", "/srv/out", *words) == 0, it.err
-    return made[0]
-
-
-def release_folders(it: Bench) -> None:
-    assert (_released(it)["tree"], _released(it)["to"]) == ("/src/tree", "/srv/out")
-
-
-def reloaded_tree(it: Bench) -> None:
-    asked: list[str] = []
-    done = reloading.Reloaded(("host/port.py",), (), ("nqrust-ui",))
-    it.patch.setattr(reloading, "reload", lambda source, tell: asked.append(source) or done)
-    assert (it.nqr("dev", "reload"), it.nqr("dev", "reload", "--source", "/src/own")) == (0, 0), it.err
-    assert asked == ["", "/src/own"] and "nqrust-ui runs on." in it.out
-
-
-def release_ui(it: Bench) -> None:
-    assert _released(it, "--no-ui") != _released(it)
-
-
-def release_scratch(it: Bench) -> None:
-    assert _released(it, "--scratch", "/mnt/big")["scratch"].startswith("/mnt/big/")
 
 
 ROWS: dict[tuple[str, str], tuple[str, Callable[[Bench], None]]] = {
@@ -361,6 +334,7 @@ ROWS: dict[tuple[str, str], tuple[str, Callable[[Bench], None]]] = {
     ("bundle build", "--output"): ("the path of the bundle", bundle_file),
     ("bundle build", "--source"): ("the source tree that is built", bundle_source),
     ("bundle build", "--key"): ("the key that signs", bundle_key),
+    ("bundle build", "--with"): ("the images in the bundle", bundle_images),
     ("bundle build", "--firecracker"): ("the archive that goes in, if its digest is known", bundle_firecracker),
     ("bundle verify", "file"): ("the bundle that is read", bundle_verify),
     ("bundle verify", "--key"): ("the key that must have signed", bundle_verify),

@@ -106,7 +106,6 @@ ROWS = [
     Row("an uplink that is there", fit(), set(), settings(network={"uplink": "eth0"})),
     Row("a release from an address", fit(), set(), settings(release={"source": "https://x/v1"})),
     Row("a bundle, with a key", fit(), set(), settings(release={"source": "/m/b.tar.zst", "public_key": "/root/key.pem"})),
-    Row("containers from a bundle", fit(), {"error NQR-REL-052"}, settings(release={"source": "/m/b.tar.zst"}, components={"container_runtime": True}), "container-runtime"),
     Row("a key for nothing", fit(), {"error NQR-REL-051"}, settings(release={"public_key": "/root/key.pem"}), "/root/key.pem"),
     Row("nested, and no module takes the option", fit(kernel=Kernel("6.1.0", (6, 1), "x86_64"), kvm=Kvm(True, True, nested=False)),
         {"error NQR-PRE-051"}, settings(nested=True)),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import platform
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from nqrust.installer.operations.bundling import verify_bundle
 from nqrust.installer.release import newest
 from nqrust.installer.release.build import render as render_release
 from nqrust.installer.release.bundle import archive, contents
-from nqrust.installer.release.bundle.build import Ingredients, read_private_key, write
 from nqrust.installer.release.bundle.opening import open_bundle
 from nqrust.installer.release.bundle.unpack_step import UnpackBundle
 from nqrust.installer.release.bundled import COMPONENTS
@@ -34,7 +32,6 @@ from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.remember_step import RememberRelease
 from nqrust.installer.release.sources import open_source, source_steps
 from nqrust.installer.settings.model import Settings
-from nqrust.installer.verbs.packages.apt.collecting import Collector
 
 PYTHON = ".".join(platform.python_version_tuple()[:2])
 KEY, OTHER = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2))
@@ -356,44 +353,11 @@ def test_bundle_that_is_pulled_out_meanwhile_is_refused(tmp_path: Path) -> None:
     assert refused.value.code == "NQR-REL-065" and arrived(cache) == []
 
 
-@pytest.mark.parametrize(
-    "content", ["", "not a key", KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)]
-)
-def test_key_that_cannot_sign_is_refused(content: str | bytes, tmp_path: Path) -> None:
-    path = tmp_path / "key.pem"
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    for name in (path, tmp_path / "none.pem"):
-        with pytest.raises(ReleaseError) as refused:
-            read_private_key(LocalHost(), str(name))
-        assert refused.value.code == "NQR-REL-068"
-
-
-def test_bundle_into_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    parts = Ingredients("/src", "debian-12", (), Collector())
-    with pytest.raises(ReleaseError) as refused:
-        write(LocalHost(), parts, str(tmp_path / "none/b.tar.zst"), "/usr/bin/python3", lambda text, fraction: None)
-    assert refused.value.code == "NQR-REL-067"
-
-
-def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
-    made = []
-    for n in (1, 2):
-        source, output = tmp_path / f"file{n}", tmp_path / f"bundle{n}"
-        source.write_bytes(os.urandom(0) + b"x" * 3_000_001)
-        os.utime(source, (n * 1000, n * 1000))
-        source.chmod(0o600 + n)
-        with output.open("wb") as stream, source.open("rb") as content:
-            writer = archive.Writer(stream)
-            writer.add("packages/x", content, 3_000_001)
-            writer.close()
-        made.append(output.read_bytes())
-    assert made[0] == made[1]
-
-
-def names() -> Iterator[str]:
-    yield from ("release/a", "wheels/a", "release/release.json", "packages/a", "kernel/b")
-
-
-def test_descriptor_and_wheels_come_first() -> None:
-    expected = ["release/release.json", "release/a", "wheels/a", "kernel/b", "packages/a"]
-    assert sorted(names(), key=contents.order) == expected
+def test_images_of_a_bundle_are_known_before_and_after_it_is_unpacked(tmp_path: Path, key_file: str) -> None:
+    draft = Draft()
+    draft.files |= {"images/container-runtime/image.json": b"{}", "images/container-runtime/rootfs.ext4": b"x"}
+    path, cache = draft.write(tmp_path / "b.tar.zst"), tmp_path / "cache"
+    assert open_bundle(LocalHost(), str(path), key_file, str(cache)).images == ("container-runtime",)
+    unpacked(path, key_file, cache)
+    path.unlink()
+    assert open_bundle(LocalHost(), str(path), key_file, str(cache)).images == ("container-runtime",)

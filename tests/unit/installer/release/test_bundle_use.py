@@ -75,6 +75,24 @@ def test_each_step_takes_its_files_from_the_bundle(monkeypatch: pytest.MonkeyPat
     assert not [step for step in steps(made) if isinstance(step, FirecrackerPrograms)], "a download of it would ask the network"
 
 
+CONTAINERS: dict[str, Any] = {"components": {"container_runtime": True}}
+
+
+def test_images_of_the_bundle_are_copied_and_need_no_builder(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = context(monkeypatch, replace(BUNDLE, images=("container-runtime", "tiny")), **CONTAINERS)
+    found = [step for step in steps(made) if isinstance(step, BuiltImage)]
+    assert {step.recipe: step.ready for step in found} == {
+        name: f"{FOLDER}/images/{name}" for name in ("tiny", "container-runtime")
+    }
+    assert "mmdebstrap" not in one(Packages, made).names
+
+
+def test_container_runtime_that_the_bundle_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ReleaseError) as refused:
+        context(monkeypatch, replace(BUNDLE, images=("tiny",)), **CONTAINERS)
+    assert refused.value.code == "NQR-REL-052" and "--with container-runtime" in refused.value.cure
+
+
 def test_firecracker_of_the_bundle_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     made = context(monkeypatch, replace(BUNDLE, firecracker="1" * 64))
     step = one(FirecrackerPrograms, made)

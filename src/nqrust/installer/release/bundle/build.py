@@ -7,13 +7,16 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from nqrust.contract.images import MANIFEST
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, Kind
+from nqrust.image import container, tiny
 from nqrust.image.errors import ImageError
 from nqrust.image.kernel_sources import registry
 from nqrust.installer.engine.errors import ReleaseError
@@ -22,18 +25,21 @@ from nqrust.installer.release.build import build
 from nqrust.installer.release.bundle import archive
 from nqrust.installer.release.bundle.contents import LIST, Contents, order, render
 from nqrust.installer.release.bundle.opening import FIRECRACKER
-from nqrust.installer.release.bundled import REQUIREMENTS
+from nqrust.installer.release.bundled import GUEST_AGENT, REQUIREMENTS
 from nqrust.installer.release.wheelhouse import Wheelhouse
 from nqrust.installer.settings.model import BUNDLE_ENDING
 from nqrust.installer.verbs.packages.manager import Collecting
 
 _BOOTSTRAP = "requirements/build.txt"
+RECIPES = {"tiny": tiny.build, container.NAME: container.build}
+"""Image -> the function that builds it."""
 
 
 @dataclass(frozen=True)
 class Ingredients:
     """The parts of a bundle. `checkout`: the source tree. `system`: `debian-12`. `packages`: names for the package manager.
-    `firecracker`: an archive whose digest is checked, or "". `key`: a file with an Ed25519 private key (PEM), or ""."""
+    `firecracker`: an archive whose digest is checked, or "". `key`: a file with an Ed25519 private key (PEM), or "". `images`: names
+    of RECIPES, to build here."""
 
     checkout: str
     system: str
@@ -41,6 +47,7 @@ class Ingredients:
     collecting: Collecting
     firecracker: str = ""
     key: str = ""
+    images: tuple[str, ...] = ()
 
 
 def write(host: Host, ingredients: Ingredients, output: str, runner: str, progress: Progress) -> str:
@@ -98,10 +105,33 @@ def _collect(host: Host, ingredients: Ingredients, work: str, runner: str, progr
         raise ReleaseError(error.code, error.what, error.cure) from error
     progress("collecting packages of the distribution", 0.6)
     ingredients.collecting.collect(host, ingredients.packages, f"{work}/packages")
+    _images(host, ingredients.images, work, progress)
     if ingredients.firecracker:
         host.mkdir(os.path.dirname(f"{work}/{FIRECRACKER}"), mode=0o755)
         host.copy_file(ingredients.firecracker, f"{work}/{FIRECRACKER}", mode=0o644)
     return release.version
+
+
+def _images(host: Host, names: tuple[str, ...], work: str, progress: Progress) -> None:
+    """Build the images below `work`. A fixed time in them keeps the bundle the same for the same sources."""
+    if names:
+        host.mkdir(f"{work}/images", mode=0o755)
+        host.mkdir(f"{work}/.packages", mode=0o700)
+    for name in names:
+        progress(f"building the image {name}", 0.7)
+        target = f"{work}/images/{name}"
+        try:
+            made = RECIPES[name](
+                host,
+                target_dir=target,
+                guest_agent=f"{work}/release/{GUEST_AGENT}",
+                cache_dir=f"{work}/.packages",
+                progress=lambda text, _: progress(text, None),
+            )
+        except ImageError as error:
+            raise ReleaseError(error.code, error.what, error.cure) from error
+        fixed = made.model_copy(update={"created_at": datetime.fromtimestamp(archive.MTIME, timezone.utc)})
+        host.write_file(f"{target}/{MANIFEST}", fixed.model_dump_json(indent=2).encode() + b"\n")
 
 
 def _files(work: str) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nqrust.contract.images import MANIFEST
 from nqrust.host.errors import HostError
 from nqrust.host.facts import os as os_facts
 from nqrust.host.facts.model import Os
@@ -27,7 +29,7 @@ FIRECRACKER = "firecracker/firecracker.tgz"
 @dataclass(frozen=True)
 class Bundle:
     """An open bundle. `directory`: its files, once they are unpacked. `firecracker`: the sha256 of its archive, "" without one.
-    `file`: "" if only the unpacked files are left."""
+    `file`: "" if only the unpacked files are left. `images`: names of the images in it."""
 
     directory: str
     release: Release
@@ -35,6 +37,7 @@ class Bundle:
     firecracker: str = ""
     file: str = ""
     digest: str = ""
+    images: tuple[str, ...] = ()
 
     def steps(self, progress: Progress) -> tuple[Step, ...]:
         """Return the steps that prepare the release."""
@@ -42,6 +45,11 @@ class Bundle:
             return ()
         remember = (RememberRelease(self.signed_by, self.release.version),) if self.signed_by else ()
         return (*remember, UnpackBundle(self.file, self.directory, self.digest, self.signed_by, progress))
+
+
+def images_in(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the images among the files of a bundle."""
+    return tuple(sorted(name.split("/")[1] for name in names if name.startswith("images/") and name.endswith(f"/{MANIFEST}")))
 
 
 def system_of(os: Os) -> str:
@@ -63,6 +71,7 @@ def open_bundle(host: Host, path: str, key_file: str | None, cache: str) -> Bund
         firecracker=head.contents.digests.get(FIRECRACKER, ""),
         file=path,
         digest=head.digest,
+        images=images_in(head.contents.digests),
     )
 
 
@@ -109,7 +118,9 @@ def _unpacked(host: Host, path: str, key_file: str | None, cache: str) -> Bundle
         if known.get("file") == path and release is not None and _signed_by(host, str(known.get("signed_by", "")), key_file):
             archived = f"{directory}/{FIRECRACKER}"
             found = host.sha256(archived) if host.exists(archived) else ""
-            return Bundle(directory, release, str(known.get("signed_by", "")), found)
+            manifests = host.glob(f"{directory}/images/*/{MANIFEST}")
+            images = images_in(path.removeprefix(f"{directory}/") for path in manifests)
+            return Bundle(directory, release, str(known.get("signed_by", "")), found, images=images)
     raise ReleaseError("NQR-REL-019", f"There is no bundle {path} on this host.", "Copy the bundle there, or correct --release.")
 
 
