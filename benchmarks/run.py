@@ -11,11 +11,12 @@
 `many`         100 VMs of 64 MiB on one agent, under Firecracker and under QEMU with KVM.
 `platform`     on an installed Debian 12 host: idle memory of the services; `vm create` until the guest agent is up, over
                the VMM's own boot; a converged re-run, over Ansible's.
+`bundle`       on a pristine Debian 12 host without a network: an install from a bundle that holds the image.
 `install`      on pristine Debian 12 hosts: a fresh install, over the raw commands for the same packages, wheels and
                compiler runs; a converged re-run; peak memory.
 
-`list`, `tls` and `reconcile` need a PostgreSQL server's programs, `firecracker` and `many` root and KVM, `platform` and `install`
-root and systemd-nspawn. Other work on the machine shows in every figure; docs/understand/benchmarks.md tells what to do
+`list`, `tls` and `reconcile` need a PostgreSQL server's programs, `firecracker` and `many` root and KVM, `platform`, `bundle` and
+`install` root and systemd-nspawn. Other work on the machine shows in every figure; docs/understand/benchmarks.md tells what to do
 about it.
 """
 
@@ -38,6 +39,7 @@ NAMES = {
     "firecracker": ("firecracker", "bench"),
     "many": ("many_vms", "bench"),
     "platform": ("platform_host", "bench"),
+    "bundle": ("bundle", "bench"),
     "install": ("install", "bench_install"),
 }
 
