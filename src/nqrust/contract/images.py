@@ -74,6 +74,7 @@ class ImageManifest(BaseModel):
     initrd: Blob | None = None
     cmdline: str = Field(default="", description="appended to what the VMM needs; no console= and no root=")
     root_device: str = "/dev/vda"
+    ssh_server: bool | None = Field(default=None, description="whether it has an SSH server; None: not known")
     min_memory_mib: int = 64
     min_disk_mib: int = 16
     created_at: datetime

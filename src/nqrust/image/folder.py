@@ -93,6 +93,7 @@ def finish(
         kernel_elf=blob(host, folder, KERNEL_ELF),
         initrd=blob(host, folder, INITRD),
         cmdline=CMDLINE,
+        ssh_server=False,
         min_memory_mib=min_memory_mib,
         min_disk_mib=min_disk_mib,
         created_at=datetime.fromtimestamp(int(host.now()), timezone.utc),

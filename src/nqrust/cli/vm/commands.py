@@ -18,6 +18,7 @@ from nqrust.cli.vm import options as opt
 from nqrust.cli.vm import ports as vm_ports
 from nqrust.cli.vm import removing as vm_removing
 from nqrust.cli.vm import snapshots as vm_snapshots
+from nqrust.cli.vm import ssh as vm_ssh
 from nqrust.cli.vm import unknown as vm_unknown
 from nqrust.cli.vm import users as vm_users
 from nqrust.cli.vm import volumes as volume_commands
@@ -51,6 +52,7 @@ def build(app: typer.Typer) -> typer.Typer:
     app.command("console", help="Attach to the serial console. Ctrl-] leaves, and the VM keeps running.")(console)
     vm_exec.build(app)
     vm_copy.build(app)
+    vm_ssh.build(app)
     vm_logs.build(app)
     return app
 
@@ -177,6 +179,8 @@ def create(
         until: Any = "stopped" if not start else "guest_up" if wait else "running"
         if wait is not False:
             made = _waited(client, made, until, timeout, f"create VM {made.name}", 0.0 if wait else _STEADY)
+        if keys:
+            vm_ssh.warn_without_server(client, made)
     output.details(made, out, [("id", made.id), ("name", made.name), ("state", made.state), ("ip", made.ip)])
 
 

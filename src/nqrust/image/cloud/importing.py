@@ -104,6 +104,7 @@ def _made(
         except ImageError as error:
             not_firecracker = error.what.rstrip(".")
     tell("preparing the root file system", 0.85)
+    ssh_server = "sshd" in root.reader.names("/usr/sbin")
     cmdline, added = _prepared(sandbox, root, guest_agent)
     rootfs = f"rootfs.{root.kind}"
     sandbox.take(root.part, f"{place}/{rootfs}", disk.LARGEST)
@@ -117,6 +118,7 @@ def _made(
         kernel_elf=None if not_firecracker else folder.blob(host, place, folder.KERNEL_ELF),
         initrd=folder.blob(host, place, folder.INITRD) if host.exists(f"{place}/{folder.INITRD}") else None,
         cmdline=cmdline,
+        ssh_server=ssh_server,
         min_memory_mib=_MIN_MEMORY_MIB,
         min_disk_mib=-(-root.size >> 20),
         created_at=datetime.fromtimestamp(int(host.now()), timezone.utc),

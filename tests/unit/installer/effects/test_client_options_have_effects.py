@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from nqrust.cli.vm import console
 from nqrust.cli.vm import copy as vm_copy
 from nqrust.cli.vm import exec as vm_exec
 from nqrust.cli.vm import logs as vm_logs
+from nqrust.cli.vm import ssh as vm_ssh
 from nqrust.contract.guest import ExecRequest
 
 TABLE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "tests/tables/effects/client.yaml").read_text())
@@ -76,6 +78,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     }
     monkeypatch.setenv("NQR_MANAGER_URL", "http://of-the-environment:1")
     monkeypatch.setenv("NQR_TOKEN", "good")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(console, "attach", lambda url, name, authority: 0)
 
     def once(here: str, words: str, *, stuck: bool = False, taken: bool = False) -> Ran:
@@ -86,6 +89,10 @@ def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
             patch.setattr(vm_exec, "attach", partial(told, manager))
             patch.setattr(vm_copy, "upload", partial(copied, manager))
             patch.setattr(vm_copy, "connected", lambda *_: nullcontext())
+            patch.setattr(vm_ssh, "_host_keys", lambda name, url, accept_new: [] if accept_new else ["ssh-ed25519 AAAA"])
+            patch.setattr(vm_ssh.shutil, "which", lambda name: f"/usr/bin/{name}")
+            patch.setattr(vm_ssh.socket, "create_connection", lambda *_: io.StringIO())
+            patch.setattr(vm_ssh.os, "execv", partial(signed_in, manager))
             patch.setattr(vm_logs.time, "sleep", partial(second_of, manager))
             patch.setattr(app, "command", lambda: TREE)  # made once
             patch.setattr(sys, "stdin", io.StringIO("the current one\nanother password\n"))
@@ -117,6 +124,13 @@ def told(manager: FakeManager, address: str, name: str, trusted: str | None, req
 def copied(manager: FakeManager, opened: Any, *what: str) -> None:
     with opened(lambda kind, data: None, lambda: None):
         manager.asked.append(("COPY", {"copied": list(what)}))
+
+
+def signed_in(manager: FakeManager, program: str, argv: list[str]) -> None:
+    """What ssh(1) gets."""
+    options = dict(word.split("=", 1) for before, word in pairwise(argv) if before == "-o")
+    words = {flag: value for flag, value in pairwise(argv) if flag in ("-l", "-i")}
+    manager.asked.append(("SSH", {**options, **words, "command": argv[argv.index("--") + 1 :]}))
 
 
 def second_of(manager: FakeManager, seconds: float) -> None:
