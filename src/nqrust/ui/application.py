@@ -18,7 +18,7 @@ from nqrust.serving.protocol import HEADER_BYTES, bounded
 from nqrust.serving.server import Server, listen
 from nqrust.serving.websocket import MESSAGE_BYTES, BoundedWebSocket
 from nqrust.tls.reloading import ReloadingContext
-from nqrust.ui import session
+from nqrust.ui import logs, session
 from nqrust.ui.settings import SESSION_HOURS, BadSetting, UiSettings
 from nqrust.ui.waiting import WaitingPages
 
@@ -97,6 +97,7 @@ def register() -> None:
 
 def serve(settings: UiSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
+    logs.bound()
     session.reach(settings.manager_base, ui_key(settings.storage_secret))
     register()
     _look()

@@ -1,7 +1,8 @@
-"""Bounds on pages without a connection. Anybody can ask for pages without signing in, and each takes 100 KiB of memory and more.
+"""Bounds on what anybody can make the server keep without signing in: pages, each of 100 KiB and more, and half a message.
 
 NiceGUI keeps a page for a minute until its browser connects, and for as long as it is connected. A WebSocket that names no page
-could connect any number of pages at once, so that one client keeps all of them.
+could connect any number of pages at once, so that one client keeps all of them. A message of Socket.IO may announce any number of
+binary parts, which the server keeps until the last one is there. NiceGUI's pages send none.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import defaultdict
 from urllib.parse import parse_qs
 
 from nicegui import Client
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.serving.sources import group
 
@@ -29,11 +30,25 @@ class WaitingPages:
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": "it names no page"})
             return
+
+        async def checked() -> Message:
+            message = await receive()
+            if message["type"] == "websocket.receive" and not is_whole(message):
+                return {"type": "websocket.disconnect", "code": 1003}
+            return message
+
         try:
-            await self._inner(scope, receive, send)
+            await self._inner(scope, checked if scope["type"] == "websocket" else receive, send)
         finally:
             if scope["type"] == "http":
                 make_room()
+
+
+def is_whole(message: Message) -> bool:
+    """Return whether this is text that no binary parts follow: Engine.IO's message (4) of Socket.IO's types 5 and 6 announces
+    them, and its packet `b` is one."""
+    said = message.get("text")
+    return said is not None and not said.startswith(("45", "46", "b"))
 
 
 def names_a_page(scope: Scope) -> bool:

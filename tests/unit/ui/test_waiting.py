@@ -17,21 +17,26 @@ from pathlib import Path
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 MOST = 300
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("log") / "log"
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory, log: Path) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         number = int(probe.getsockname()[1])
     folder = tmp_path_factory.mktemp("ui")
     settings = {"UI_BIND": f"127.0.0.1:{number}", "MANAGER_BASE": "http://127.0.0.1:9", "UI_STORAGE_SECRET": "s" * 40}
-    with Path(folder, "log").open("wb") as log:
+    with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "nqrust.ui"], cwd=folder, env={**os.environ, **settings}, stdout=log, stderr=log
+            [sys.executable, "-m", "nqrust.ui"], cwd=folder, env={**os.environ, **settings}, stdout=file, stderr=file
         )
         try:
             _wait(number, process)
@@ -83,6 +88,22 @@ async def holds(connection: ClientConnection, page_id: str) -> bool:
             return bool(json.loads(answer[3:])[0])
 
 
+async def test_strangers_write_little_into_the_log(port: int, log: Path) -> None:
+    own = await page(port)
+    async with joined(port, f"&client_id={own}") as connection:
+        assert await holds(connection, own)
+        for _ in range(200):
+            told = {"client_id": own, "level": "error", "message": "\x1b[2Jno such thing" + "x" * 100_000}
+            await connection.send("42" + json.dumps(["log", told]))
+            await connection.send('42["handshake",{}]')
+        await connection.send("428" + json.dumps(["handshake", {"client_id": "none", "tab_id": "t", "document_id": "d"}]))
+        while not str(await asyncio.wait_for(connection.recv(), 60)).startswith("438"):
+            pass
+    said = log.read_text()
+    assert "no such thing" in said and "\x1b" not in said
+    assert len(said) < 150_000
+
+
 async def test_a_connection_keeps_its_own_page_and_no_other(port: int) -> None:
     own, other = await page(port), await page(port)
     async with joined(port, f"&client_id={own}") as connection:
@@ -94,6 +115,20 @@ async def test_a_connection_keeps_its_own_page_and_no_other(port: int) -> None:
                 pass
     async with joined(port, "&client_id=unknown") as connection:
         assert not await holds(connection, other)
+
+
+@pytest.mark.parametrize(
+    "half", ['459999999999-["event",{"_placeholder":true,"num":0}]', "469999999999-7[]", "bAAAA", b"x" * 1000]
+)
+async def test_half_a_message_ends_the_connection(port: int, half: str | bytes) -> None:
+    """The server would keep each binary part until the last one came: any number of them, of 256 KiB."""
+    own = await page(port)
+    async with joined(port, f"&client_id={own}") as connection:
+        assert await holds(connection, own)
+        with pytest.raises(ConnectionClosed):
+            await connection.send(half)
+            while True:
+                await asyncio.wait_for(connection.recv(), 20)
 
 
 async def test_a_source_that_asks_for_many_pages_keeps_no_other_page_away(port: int) -> None:
