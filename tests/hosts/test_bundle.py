@@ -105,7 +105,7 @@ def test_install_from_a_bundle_sends_nothing_to_the_outside(bundle: Path, tell: 
             product.bootstrap(host, *INSTALL, "--release", BUNDLE)
             tell(f"bundle: {bundle.stat().st_size / 1e6:.0f} MB, installed without a network in {time.monotonic() - began:.1f} s")
             product.create_vm(host, "web1")
-            listed = {one["name"]: one["state"] for one in product.document(host, "image", "ls")}
+            listed = {one["name"]: one["state"] for one in product.document(host, "image", "ls")["items"]}
             assert listed == {"tiny": "ready", "container-runtime": "ready"}, "registered at once"
             assert not host.run("command -v mmdebstrap", check=False).ok
             assert "(0 changed" in product.bootstrap(host, *INSTALL, "--release", BUNDLE).stdout
