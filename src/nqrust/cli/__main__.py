@@ -7,6 +7,7 @@ documented exit code. Until the handlers of signals stand, this module imports o
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import sys
@@ -89,6 +90,11 @@ def _outcome(argv: list[str], command: Callable[[], Any]) -> int:
         # The reader of the output is gone (`nqr … | head`): exit silently, as other programs do.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+            return failures.report(argv, error)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return failures.report(argv, failures.not_written(error))
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     except Exception as error:

@@ -62,9 +62,10 @@ def address(url: str | None) -> tuple[str, str]:
     """Return base URL and token: from the flag, the environment, or the installation on this host. The token of the installation
     goes to its own manager only, and in plain text to loopback only.
 
-    Raises UsageError NQR-USE-010 (no token), NQR-USE-003 (no address) or NQR-USE-028 (no token for that address).
+    Raises UsageError NQR-USE-010 (no token), NQR-USE-041 (no valid one), NQR-USE-003 (no address) or NQR-USE-028 (no token for
+    that address).
     """
-    given, token = _given(url), os.environ.get("NQR_TOKEN", "").strip()
+    given, token = _given(url), _sendable(os.environ.get("NQR_TOKEN", "").strip(), "NQR_TOKEN")
     if given and token:
         return given, token
     settings = installed_settings()
@@ -155,7 +156,7 @@ def _own_address() -> str:
 
 def _given(url: str | None) -> str:
     given = url or os.environ.get("NQR_MANAGER_URL", "").strip()
-    if given and not given.startswith(("http://", "https://")):
+    if given and not _is_address(given):
         raise UsageError(
             "NQR-USE-003",
             f"The manager's address “{given}” is not an http:// or https:// address.",
@@ -180,6 +181,25 @@ def installed_settings() -> Settings:
         return gather(flags={}, environ={}).settings
 
 
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _sendable(token: str, source: str) -> str:
+    """Return a token that fits into a header (RFC 6750, 2.1). Raises UsageError NQR-USE-041, which does not show it."""
+    if all("!" <= sign <= "~" for sign in token):
+        return token
+    raise UsageError(
+        "NQR-USE-041",
+        f"{source} has characters that no token has.",
+        "Copy the token again, without spaces and line breaks.",
+    )
+
+
 def _manager_of(settings: Settings) -> str:
     if not settings.has_manager:
         return settings.agent.manager_base
@@ -190,7 +210,7 @@ def _token(settings: Settings) -> str:
     path = settings.layout.cli_token_file
     try:
         with open(path, encoding="ascii") as file:
-            token = file.read().strip()
+            token = _sendable(file.read().strip(), path)
     except FileNotFoundError as error:
         raise UsageError(
             "NQR-USE-010",

@@ -55,6 +55,15 @@ def write_private(path: str, content: bytes, *, mode: int) -> None:
         ) from error
 
 
+def not_written(error: OSError) -> NqrError:
+    """Return the error of output that went nowhere."""
+    return NqrError(
+        "NQR-USE-040",
+        f"nqr cannot write its output: {error.strerror or error}.",
+        "Free some space, or send the output elsewhere. A change that the command made stays.",
+    )
+
+
 def report(argv: list[str], error: Exception) -> int:
     """Show an error in the requested format and return the exit code."""
     from nqrust.cli import session

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from nqrust.client.errors import Refused, Unreachable
+from nqrust.client.errors import NoName, NotAManager, Refused
 from nqrust.contract.problem import Problem
 from nqrust.contract.vms import ConsoleTicket
 
@@ -43,13 +43,14 @@ def websocket_url(base_url: str, ticket: ConsoleTicket) -> str:
 
 
 def answer(call: Call[T_co], response: httpx.Response) -> T_co:
-    """Return the parsed answer, or raise Refused. An answer from another program raises Unreachable."""
+    """Return the parsed answer, or raise Refused. An answer from another program raises NotAManager."""
     if response.status_code >= 400 and response.status_code not in call.accept:
         raise Refused(response.status_code, problem_of(response))
     try:
         return call.read(response)
     except (ValidationError, ValueError) as error:
-        raise Unreachable(str(response.url), f"unreadable answer: {str(error).splitlines()[0]}") from error
+        kind = response.headers.get("content-type", "").partition(";")[0]
+        raise NotAManager(str(response.url), response.status_code, kind) from error
 
 
 def problem_of(response: httpx.Response) -> Problem:
@@ -57,8 +58,8 @@ def problem_of(response: httpx.Response) -> Problem:
     try:
         return Problem.model_validate_json(response.content)
     except ValidationError:
-        title = response.reason_phrase or "error"
-        return Problem(title=title, status=response.status_code, detail=response.text[:200])
+        reason = f" ({response.reason_phrase})" if response.reason_phrase else ""
+        return Problem(title=f"The manager answered with status {response.status_code}{reason}", status=response.status_code)
 
 
 def request_arguments(call: Call[Any]) -> dict[str, Any]:
@@ -91,4 +92,7 @@ def nothing(response: httpx.Response) -> None:
 
 
 def segment(value: str) -> str:
+    """Return a name as part of a path. Raises NoName."""
+    if not value:
+        raise NoName
     return quote(value, safe="")

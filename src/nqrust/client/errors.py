@@ -1,7 +1,9 @@
 """Errors of calls to the manager.
 
 ClientError
-├── Unreachable     no answer: refused connection, name not found, timeout, broken answer
+├── Unreachable     no answer: refused connection, name not found, timeout
+│   └── NotAManager the answer is of another program
+├── NoName          the name of a thing is empty; nothing was sent
 ├── Refused         an answer with status >= 400; `problem` is the manager's error
 └── WaitFailed      the condition of a wait was not met
     └── WaitTimeout     ... within the timeout
@@ -28,6 +30,27 @@ class Unreachable(ClientError):
         self.url, self.reason = url, reason
         self.cure = "Check that nqrust-manager.service is active and that the address is right."
         super().__init__(f"The manager at {url} does not answer: {reason}")
+
+
+class NotAManager(Unreachable):
+    """Something answered, but not in the manager's terms."""
+
+    code = "NQR-USE-043"
+
+    def __init__(self, url: str, status: int, kind: str) -> None:
+        super().__init__(url, f"status {status}, {kind or 'no content type'}")
+        self.args = (f"{url} answers, but not as a manager does ({self.reason}).",)
+        self.cure = "Check that the address is the manager's. A newer manager needs a newer nqr."
+
+
+class NoName(ClientError):
+    """A name is empty. Its address would be that of the whole list."""
+
+    code = "NQR-USE-042"
+    cure = "Name the thing. The `ls` command lists the names."
+
+    def __init__(self) -> None:
+        super().__init__("A name is empty.")
 
 
 class Refused(ClientError):

@@ -54,7 +54,6 @@ def test_own_manager_gets_the_token_of_the_installation(url: str | None) -> None
         "http://127.0.0.1@192.0.2.1:18080",
         f"http://{socket.gethostname()}:18080",
         "http://0.0.0.0:18080",
-        "http://127.0.0.1:99999",
         f"http://{OWN_ADDRESS}:18080",
         "https://203.0.113.9:18080",
     ],

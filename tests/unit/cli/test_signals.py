@@ -108,7 +108,7 @@ with signals.raising():
         process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
-        assert (process.wait(10), process.stdout.read()) == (130, "put back\n")
+        assert (process.wait(60), process.stdout.read()) == (130, "put back\n")
 
 
 def test_an_ignored_signal_stays_ignored() -> None:
@@ -163,7 +163,7 @@ except signals.Stopped:
             said += os.read(master, 100)
         assert said == b"ready\n"  # no \r: raw
         process.send_signal(number)
-        assert process.wait(10) == 130
+        assert process.wait(60) == 130
     assert termios.tcgetattr(slave) == before
     os.close(master)
     os.close(slave)

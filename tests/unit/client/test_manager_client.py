@@ -141,7 +141,7 @@ def test_client_reports_an_unreachable_manager(connect: Any, fault: Exception) -
 
 
 def test_answer_of_another_server_counts_as_unreachable(connect: Any) -> None:
-    with pytest.raises(Unreachable, match="unreadable"):
+    with pytest.raises(Unreachable, match="not as a manager does"):
         connect(lambda request: httpx.Response(200, text="<html>hello")).send(calls.list_vms())
 
 
