@@ -22,6 +22,7 @@ from nqrust.agent.vms.terminal import Terminal
 from nqrust.contract import auth, events, hosts, images, templates, vms, volumes
 from nqrust.contract.problem import MEDIA_TYPE
 from tests.browser import reports, tokens
+from tests.browser.fake_guest import serve_shell
 from tests.browser.world import PASSWORD, TURNS, Refusal, World, furnish, now
 
 world = World()
@@ -167,6 +168,21 @@ async def console(socket: WebSocket, name: str, ticket: str = "") -> None:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
         await terminal.close()
+
+
+@app.post("/v1/vms/{name}/exec-ticket", dependencies=[Depends(operator)])
+async def exec_ticket(name: str) -> vms.ConsoleTicket:
+    made = secrets.token_urlsafe(16)
+    world.tickets[made] = find(name).name
+    return vms.ConsoleTicket(ticket=made, path=f"/v1/vms/{name}/exec", expires_in=30)
+
+
+@app.websocket("/v1/vms/{name}/exec")
+async def exec_(socket: WebSocket, name: str, ticket: str = "") -> None:
+    if world.tickets.pop(ticket, None) != name:
+        await socket.close(4401, "The ticket is not valid.")
+        return
+    await serve_shell(socket)
 
 
 @app.get("/v1/vms/{name}/events", dependencies=[Depends(who)])

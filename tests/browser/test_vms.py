@@ -97,6 +97,26 @@ def test_console_tab_sends_keys_to_the_guest(sign_in: SignIn, site: Site) -> Non
     expect(page.locator(".xterm textarea")).not_to_be_focused()
 
 
+def test_shell_tab_opens_a_shell_of_the_window_size(sign_in: SignIn, site: Site) -> None:
+    page = sign_in("olga", "/vms", "VMs")
+    create(page, "web1")
+    row(page, "web1").get_by_role("link", name="web1").click()
+    expect(page.get_by_role("main")).to_contain_text("running")
+    page.get_by_role("tab", name="Shell").click()
+    expect(page.get_by_text("Connected", exact=True)).to_be_visible()
+    screen = page.locator(".xterm-rows")
+    expect(screen).to_contain_text("shell#")
+    page.keyboard.type("echo $TERM-$((6 * 7)); stty size\r")
+    expect(screen).to_contain_text("xterm-256color-42")
+    expect(screen).to_contain_text(re.compile(r"\d\d \d{2,3}shell#"))
+    page.keyboard.type("head -c 600000 /dev/zero | tr '\\0' x; echo all-$((40 + 2))\r")  # more than a window of credit
+    expect(screen).to_contain_text("all-42", timeout=30_000)
+    page.keyboard.type("exit\r")
+    expect(page.get_by_text("The shell ended with exit code 3.")).to_be_visible()
+    page.get_by_role("button", name="Reconnect").click()
+    expect(page.get_by_text("Connected", exact=True)).to_be_visible()
+
+
 def test_vm_page_shows_metrics_and_facts(sign_in: SignIn, site: Site) -> None:
     site.arrange("busy")
     page = sign_in("victor", "/vms/web1", "web1")
@@ -108,6 +128,8 @@ def test_vm_page_shows_metrics_and_facts(sign_in: SignIn, site: Site) -> None:
     expect(main).to_contain_text("web1 is running on")
     page.get_by_role("tab", name="Console").click()
     expect(main).to_contain_text("The console needs the role operator.")
+    page.get_by_role("tab", name="Shell").click()
+    expect(main).to_contain_text("The shell needs the role operator.")
 
 
 def test_stop_and_delete_from_its_own_page(sign_in: SignIn, site: Site) -> None:

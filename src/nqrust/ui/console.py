@@ -17,8 +17,9 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from nqrust import loopback
 from nqrust.client import calls
-from nqrust.client.call import websocket_url
+from nqrust.client.call import Call, websocket_url
 from nqrust.client.manager import AsyncManagerClient, ClientError
+from nqrust.contract.vms import ConsoleTicket
 from nqrust.ui import parts
 
 LEAVE = "\x1d"  # Ctrl-], as in telnet(1): leaves the terminal without a mouse
@@ -28,6 +29,8 @@ _THEME = {"background": "#0e1216", "foreground": "#dfe5ea", "cursor": "#5cc0a7",
 
 class Console:
     """A terminal that connects on demand and shows its state."""
+
+    noun = "console"
 
     def __init__(self, manager: AsyncManagerClient, vm: str) -> None:
         self._manager, self._vm = manager, vm
@@ -57,11 +60,11 @@ class Console:
         """Connect, unless connected, and show the previous console output."""
         if self._running:
             return
-        self._running = True
+        self._running, self._outgoing = True, asyncio.Queue(maxsize=1000)  # keys for an earlier connection are not for this one
         self._again.set_visibility(False)
         self._status.say("Connecting …")
         self._terminal.fit()
-        background_tasks.create(self._relay(), name=f"console {self._vm}")
+        background_tasks.create(self._relay(), name=f"{self.noun} {self._vm}")
 
     async def close(self) -> None:
         if self._socket is not None:
@@ -75,9 +78,9 @@ class Console:
             self._outgoing.put_nowait(event.data)
 
     async def _relay(self) -> None:
-        reason = "The console was closed."
+        reason = f"The {self.noun} was closed."
         try:
-            url = websocket_url(self._manager.base_url, await self._manager.send(calls.console_ticket(self._vm)))
+            url = websocket_url(self._manager.base_url, await self._manager.send(self._ticket()))
             headers = self._manager.headers
             known = await asyncio.to_thread(loopback.connect, url)
             async with connect(
@@ -86,18 +89,13 @@ class Console:
                 self._socket = socket
                 self._status.say("Connected")
                 self._terminal.run_terminal_method("focus")
-                sender = asyncio.create_task(self._send(socket))
-                try:
-                    await receive(socket, self._terminal.write)
-                finally:
-                    sender.cancel()
-                reason = socket.close_reason or reason
+                reason = await self._converse(socket) or socket.close_reason or reason
         except ClientError as error:
             reason = parts.explain(error)
         except ConnectionClosed as error:
-            reason = why(error)
+            reason = why(error, self.noun)
         except (WebSocketException, OSError, TimeoutError) as error:
-            reason = f"Cannot reach the console: {error}."
+            reason = f"Cannot reach the {self.noun}: {error}."
         finally:
             self._socket = None
             self._running = False
@@ -106,14 +104,36 @@ class Console:
                 self._again.set_text("Reconnect")
                 self._again.set_visibility(True)
 
+    def _ticket(self) -> Call[ConsoleTicket]:
+        return calls.console_ticket(self._vm)
+
+    async def _converse(self, socket: ClientConnection) -> str:
+        """Relay until the end. Return its reason, or "" if the other side knows it."""
+        sender = asyncio.create_task(self._send(socket))
+        try:
+            await receive(socket, self._terminal.write)
+        finally:
+            sender.cancel()
+        return ""
+
+    async def _size(self) -> tuple[int, int] | None:
+        """Return the terminal's rows and columns; None if the browser is slow, or gone. It has shown all earlier output then."""
+        try:
+            return (
+                int(await self._terminal.run_method("getRows", timeout=10)),
+                int(await self._terminal.run_method("getColumns", timeout=10)),
+            )
+        except (TimeoutError, asyncio.TimeoutError):
+            return None
+
     async def _tell_size(self, socket: ClientConnection) -> None:
         """Send the terminal's rows and columns to the manager."""
-        try:
-            rows = await self._terminal.run_method("getRows", timeout=10)
-            columns = await self._terminal.run_method("getColumns", timeout=10)
-        except (TimeoutError, asyncio.TimeoutError):  # the browser is slow, or gone
-            return
-        await socket.send(json.dumps({"type": "resize", "rows": rows, "columns": columns}))
+        size = await self._size()
+        if size is not None:
+            await socket.send(self._resized_to(*size))
+
+    def _resized_to(self, rows: int, columns: int) -> str | bytes:
+        return json.dumps({"type": "resize", "rows": rows, "columns": columns})
 
     async def _resized(self) -> None:
         """Handle a new window size."""
@@ -131,10 +151,10 @@ class Console:
             await socket.send((await self._outgoing.get()).encode())
 
 
-def why(error: ConnectionClosed) -> str:
-    """Return the manager's reason for closing the console."""
+def why(error: ConnectionClosed, noun: str = "console") -> str:
+    """Return the manager's reason for closing a console or a shell."""
     said = error.rcvd.reason if error.rcvd else ""
-    return f"The console was closed: {said.rstrip('.') or 'the connection was lost'}."
+    return f"The {noun} was closed: {said.rstrip('.') or 'the connection was lost'}."
 
 
 async def receive(socket: ClientConnection, write: Callable[[str], object]) -> None:

@@ -1,4 +1,4 @@
-"""One VM: its facts, state, console and events."""
+"""One VM: its facts, state, console, shell and events."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from nqrust.ui.pages.vm_attachments import (
 )
 from nqrust.ui.pages.vm_fields import NETWORKS
 from nqrust.ui.pages.vm_snapshots import Snapshots
+from nqrust.ui.shell import Shell
 from nqrust.ui.vm_actions import VmActions, possible
 
 _VERBS = (
@@ -142,6 +143,7 @@ def vm_detail(request: Request, name: str) -> RedirectResponse | None:
         with ui.tabs().props("align=left dense inline-label no-caps").classes("tabs full") as tabs:
             overview = ui.tab("Overview")
             terminal = ui.tab("Console")
+            at_shell = ui.tab("Shell")
             snapshots = ui.tab("Snapshots")
             happened = ui.tab("Events")
         with ui.tab_panels(tabs, value=overview, animated=False, keep_alive=True).classes("full"):
@@ -152,14 +154,23 @@ def vm_detail(request: Request, name: str) -> RedirectResponse | None:
                     console = Console(manager, name)
                 else:
                     parts.nothing_yet("terminal", "No access for viewers", "The console needs the role operator.")
+            with ui.tab_panel(at_shell):
+                if me.may(Role.operator):
+                    shell = Shell(manager, name)
+                else:
+                    parts.nothing_yet("terminal", "No access for viewers", "The shell needs the role operator.")
             with ui.tab_panel(snapshots):
                 Snapshots(manager, name, me.may(Role.operator))
             with ui.tab_panel(happened):
                 Live(fetch_events, event_list(with_subject=False), empty=lambda data: not data.items, when_empty=none_yet)
 
         async def turned() -> None:
-            if tabs.value == "Console" and me.may(Role.operator):
+            if not me.may(Role.operator):
+                return
+            if tabs.value == "Console":
                 await console.open()
+            elif tabs.value == "Shell":
+                await shell.open()
 
         tabs.on_value_change(turned)
     return None
