@@ -1,5 +1,5 @@
 //! The guest agent: reports this VM's address and load to its host, serves `/health` and `/metrics`, and starts programs
-//! for the host.
+//! for the host. As the first process of a machine it is the init of a guest that runs the process of a container image.
 //!
 //! Standard library only. Its report is the `GuestReport` of the platform's API.
 
@@ -7,10 +7,13 @@ mod channel;
 mod client;
 mod collect;
 mod config;
+mod first;
 mod frames;
+mod init;
 mod json;
 mod metrics;
 mod proc;
+mod process;
 mod request;
 mod server;
 mod session;
@@ -64,6 +67,10 @@ fn parse_arguments(arguments: impl Iterator<Item = String>) -> Parsed {
 }
 
 fn main() -> ExitCode {
+    let name = std::env::args().next().unwrap_or_default();
+    if std::process::id() == 1 && name.ends_with("/init") {
+        init::run();
+    }
     let arguments = match parse_arguments(std::env::args().skip(1)) {
         Parsed::Run(arguments) => arguments,
         Parsed::Version => {

@@ -11,7 +11,7 @@ from nqrust.cli.tree import ALIASES, SHORTCUTS, canonical
 from nqrust.contract.text import plain
 
 _ELSEWHERE = {
-    "launch": "vm create", "run": "vm create", "new": "vm create", "kill": "vm stop", "halt": "vm stop", "shutdown": "vm stop",
+    "launch": "vm create", "new": "vm create", "kill": "vm stop", "halt": "vm stop", "shutdown": "vm stop",
     "destroy": "vm rm", "purge": "vm rm", "terminate": "vm rm", "reboot": "vm restart", "suspend": "vm pause", "freeze": "vm pause",
     "unpause": "vm resume", "attach": "vm console", "get": "vm ls", "describe": "vm show", "instances": "vm ls",
     "containers": "vm ls", "pull": "image pull", "import": "image add", "nodes": "host ls", "join": "host token",

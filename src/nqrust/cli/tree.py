@@ -20,6 +20,7 @@ SHORTCUTS = {
     "ps": ("vm", "ls"),
     "ls": ("vm", "ls"),
     "rm": ("vm", "rm"),
+    "run": ("vm", "run"),
     "exec": ("vm", "exec"),
     "shell": ("vm", "shell"),
     "cp": ("vm", "cp"),

@@ -231,8 +231,9 @@ def delete_volume(name: str) -> Call[None]:
 
 
 # --- images
-def list_images() -> Call[images.ImageList]:
-    return Call("GET", "/v1/images", model(images.ImageList))
+def list_images(reference: str | None = None) -> Call[images.ImageList]:
+    """List the images. `reference`: only the one of that name, or pulled from it."""
+    return Call("GET", "/v1/images", model(images.ImageList), query={"reference": reference} if reference else {})
 
 
 def get_image(name: str) -> Call[images.Image]:

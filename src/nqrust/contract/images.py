@@ -25,7 +25,7 @@ class Blob(BaseModel):
 
 _Word = Annotated[str, Field(max_length=131_072, pattern=r"^[^\x00]*$")]
 """Linux takes no longer word of a command or an environment (MAX_ARG_STRLEN), and none with NUL."""
-_Words = Annotated[list[_Word], Field(max_length=4096)]
+Words = Annotated[list[_Word], Field(max_length=4096)]
 Variables = Annotated[list[Annotated[str, Field(max_length=131_072, pattern=r"^[^\x00=]+=[^\x00]*$")]], Field(max_length=4096)]
 """`NAME=value`"""
 UserOfProcess = Annotated[str, Field(max_length=255, pattern=r"^[A-Za-z0-9._$-]*(:[A-Za-z0-9._$-]+)?$")]
@@ -33,11 +33,18 @@ StopSignal = Annotated[str, Field(max_length=16, pattern=r"^((SIG)?[A-Z][A-Z0-9+
 DirectoryOfProcess = Annotated[str, Field(max_length=4096, pattern=r"^/[^\x00\n]*$")]
 
 
+CommandOfVm = Annotated[
+    Words | None,
+    Field(description="for an image of a container: instead of its command, as arguments of its entrypoint"),
+]
+VariablesOfVm = Annotated[Variables, Field(description="for an image of a container: NAME=value, beside and instead of its own")]
+
+
 class ImageProcess(BaseModel):
     """The process that an image of a container runs: the fields of its configuration (OCI image specification, config.md)."""
 
-    entrypoint: _Words = []
-    command: _Words = Field(default=[], description="arguments of the entrypoint, or the command where there is none")
+    entrypoint: Words = []
+    command: Words = Field(default=[], description="arguments of the entrypoint, or the command where there is none")
     env: Variables = []
     user: UserOfProcess = Field(default="", description="USER or USER:GROUP, names or numbers; empty: root")
     directory: DirectoryOfProcess = "/"

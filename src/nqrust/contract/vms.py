@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from nqrust.contract.images import CommandOfVm, GuestProcess, VariablesOfVm
 from nqrust.contract.names import kept_volume_name
 from nqrust.contract.text import PRINTABLE, named, one_line, shown
 from nqrust.contract.user_data import UserData
@@ -26,10 +27,8 @@ from nqrust.contract.user_data import UserData
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 """A VM's name is its hostname too: one RFC 1123 label that begins with a letter."""
 
-
 VM_ID_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?$"
 """Safe as part of a path, a unit's name and a command line."""
-
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(2200, 1, 1, tzinfo=timezone.utc)
 
@@ -143,6 +142,7 @@ class GuestUser(GuestAccount):
 
 VOLUME_PATTERN = r"^[a-z]([a-z0-9-]{0,118}[a-z0-9])?$"
 VOLUME_NAME_LENGTH = 120
+SNAPSHOT_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 DEVICE_PATTERN = r"^vd[b-z]$"
 
 
@@ -224,6 +224,7 @@ class VmKept(VmFields):
     users: list[GuestUser] = []
     user_data: str = ""
     network_config: NetworkConfig = NetworkConfig.image
+    process: GuestProcess | None = None
 
 
 class VmCreate(VmSized):
@@ -241,6 +242,8 @@ class VmCreate(VmSized):
     users: list[GuestUser] = Field(default=[], max_length=8)
     user_data: UserData = Field(default="", description="for cloud-init in the guest; it needs network_config dhcp")
     tags: list[OneLine] = Field(default=[], max_length=32)
+    command: CommandOfVm = None
+    env: VariablesOfVm = []
 
     @model_validator(mode="after")
     def _has_an_image(self) -> VmCreate:
@@ -330,6 +333,8 @@ class Vm(VmSized):
     limits: VmLimits | None = Field(default=None, description="None: not running, or its host cannot limit it")
     network_config: NetworkConfig = NetworkConfig.image
     network_written: str = Field(default="", description="what its disk was told, for people; empty: nothing was written yet")
+    command: list[str] = Field(default=[], description="of its process, if its image is one of a container")
+    exit_code: int | None = Field(default=None, description="of its process, once it ended; 128 and the signal if one ended it")
 
 
 class VmList(BaseModel):
@@ -340,9 +345,6 @@ class VmList(BaseModel):
 class StopRequest(BaseModel):
     force: bool = Field(default=False, description="end the VMM at once instead of asking the guest first")
     timeout_seconds: int = Field(default=20, ge=0, le=600)
-
-
-SNAPSHOT_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
 class SnapshotCreate(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import glob
 import hashlib
 import json
@@ -14,14 +15,19 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import uvicorn
+from tests.container_images import BUSYBOX
+from tests.live import container_registry
+from tests.live.container_registry import Registry
 from tests.live.manager.simulated_agents import SimulatedAgent, SimulatedAgents
 
 from nqrust.client import calls
+from nqrust.image import cpio
 
 
 def _binaries() -> str | None:
@@ -322,3 +328,27 @@ async def start_second(manager: Running) -> AsyncIterator[Any]:
 @pytest.fixture(scope="session")
 def make_image_module() -> Any:
     return make_image
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    container_registry.require()
+    running = Registry(tmp_path_factory.mktemp("registry"))
+    yield running
+    running.close()
+
+
+@pytest.fixture()
+async def pulling(manager: Running, make_image: Any, tmp_path: Path) -> AsyncIterator[Any]:
+    """A manager whose `tiny` has an initrd with busybox, and whose release has a guest agent."""
+    (tmp_path / "guest-agent").write_bytes(b"\x7fELF guest agent")
+    root = manager.core.settings.image_root
+    initrd = cpio.archive([cpio.file("bin/busybox", Path(BUSYBOX).read_bytes(), 0o755)])
+    place = make_image(root)
+    Path(place, "initrd").write_bytes(initrd)
+    manifest = json.loads(Path(place, "image.json").read_text())
+    manifest["initrd"] = {"file": "initrd", "size": len(initrd), "sha256": hashlib.sha256(initrd).hexdigest()}
+    Path(place, "image.json").write_text(json.dumps(manifest))
+    manager.core.settings = dataclasses.replace(manager.core.settings, guest_agent=str(tmp_path / "guest-agent"))
+    await manager.admin.send(calls.scan_images())
+    yield manager

@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import hashlib
 import json
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.container_images import BUSYBOX, Image, Member, busybox, folder, layer
-from tests.live import container_registry
+from tests.container_images import Image, Member, busybox, folder, layer
 from tests.live.container_registry import PASSWORD, USER, Registry
 
 from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.images import ImagePull, RegistryLogin
-from nqrust.contract.vms import VmCreate
-from nqrust.image import cpio
+from nqrust.contract.vms import RestartPolicy, VmCreate
+from nqrust.manager.store.tables import Vm
+from nqrust.manager.work.reconciler import Reconciler
 
 WEB = {"Cmd": ["httpd", "-f", "-h", "/srv"], "Env": ["PATH=/bin"], "ExposedPorts": {"80/tcp": {}}, "User": "web"}
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    container_registry.require()
-    running = Registry(tmp_path_factory.mktemp("registry"))
-    yield running
-    running.close()
-
-
-@pytest.fixture()
-async def pulling(manager: Any, make_image: Any, tmp_path: Path) -> AsyncIterator[Any]:
-    """A manager whose `tiny` has an initrd with busybox, and whose release has a guest agent."""
-    (tmp_path / "guest-agent").write_bytes(b"\x7fELF guest agent")
-    root = manager.core.settings.image_root
-    initrd = cpio.archive([cpio.file("bin/busybox", Path(BUSYBOX).read_bytes(), 0o755)])
-    place = make_image(root)
-    Path(place, "initrd").write_bytes(initrd)
-    manifest = json.loads(Path(place, "image.json").read_text())
-    manifest["initrd"] = {"file": "initrd", "size": len(initrd), "sha256": hashlib.sha256(initrd).hexdigest()}
-    Path(place, "image.json").write_text(json.dumps(manifest))
-    manager.core.settings = dataclasses.replace(manager.core.settings, guest_agent=str(tmp_path / "guest-agent"))
-    await manager.admin.send(calls.scan_images())
-    yield manager
 
 
 async def pulled(manager: Any, reference: str, client: Any = None, **more: Any) -> Any:
@@ -175,3 +148,48 @@ async def test_without_tiny_there_is_no_kernel(manager: Any) -> None:
     await manager.admin.send(calls.delete_image("tiny"))
     image = await pulled(manager, "registry.example/a:1")
     assert "nqr image build tiny" in image.error
+
+
+async def test_a_vm_names_the_image_as_it_was_pulled_and_changes_its_process(pulling: Any, registry: Registry) -> None:
+    reference, _ = registry.push(Image([busybox()], WEB), "team/run:1")
+    assert (await pulling.admin.send(calls.list_images(reference))).items == []
+    await pulled(pulling, reference)
+    assert [image.name for image in (await pulling.admin.send(calls.list_images(reference))).items] == ["run-1"]
+    _, agent, _ = await pulling.host()
+    wanted = VmCreate(name="web1", image=reference, command=["sh", "-c", "exit 3"], env=["A=secret of the VM"])
+    vm = await pulling.admin.send(calls.create_vm(wanted))
+    assert (vm.image, vm.command, vm.exit_code) == ("run-1", ["sh", "-c", "exit 3"], None)
+    await pulling.until("web1", "running")
+    process = agent.specs[vm.id].process
+    assert (process.argv, process.env, process.user) == (["sh", "-c", "exit 3"], ["PATH=/bin", "A=secret of the VM"], "web")
+    shown = await pulling.admin.send(calls.get_vm("web1"))
+    assert "secret of the VM" not in shown.model_dump_json()
+
+
+async def test_the_exit_code_of_a_process_is_kept(pulling: Any, registry: Registry) -> None:
+    reference, _ = registry.push(Image([busybox()], WEB), "team/code:1")
+    await pulled(pulling, reference)
+    _, agent, _ = await pulling.host()
+    vm = await pulling.admin.send(calls.create_vm(VmCreate(name="job", image=reference, restart_policy=RestartPolicy.never)))
+    await pulling.until("job", "running")
+    ended = agent.vms[vm.id]
+    ended.state, ended.exit_reason, ended.exit_code = "failed", "Its process ended with exit code 3.", 3
+    for _ in range(100):  # the operation that started it may still be open
+        live = await pulling.admin.send(calls.get_vm("job"))
+        if live.exit_code is not None:
+            break
+        await asyncio.sleep(0.1)
+    assert (live.state.value, live.exit_code) == ("failed", 3)
+    await Reconciler(pulling.core).once()
+    async with pulling.core.db.transaction() as session:
+        row = await session.get(Vm, vm.id)
+    assert (row.state, row.exit_code, row.desired_state) == ("failed", 3, "stopped")
+    await pulling.admin.send(calls.start_vm("job"))
+    again = await pulling.until("job", "running")
+    assert again.exit_code is None
+
+
+async def test_an_image_with_an_init_takes_no_command(pulling: Any) -> None:
+    with pytest.raises(Refused) as refused:
+        await pulling.admin.send(calls.create_vm(VmCreate(name="v", image="tiny", command=["x"])))
+    assert refused.value.code == "NQR-IMG-045"

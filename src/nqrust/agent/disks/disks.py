@@ -18,7 +18,8 @@ from nqrust.agent.disks import accounts, guest_paths, tools
 from nqrust.agent.disks.netconf import choose, ext4
 from nqrust.agent.disks.netconf.configurator import Nic
 from nqrust.agent.errors import AgentError, Failed, Refused
-from nqrust.contract.paths import GUEST_AGENT_CONF
+from nqrust.contract.images import GuestProcess
+from nqrust.contract.paths import GUEST_AGENT_CONF, GUEST_FOLDER
 from nqrust.contract.vms import NAME_PATTERN, GuestUser
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError, OutputTooLong
 from nqrust.host.port import Completed, Host
@@ -65,6 +66,7 @@ class Identity:
     users: tuple[GuestUser, ...] = ()
     mac: str = ""
     user_data: Secret = Secret("")  # noqa: RUF009 - it never changes
+    process: GuestProcess | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(NAME_PATTERN, self.hostname):
@@ -81,6 +83,8 @@ class Identity:
         if self.ssh_keys:
             keys = "".join(f"{key}\n" for key in self.ssh_keys)
             files["/root/.ssh/authorized_keys"] = (0o600, Secret(keys))
+        if self.process is not None:
+            files[f"{GUEST_FOLDER}/process"] = (0o600, Secret(process_file(self.process)))
         return files
 
     @property
@@ -97,7 +101,16 @@ class Identity:
         plain += [user.model_dump_json() for user in self.users]
         plain += [f"network {self.mac}"] if self.mac else []
         plain += [f"user-data {self.user_data.reveal()}"] if self.user_data.reveal() else []
+        plain += [self.process.model_dump_json()] if self.process else []
         return hashlib.sha256(json.dumps(plain).encode()).hexdigest()
+
+
+def process_file(process: GuestProcess) -> str:
+    """Return the file that the init of the guest reads, see guest-agent/src/process.rs. Pure."""
+    lines = [("arg", word) for word in process.argv] + [("env", one) for one in process.env]
+    lines += [("user", process.user), ("dir", process.directory), ("stop", process.stop_signal)]
+    escaped = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
+    return "".join(f"{key}={value.translate(escaped)}\n" for key, value in lines)
 
 
 class Writer(Protocol):

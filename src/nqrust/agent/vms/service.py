@@ -167,10 +167,11 @@ class VmService(Starter):
         return f"http://{address}:{network.relay_port}" if address else ""
 
     def _identity(self, spec: VmSpec) -> disks.Identity:
-        mac = spec.mac if spec.network_config is NetworkConfig.dhcp else ""
+        # The init of a guest with a process configures the network, not what the image may have for it.
+        mac = spec.mac if spec.network_config is NetworkConfig.dhcp and spec.process is None else ""
         token = Secret(spec.guest_token)
         keys, users, data = tuple(spec.ssh_keys), tuple(spec.users), Secret(spec.user_data)
-        return disks.Identity(spec.id, spec.name, self.relay_url(), token, keys, users, mac, data)
+        return disks.Identity(spec.id, spec.name, self.relay_url(), token, keys, users, mac, data, spec.process)
 
     def _settled(self, vm_id: str) -> Scope | None:
         """Return the scope if its VMM runs a guest, or None after clearing the rest.

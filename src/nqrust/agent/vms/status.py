@@ -18,6 +18,8 @@ from nqrust.contract.text import plain
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
+_PROCESS = re.compile(rb"nqr-init: (?:started|ended with code (\d{1,3}))[ \r\n]")
+"""Lines of the init that runs the process of a container, see guest-agent/src/init.rs."""
 _PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]{1,120})")
 _LAUNCHER = 2.0  # seconds that a launcher gets to write how its VMM ended
 _TAIL = 4096  # bytes at the end of the console log in which a panic is looked for
@@ -48,6 +50,8 @@ class Observer:
             self._running(found, scope)
         elif record is not None and record.asked == "run" and vm_id not in self.starting and self._ended(vm_id, scope):
             found.state, found.exit_reason = self.ending(vm_id)
+        if record is not None and record.process is not None and not (scope is not None and scope.vmm):
+            found.exit_code = self.exit_code(vm_id)
         return found
 
     def _running(self, found: VmStatus, scope: Scope) -> None:
@@ -98,7 +102,15 @@ class Observer:
             return "failed", f"The guest's kernel panicked: {plain(panic[1].decode(errors='replace'))}"
         if code:
             return "failed", f"The VMM exited with {code}: {self.last_line(vm_id)}"
-        return "stopped", "The guest powered off or rebooted."
+        ended = self.exit_code(vm_id) if record and record.process else None
+        if ended:
+            return "failed", f"Its process ended with exit code {ended}."
+        return "stopped", "The guest powered off or rebooted." if ended is None else "Its process ended with exit code 0."
+
+    def exit_code(self, vm_id: str) -> int | None:
+        """Return the exit code that the init of a guest told on the console, or None if it told none since it started."""
+        told = _PROCESS.findall(self.log_tail(vm_id, _TAIL))
+        return int(told[-1]) if told and told[-1] and int(told[-1]) < 256 else None
 
     def log_tail(self, vm_id: str, size: int) -> bytes:
         """Return the last `size` bytes of the console log, or "" if there is none."""

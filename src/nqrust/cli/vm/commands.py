@@ -17,6 +17,7 @@ from nqrust.cli.vm import logs as vm_logs
 from nqrust.cli.vm import options as opt
 from nqrust.cli.vm import ports as vm_ports
 from nqrust.cli.vm import removing as vm_removing
+from nqrust.cli.vm import running as vm_running
 from nqrust.cli.vm import snapshots as vm_snapshots
 from nqrust.cli.vm import ssh as vm_ssh
 from nqrust.cli.vm import unknown as vm_unknown
@@ -39,6 +40,7 @@ def build(app: typer.Typer) -> typer.Typer:
     app.command("ls", help="List the VMs.")(ls)
     app.command("show", help="Show the details of a VM.")(show)
     app.command("create", help="Create a VM and start it.")(create)
+    vm_running.build(app)
     app.command("start", help="Start a VM.")(start)
     app.command("stop", help="Stop a VM. Ends the VM if the guest does not power off.")(stop)
     app.command("restart", help="Stop and start a VM.")(restart)
@@ -289,7 +291,7 @@ def _print(found: Vm, out: str) -> None:
     guest = found.guest
     rows: list[tuple[str, object]] = [
         ("id", found.id), ("name", found.name), ("state", found.state), ("wanted", found.desired_state),
-        ("error", found.error), ("host", found.host), ("ip", found.ip), ("mac", found.mac), ("image", found.image),
+        ("error", found.error), ("exit code", found.exit_code), ("command", " ".join(found.command)), ("host", found.host), ("ip", found.ip), ("mac", found.mac), ("image", found.image),
         ("vcpus", found.vcpus), ("memory", f"{found.memory_mib} MiB"), ("disk", f"{found.disk_mib} MiB"),
         ("volumes", volume_commands.told(found.volumes)),
         ("rate limits", vm_limits.told(found.rate_limits)), ("network", found.network_written or ("left to the image" if found.network_config == "image" else None)),

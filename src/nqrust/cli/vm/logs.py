@@ -13,7 +13,7 @@ from nqrust.cli.connection import ManagerUrl, manager
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")]
 Follow = Annotated[bool, typer.Option("-f", "--follow", help="Print new output until Ctrl-C.")]
-_WINDOW = 64 * 1024
+WINDOW = 64 * 1024
 """Bytes of the log that are read each time; more than a serial port writes in that time."""
 _EVERY = 1.0  # seconds
 _CUT = 4  # characters at the beginning of a window that may be half of one
@@ -32,8 +32,8 @@ def logs(name: Name, follow: Follow = False, url: ManagerUrl = None) -> None:
         with stopping.is_the_end():
             while follow:
                 time.sleep(_EVERY)
-                now = _whole(client.send(calls.console_log(name, tail=_WINDOW)))
-                _show(added(before[-_WINDOW:], now))
+                now = _whole(client.send(calls.console_log(name, tail=WINDOW)))
+                _show(added(before[-WINDOW:], now))
                 before = now
 
 

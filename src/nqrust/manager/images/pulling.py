@@ -8,11 +8,12 @@ import os
 from uuid import uuid4
 
 import structlog
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.images import Blob, Download, ImageManifest, ImagePull
+from nqrust.contract.images import Blob, Download, ImageList, ImageManifest, ImagePull
 from nqrust.contract.images import Image as ApiImage
 from nqrust.manager import events
 from nqrust.manager.clock import now
@@ -46,6 +47,31 @@ async def pull(core: Core, wanted: ImagePull, local: bool) -> ApiImage:
         core.background.add(task)
         task.add_done_callback(core.background.discard)
     return await registry.get(core, row.name)
+
+
+async def find(session: AsyncSession, reference: str, lock: bool = False) -> Image | None:
+    """Return the image of a name, or the oldest one that was pulled from that reference. `lock`: it cannot be deleted until the
+    transaction ends."""
+    named = select(Image).where(Image.name == reference)
+    query = [named]
+    try:
+        planned = choose(ImagePull(reference=reference))[1]
+        query.append(select(Image).where(Image.origin == planned.origin).order_by(Image.created_at).limit(1))
+    except (ImageError, ValidationError):  # a name that is no reference
+        pass
+    for one in query:
+        row = await session.scalar(one.with_for_update(read=True, key_share=True) if lock else one)
+        if row is not None:
+            return row
+    return None
+
+
+async def list_found(core: Core, reference: str) -> ImageList:
+    """Return the image that `find` finds, or none."""
+    async with core.db.transaction() as session:
+        row = await find(session, reference)
+    items = [registry.api_image(row, core.downloads.get(row.id))] if row is not None else []
+    return ImageList(items=items, total=len(items))
 
 
 async def _row(session: AsyncSession, wanted: ImagePull, planned: Planned) -> Image:

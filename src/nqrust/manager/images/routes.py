@@ -15,7 +15,10 @@ router = APIRouter(prefix="/v1/images", tags=["images"])
 
 
 @router.get("")
-async def list_images(core: CoreDep, _: Viewer) -> ImageList:
+async def list_images(core: CoreDep, _: Viewer, reference: str | None = None) -> ImageList:
+    """List the images. `reference`: only the one of that name, or pulled from it."""
+    if reference is not None:
+        return await pulling.list_found(core, reference)
     return await registry.list_images(core)
 
 

@@ -31,6 +31,7 @@ def observe(
     """
     before = row.state
     row.network_written = plain(status.network_written) or row.network_written
+    row.exit_code = status.exit_code
     if generation is not None:
         row.observed_generation = max(row.observed_generation, generation)
     if status.state in ("running", "paused"):

@@ -31,9 +31,10 @@ from nqrust.manager.clock import now
 from nqrust.manager.core import keys
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import Conflict, Invalid, NotFound
-from nqrust.manager.store.tables import Host, Image, Operation, Vm
+from nqrust.manager.images import pulling
+from nqrust.manager.store.tables import Host, Operation, Vm
 from nqrust.manager.templates import service as templates
-from nqrust.manager.vms import placement, ports, tombstones
+from nqrust.manager.vms import placement, ports, processes, tombstones
 from nqrust.manager.volumes import service as volumes
 
 _MIB = 1024 * 1024
@@ -110,7 +111,7 @@ async def _replay(core: Core, key: str, digest: str) -> ApiVm | None:
 
 async def _insert(core: Core, session: AsyncSession, wanted: VmCreate, actor: str) -> Vm:
     # FOR KEY SHARE: the image cannot be deleted between this check and the commit.
-    image = await session.scalar(select(Image).where(Image.name == wanted.image).with_for_update(read=True, key_share=True))
+    image = await pulling.find(session, wanted.image or "", lock=True)
     if image is None:
         raise NotFound(f"There is no image {wanted.image}.", cure="`nqr image ls` shows the images.")
     if image.state != "ready":
@@ -154,7 +155,14 @@ async def _insert(core: Core, session: AsyncSession, wanted: VmCreate, actor: st
         error="",
         restarts=0,
         drained=False,
-        spec=VmKept.model_validate({**dict(wanted), "forwards": ports.in_order(wanted.forwards), "volumes": []}),
+        spec=VmKept.model_validate(
+            {
+                **dict(wanted),
+                "forwards": ports.in_order(wanted.forwards),
+                "volumes": [],
+                "process": processes.complete(image.name, manifest.process, wanted.command, wanted.env),
+            }
+        ),
         network_written="",
         created_by=actor,
         created_at=now(),
@@ -307,6 +315,7 @@ def api_vm(row: Vm, host: str | None) -> ApiVm:
             "desired_state": DesiredState(row.desired_state),
             "host": host,
             "ip": row.ip or (report.ip if report and row.guest_up_at else None),
+            "command": row.spec.process.argv if row.spec.process else [],
             "users": [user.name for user in row.spec.users],
             "guest": report,
             "limits": VmLimits.model_construct(**row.limits) if row.limits else None,

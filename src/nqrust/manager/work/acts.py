@@ -104,6 +104,7 @@ async def _vm(core: Core, action: diff.VmAction) -> None:
             vm.desired_state = DesiredState.stopped.value
             vm.state = (VmState.failed if action.failed else VmState.stopped).value
             vm.error = action.reason if action.failed else ""
+            vm.exit_code = action.exit_code
             reason = "VmDied" if action.failed else "VmEnded"
             severity = "error" if action.failed else "info"
             record(session, vm, reason, f"VM {vm.name} ended. {action.reason}", severity)
@@ -206,6 +207,7 @@ def _ended_badly(vm: Vm, host: Host, status: VmStatus) -> None:
     vm.desired_state = (DesiredState.running if back else DesiredState.stopped).value
     vm.state = (VmState.stopped if back else VmState.failed).value
     vm.error = plain(status.exit_reason)
+    vm.exit_code = status.exit_code
 
 
 async def _remove(core: Core, action: diff.FinishDelete | diff.RemoveCanary, host: Host) -> None:

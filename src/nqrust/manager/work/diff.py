@@ -121,6 +121,7 @@ class LeaveDead(VmAction):
 
     reason: str
     failed: bool
+    exit_code: int | None = None
 
 
 @dataclass(frozen=True)
@@ -294,7 +295,7 @@ def _dead(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> Ac
     clean = status is not None and status.state == "stopped"
     reason = plain(status.exit_reason) if status and status.exit_reason else "It ended for an unknown reason."
     if not comes_back(vm.policy, clean):
-        return LeaveDead(vm.id, vm.generation, reason, failed=not clean)
+        return LeaveDead(vm.id, vm.generation, reason, failed=not clean, exit_code=status.exit_code if status else None)
     return Restart(vm.id, vm.generation, reason, restart_pause(vm, now))
 
 
