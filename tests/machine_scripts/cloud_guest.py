@@ -15,7 +15,7 @@ from typing import Any
 from tests.machine_scripts.vms_on_a_bridge import A, Site, up
 
 ADDRESS = "10.0.0.20"
-USER_DATA = "#cloud-config\nwrite_files:\n  - path: /etc/of-user-data\n    content: it was read\n"
+USER_DATA = "#cloud-config\nlocale: false\nwrite_files:\n  - path: /etc/of-user-data\n    content: it was read\n"
 LOOKS = {
     "host": "hostname",
     "data": "cat /etc/of-user-data",
@@ -25,7 +25,7 @@ LOOKS = {
     "agent": "systemctl is-active nqr-guest-agent",
     "host key": "cat /etc/ssh/ssh_host_ed25519_key.pub",
 }
-BOOT = 540.0  # seconds; a Debian takes some minutes under emulation
+BOOT = 1200.0  # seconds; a Debian takes some minutes under emulation
 
 
 async def ssh(key: str, command: str) -> subprocess.CompletedProcess[str]:
