@@ -142,8 +142,8 @@ if [ -n "$python" ]; then # report a mistyped option before any change
 fi
 
 if [ -z "$python" ] && [ -n "$bundle" ]; then
-    fail NQR-DEP-909 3 "This host has no Python 3.10 or later, and an install from a bundle needs one." \
-        "Install python3 from the distribution's medium, then try again."
+    [ -n "${NQR_PYTHON_ARCHIVE:-}" ] || python_of_bundle || fail NQR-DEP-909 3 "This host has no Python 3.10 or later, and no good one is in the bundle." \
+        "Install python3 from the distribution's medium, or build the bundle on a host with the same old Python."
 fi
 made_cache=no
 made_home=no
@@ -297,7 +297,11 @@ if [ "$manager" = apt ] && { [ -s "$CACHE/borrowed" ] || { [ -z "$python" ] && [
 fi
 
 if [ -z "$python" ]; then
-    case $manager in
+    case ${bundle:+bundle}$manager in
+        bundle*)
+            bring_python || failed NQR-DEP-911 "The Python of the bundle could not be unpacked." "Check the free space of $CACHE."
+            [ -z "$opened" ] || rm -rf -- "$opened"
+            ;;
         apt)
             if [ -z "$(offered)" ]; then
                 say "Reading the package lists …"

@@ -1,17 +1,21 @@
 # shellcheck shell=sh
-# shellcheck disable=SC2154  # install.sh, which reads this file, sets the variables
+# shellcheck disable=SC2154,SC2034  # install.sh, which reads this file, sets the variables
 # The Python packages of the installer, from a bundle (docs/start/air-gapped.md). nqr checks and unpacks the rest.
 
 bundle='' # a file with everything, which replaces the network
+release_key=${NQR_RELEASE_KEY:-}
+opened='' # a folder with the bundle's Python
 value_of=''
 for argument in "$@"; do
     case $value_of$argument in
+        --release-key=*) release_key=${argument#*=} ;;
+        --release-key?*) release_key=$argument ;;
         --release*.tar.zst) bundle=${argument#--release=} ;;
     esac
     value_of=''
     case $argument in
         --) break ;;
-        --release) value_of=$argument ;;
+        --release | --release-key) value_of=$argument ;;
     esac
 done
 [ -n "$bundle" ] || case ${NQR_RELEASE:-} in *.tar.zst) bundle=$NQR_RELEASE ;; esac
@@ -31,6 +35,28 @@ plain_bundle() { # bundle: its tar archive on standard output
         cat -- "$1"
         [ $((size % 2)) = 0 ] || echo
     } | dpkg-deb --fsys-tarfile -
+}
+python_of_bundle() { # names the bundle's Python in NQR_PYTHON_ARCHIVE. If somebody names a key, it must have signed the list
+    opened=$(mktemp -d) || return 1
+    packed=$opened/python/python.tar.gz
+    plain_bundle "$bundle" 2>/dev/null |
+        tar --no-same-owner -C "$opened" -xf - checksums.txt checksums.txt.sig python/python.tar.gz 2>/dev/null || true
+    if [ ! -f "$packed" ] || [ -L "$packed" ] || [ ! -f "$opened/checksums.txt" ]; then
+        rm -rf -- "$opened"
+        return 1
+    fi
+    if [ -n "$release_key" ] && ! openssl pkeyutl -verify -rawin -pubin -inkey "$release_key" \
+        -sigfile "$opened/checksums.txt.sig" -in "$opened/checksums.txt" >/dev/null 2>&1; then
+        rm -rf -- "$opened"
+        fail NQR-DEP-964 3 "The Python of the bundle $bundle was not used: openssl did not prove that $release_key signed it." \
+            "Install openssl, check the key, and get the bundle from its publisher again."
+    fi
+    NQR_PYTHON_SHA256=$(sed -n 's,^\([0-9a-f]*\)  python/python\.tar\.gz$,\1,p' "$opened/checksums.txt")
+    if [ "$(sha256sum -- "$packed" | cut -d ' ' -f 1)" != "$NQR_PYTHON_SHA256" ]; then
+        rm -rf -- "$opened"
+        return 1
+    fi
+    NQR_PYTHON_ARCHIVE=$packed
 }
 set_free() { # bundle: its wheels that the locks name, into the wheelhouse
     say "Reading $1 …"

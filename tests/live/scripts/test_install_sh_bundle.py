@@ -7,8 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.live.scripts.test_install_sh import alone, clone
-from tests.unit.installer.release.test_bundle import Draft
+from tests.unit.installer.release.test_bundle import KEY, OTHER, Draft
+
+from nqrust.host.local import LocalHost
+from nqrust.installer.release.bundle.build import pack_python
 
 __all__ = ["clone"]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="checks what root sees")
@@ -19,9 +24,66 @@ def bootstrap(clone: Path, bundle: Path, cache: Path, *spelled: str) -> subproce
     return alone("", clone / "scripts/install/install.sh", *arguments, NQR_CACHE_DIR=str(cache))
 
 
-def test_bundle_needs_a_python(clone: Path, tmp_path: Path) -> None:
+def without_python(clone: Path) -> None:
+    """Let the bootstrap look for a Python of the system where there is none."""
     script = clone / "scripts/install/install.sh"
     script.write_text(script.read_text().replace(" /usr/bin/python3", " /nowhere/python3").replace("/usr/local/bin/python3", ""))
+
+
+def carried_python(folder: Path) -> bytes:
+    """The archive of a Python, as a bundle carries it: here a script that starts that of this machine."""
+    (folder / "root/bin").mkdir(parents=True)
+    (folder / "root/bin/python3").write_text('#!/bin/sh\nexec /usr/bin/python3 "$@"\n')
+    (folder / "root/bin/python3").chmod(0o755)
+    (folder / "root/.nqrust-python").write_text("3.11.2\n")
+    pack_python(LocalHost(), f"{folder}/root", f"{folder}/packed/python.tar.gz")
+    return (folder / "packed/python.tar.gz").read_bytes()
+
+
+def signing_key(folder: Path, key: Ed25519PrivateKey) -> Path:
+    path = folder / "key.pub"
+    path.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return path
+
+
+def with_python(folder: Path) -> Draft:
+    draft = Draft()
+    draft.files["python/python.tar.gz"] = carried_python(folder / "python")
+    return draft
+
+
+def test_packed_python_is_the_same_each_time(tmp_path: Path) -> None:
+    assert carried_python(tmp_path / "one") == carried_python(tmp_path / "two")
+
+
+def test_bundle_brings_a_python_to_a_host_without_one(clone: Path, tmp_path: Path) -> None:
+    without_python(clone)
+    bundle = with_python(tmp_path).write(tmp_path / "b.tar.zst")
+    spelled = ("--release", str(bundle), "--release-key", str(signing_key(tmp_path, KEY)))
+    done = bootstrap(clone, bundle, tmp_path / "cache", *spelled)
+    assert (tmp_path / "cache/python/bin/python3").exists(), done.stderr
+    assert (tmp_path / "cache/python/.nqrust-python").exists(), "the installation copies it"
+    assert done.returncode == 1 and "NQR-DEP-910" in done.stderr, "its wheels are not those that the locks name"
+
+
+def test_python_of_a_bundle_of_another_key_is_not_run(clone: Path, tmp_path: Path) -> None:
+    without_python(clone)
+    bundle = with_python(tmp_path).write(tmp_path / "b.tar.zst")
+    done = bootstrap(clone, bundle, tmp_path / "cache", f"--release={bundle}", f"--release-key={signing_key(tmp_path, OTHER)}")
+    assert done.returncode == 3 and "NQR-DEP-964" in done.stderr, done.stderr
+    assert not (tmp_path / "cache").exists(), "nothing was changed"
+
+
+def test_python_that_its_list_does_not_name_is_not_run(clone: Path, tmp_path: Path) -> None:
+    without_python(clone)
+    draft = with_python(tmp_path)
+    draft.carried = lambda members: {**members, "python/python.tar.gz": b"another"}
+    done = bootstrap(clone, draft.write(tmp_path / "b.tar.zst"), tmp_path / "cache")
+    assert done.returncode == 3 and "NQR-DEP-909" in done.stderr and not (tmp_path / "cache").exists()
+
+
+def test_bundle_needs_a_python(clone: Path, tmp_path: Path) -> None:
+    without_python(clone)
     done = bootstrap(clone, Draft().write(tmp_path / "b.tar.zst"), tmp_path / "cache")
     assert done.returncode == 3 and "NQR-DEP-909" in done.stderr, done.stderr
     assert not (tmp_path / "cache").exists(), "nothing was changed"

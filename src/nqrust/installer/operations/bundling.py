@@ -87,7 +87,7 @@ def build_bundle(
                 f"{firecracker} is not the published archive of {wanted.label}.",
                 "For an archive of your own, set NQR_FIRECRACKER_SHA256.",
             )
-    ingredients = Ingredients(checkout, here, distro.names(ROLES), collector, firecracker, key, images)
+    ingredients = Ingredients(checkout, here, distro.names(ROLES), collector, firecracker, key, images, interpreter().brought)
     return write(host, ingredients, output, interpreter().runner, progress)
 
 

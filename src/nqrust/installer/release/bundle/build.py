@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from nqrust.contract.images import MANIFEST
 from nqrust.host.errors import HostError
-from nqrust.host.port import Host, Kind
+from nqrust.host.port import Host, Kind, command
 from nqrust.image import container, tiny
 from nqrust.image.errors import ImageError
 from nqrust.image.kernel_sources import registry
@@ -26,11 +26,13 @@ from nqrust.installer.release.bundle import archive
 from nqrust.installer.release.bundle.contents import LIST, Contents, order, render
 from nqrust.installer.release.bundle.opening import FIRECRACKER
 from nqrust.installer.release.bundled import GUEST_AGENT, REQUIREMENTS
+from nqrust.installer.release.interpreter import BROUGHT
 from nqrust.installer.release.wheelhouse import Wheelhouse
 from nqrust.installer.settings.model import BUNDLE_ENDING
 from nqrust.installer.verbs.packages.manager import Collecting
 
 _BOOTSTRAP = "requirements/build.txt"
+PYTHON = "python/python.tar.gz"
 RECIPES = {"tiny": tiny.build, container.NAME: container.build}
 """Image -> the function that builds it."""
 
@@ -39,7 +41,7 @@ RECIPES = {"tiny": tiny.build, container.NAME: container.build}
 class Ingredients:
     """The parts of a bundle. `checkout`: the source tree. `system`: `debian-12`. `packages`: names for the package manager.
     `firecracker`: an archive whose digest is checked, or "". `key`: a file with an Ed25519 private key (PEM), or "". `images`: names
-    of RECIPES, to build here."""
+    of RECIPES, to build here. `python`: a folder with a Python that works anywhere, for hosts that have none, or ""."""
 
     checkout: str
     system: str
@@ -48,6 +50,7 @@ class Ingredients:
     firecracker: str = ""
     key: str = ""
     images: tuple[str, ...] = ()
+    python: str = ""
 
 
 def write(host: Host, ingredients: Ingredients, output: str, runner: str, progress: Progress) -> str:
@@ -105,11 +108,24 @@ def _collect(host: Host, ingredients: Ingredients, work: str, runner: str, progr
         raise ReleaseError(error.code, error.what, error.cure) from error
     progress("collecting packages of the distribution", 0.6)
     ingredients.collecting.collect(host, ingredients.packages, f"{work}/packages")
+    if ingredients.python:
+        progress("packing Python", 0.65)
+        pack_python(host, ingredients.python, f"{work}/{PYTHON}")
     _images(host, ingredients.images, work, progress)
     if ingredients.firecracker:
         host.mkdir(os.path.dirname(f"{work}/{FIRECRACKER}"), mode=0o755)
         host.copy_file(ingredients.firecracker, f"{work}/{FIRECRACKER}", mode=0o644)
     return release.version
+
+
+def pack_python(host: Host, folder: str, archive_path: str) -> None:
+    """Pack a Python in the form of python-build-standalone: a folder `python` in a tar archive. Equal folders give equal bytes."""
+    host.mkdir(os.path.dirname(archive_path), mode=0o755)
+    plain = archive_path.removesuffix(".gz")
+    fixed = ("--sort=name", f"--mtime=@{archive.MTIME}", "--owner=0", "--group=0", "--numeric-owner", "--mode=u+rw,go+rX,go-w")
+    renamed = ("--transform", "flags=r;s,^\\.,python,", "--exclude=__pycache__", f"--exclude=./{BROUGHT}")
+    host.run(command("tar", *fixed, *renamed, "-C", folder, "-cf", plain, ".", timeout=600))
+    host.run(command("gzip", "-n", plain, timeout=600))
 
 
 def _images(host: Host, names: tuple[str, ...], work: str, progress: Progress) -> None:

@@ -26,7 +26,7 @@ from nqrust.installer.release.bundled import DESCRIPTOR
 from nqrust.installer.settings.model import BUNDLE_ENDING
 
 LIST = "checksums.txt"
-FOLDERS = ("release", "wheels", "kernel", "firecracker", "packages", "images")
+FOLDERS = ("release", "python", "wheels", "kernel", "firecracker", "packages", "images")
 """Folders of a bundle, in their order. The bootstrap reads no further than `wheels`."""
 FIRST = f"release/{DESCRIPTOR}"
 LARGEST_LIST = 4 << 20  # bytes
