@@ -9,15 +9,16 @@
 `firecracker`  a VM under a jailed Firecracker: create until its first line, and restore of a memory snapshot, over the same
                calls by hand, in turns.
 `many`         100 VMs of 64 MiB on one agent, under Firecracker and under QEMU with KVM.
+`sessions`     commands in a guest: create until the first answer, the time of a command, copies of 64 MiB both ways.
 `platform`     on an installed Debian 12 host: idle memory of the services; `vm create` until the guest agent is up, over
                the VMM's own boot; a converged re-run, over Ansible's.
 `bundle`       on a pristine Debian 12 host without a network: an install from a bundle that holds the image.
 `install`      on pristine Debian 12 hosts: a fresh install, over the raw commands for the same packages, wheels and
                compiler runs; a converged re-run; peak memory.
 
-`list`, `tls` and `reconcile` need a PostgreSQL server's programs, `firecracker` and `many` root and KVM, `platform`, `bundle` and
-`install` root and systemd-nspawn. Other work on the machine shows in every figure; docs/understand/benchmarks.md tells what to do
-about it.
+`list`, `tls` and `reconcile` need a PostgreSQL server's programs, `firecracker` and `many` root and KVM, `sessions` root, QEMU and
+Rust, `platform`, `bundle` and `install` root and systemd-nspawn. Other work on the machine shows in every figure;
+docs/understand/benchmarks.md tells what to do about it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ NAMES = {
     "reconcile": ("reconcile", "bench"),
     "firecracker": ("firecracker", "bench"),
     "many": ("many_vms", "bench"),
+    "sessions": ("sessions", "bench"),
     "platform": ("platform_host", "bench"),
     "bundle": ("bundle", "bench"),
     "install": ("install", "bench_install"),
