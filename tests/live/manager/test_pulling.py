@@ -175,7 +175,7 @@ async def test_the_exit_code_of_a_process_is_kept(pulling: Any, registry: Regist
     ended = agent.vms[vm.id]
     ended.state, ended.exit_reason, ended.exit_code = "failed", "Its process ended with exit code 3.", 3
     for _ in range(100):  # the operation that started it may still be open
-        live = await pulling.admin.send(calls.get_vm("job"))
+        live = await pulling.admin.send(calls.get_vm("job", fresh=True))
         if live.exit_code is not None:
             break
         await asyncio.sleep(0.1)

@@ -135,7 +135,7 @@ def _started(client: ManagerClient, vm: Vm) -> Vm:
 
     while vm.state.value in _COMING:
         time.sleep(_EVERY)
-        vm = client.send(calls.get_vm(vm.id))
+        vm = client.send(calls.get_vm(vm.id, fresh=True))
     if vm.state.value not in _RUNS and vm.exit_code is None:
         raise NqrError(
             "NQR-IMG-043", f"VM {vm.name} did not start: {vm.error.rstrip('.') or vm.state.value}.", f"See: nqr vm show {vm.name}"
@@ -150,7 +150,7 @@ def _followed(client: ManagerClient, vm: Vm) -> int:
     shown, asked, ran = Output(), False, False
     while True:
         try:
-            vm = client.send(calls.get_vm(vm.id)) if ran or asked else _started(client, vm)
+            vm = client.send(calls.get_vm(vm.id, fresh=True)) if ran or asked else _started(client, vm)
             if vm.state.value not in _COMING:
                 ran = True
                 _show(shown.more(client.send(calls.console_log(vm.id, tail=vm_logs.WINDOW))))
