@@ -16,6 +16,8 @@ from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
     from nqrust.host.port import Host
+    from nqrust.image.cloud.catalogue import CloudImage
+    from nqrust.image.cloud.importing import Imported
     from nqrust.image.progress import Progress
 
 _CATALOGUE = "image-catalogue.json"
@@ -45,28 +47,44 @@ def import_(
     url: ManagerUrl = None,
 ) -> None:
     require_root("image import")
-    if format is not None:
-        choice("--format", format, _FORMATS)
     from nqrust.client import calls
+
+    made = make(name, source, format=format, checksum=checksum, agent=agent, own=own)
+    with manager(url) as client:
+        client.send(calls.scan_images())
+    typer.echo(f"imported {name}: {output.size(made.manifest.rootfs.size)} in {installed_settings().layout.image_dir}/{name}")
+
+
+def make(
+    name: str,
+    source: str,
+    *,
+    format: str | None = None,
+    checksum: str | None = None,
+    agent: bool = True,
+    own: str | None = None,
+) -> Imported:
+    """Make the image in the image folder of this host. For the parameters see the options of `nqr image import`. Raises UsageError
+    NQR-USE-003, NQR-USE-007, ImageError."""
     from nqrust.contract.images import IMAGE_NAME_PATTERN
     from nqrust.host.local import LocalHost
     from nqrust.image.cloud import importing
 
+    if format is not None:
+        choice("--format", format, _FORMATS)
     if not re.fullmatch(IMAGE_NAME_PATTERN, name):
         raise UsageError(
             "NQR-USE-003",
             f"An image cannot be named “{name}”.",
             "Use at most 64 lower-case letters, digits, dots and dashes.",
         )
-    settings, host = installed_settings(), LocalHost()
+    layout, host = installed_settings().layout, LocalHost()
 
     def tell(text: str, fraction: float | None) -> None:
         if text:
             typer.echo(f"  {text}", err=True)
 
-    layout = settings.layout
-    of_host = f"{layout.config_dir}/{_CATALOGUE}"
-    listed = own or (of_host if host.exists(of_host) else None)
+    listed = own or _catalogue_of(host)
     get, description = _source(host, source, checksum, listed and os.path.abspath(listed), tell)
     made = importing.build(
         host,
@@ -79,9 +97,26 @@ def import_(
         progress=tell,
     )
     _warn(made, agent)
-    with manager(url) as client:
-        client.send(calls.scan_images())
-    typer.echo(f"imported {name}: {output.size(made.manifest.rootfs.size)} in {layout.image_dir}/{name}")
+    return made
+
+
+def of_catalogue(reference: str) -> CloudImage | None:
+    """Return the entry of this name or alias in the catalogue of this host. Raises ImageError NQR-IMG-060."""
+    from nqrust.host.local import LocalHost
+    from nqrust.image.cloud import catalogue
+
+    host = LocalHost()
+    return catalogue.resolve(reference, catalogue.read(host, _catalogue_of(host)))
+
+
+def image_name(entry: CloudImage) -> str:
+    """Return the name that the image of an entry gets: `debian-13` for debian:13."""
+    return entry.name.replace(":", "-")
+
+
+def _catalogue_of(host: Host) -> str | None:
+    path = f"{installed_settings().layout.config_dir}/{_CATALOGUE}"
+    return path if host.exists(path) else None
 
 
 def _source(
@@ -108,10 +143,7 @@ def _source(
     return catalogue.fetch(host, found, tell), found.description
 
 
-def _warn(made: object, agent: bool) -> None:
-    from nqrust.image.cloud.importing import Imported
-
-    assert isinstance(made, Imported)
+def _warn(made: Imported, agent: bool) -> None:
     if made.not_firecracker:
         typer.echo(f"  Boots under QEMU only: {made.not_firecracker}.", err=True)
     if made.unsure:

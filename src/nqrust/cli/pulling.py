@@ -1,14 +1,15 @@
-"""nqr image pull: an image from a registry of container images, with its progress."""
+"""nqr image pull: a cloud image of the catalogue, or a container image from a registry, with its progress."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nqrust.cli import output
+from nqrust.cli import image_import, output
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output
 from nqrust.installer.engine.errors import NqrError, UsageError
@@ -27,7 +28,12 @@ _EVERY = 0.5
 
 
 def pull(
-    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="Container image, such as nginx:alpine.")],
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="REFERENCE", help="Container image such as nginx:alpine, or name in the catalogue of cloud images."
+        ),
+    ],
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Name of the image (default: from the reference).")
     ] = None,
@@ -40,12 +46,53 @@ def pull(
 ) -> None:
     from nqrust.client import calls
 
-    asked = request(reference, name, login(username, password_file), insecure)
+    entry = image_import.of_catalogue(reference)
+    if entry is not None and (username or password_file or insecure or not wait):
+        raise UsageError(
+            "NQR-USE-007",
+            f"{reference} is a cloud image: --username, --password-file, --insecure and --no-wait are for container images.",
+            f"Leave them out, or name the container image: docker.io/library/{reference}",
+        )
     with manager(url) as client:
-        found = complete(client, asked) if wait else client.send(calls.pull_image(asked))
+        if entry is not None:
+            found = _import(client, name or image_import.image_name(entry), entry.name)
+        else:
+            asked = request(reference, name, login(username, password_file), insecure)
+            found = complete(client, asked) if wait else client.send(calls.pull_image(asked))
     output.details(
         found, out, [("name", found.name), ("state", found.state), ("pulled from", found.origin), ("digest", found.digest)]
     )
+
+
+def present(client: ManagerClient, wanted: str) -> str:
+    """Return the image for `--image`. One with a tag or a registry in its name is imported or pulled if the manager does not have
+    it. The catalogue goes before registries. Raises NqrError."""
+    from nqrust.client import calls
+
+    def known(reference: str) -> str:
+        return next((one.name for one in client.send(calls.list_images(reference)).items if one.state == "ready"), "")
+
+    if ":" not in wanted and "/" not in wanted:
+        return wanted
+    entry = image_import.of_catalogue(wanted)
+    if entry is None:
+        return known(wanted) or complete(client, request(wanted, None, None, False)).name
+    name = image_import.image_name(entry)
+    return known(name) or _import(client, name, entry.name).name
+
+
+def _import(client: ManagerClient, name: str, source: str) -> Image:
+    from nqrust.client import calls
+
+    if os.geteuid() != 0:
+        raise UsageError(
+            "NQR-USE-001",
+            f"{source} is a cloud image. Only root on the manager's host can import it.",
+            f"Run it with sudo there: sudo nqr image pull {source}",
+        )
+    image_import.make(name, source)
+    client.send(calls.scan_images())
+    return client.send(calls.get_image(name))
 
 
 def login(username: str | None, password_file: str | None) -> RegistryLogin | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nqrust.cli import output, stopping
+from nqrust.cli import output, pulling, stopping
 from nqrust.cli.connection import ManagerUrl, authority, manager
 from nqrust.cli.output import Output, Quiet
 from nqrust.cli.vm import copy as vm_copy
@@ -110,7 +110,7 @@ def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
 def create(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name of the VM and hostname of the guest.")] = None,
     named: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The same as the argument NAME.")] = None,
-    image: Annotated[str | None, typer.Option("--image", metavar="IMAGE", help="Image to boot.")] = None,
+    image: Annotated[str | None, typer.Option("--image", metavar="IMAGE", help="Image to boot. Pulled if missing.")] = None,
     template: Annotated[
         str | None, typer.Option("--template", metavar="NAME", help="Template for the options that you do not give.")
     ] = None,
@@ -177,6 +177,8 @@ def create(
         name=name, start=start, user_data=opt.user_data(user_data),
     )  # fmt: skip
     with manager(url) as client:
+        if image is not None:
+            asked = asked.model_copy(update={"image": pulling.present(client, image)})
         made = client.send(calls.create_vm(asked))
         until: Any = "stopped" if not start else "guest_up" if wait else "running"
         if wait is not False:

@@ -70,6 +70,7 @@ class Bench:
         self.host.mutations.clear()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(session, "at_terminal", lambda: answer is not None)
+            patch.setenv("TERM", "dumb")  # the guide's screens have tests of their own
             patch.setattr(sys, "stdin", Terminal(f"{answer}\n") if answer is not None else io.StringIO())
             code = run(list(words))
         self.out, self.err = self.capsys.readouterr()
