@@ -79,6 +79,7 @@ def manager_env(context: Context) -> Secret:
                 "MANAGER_OPERATIONS_DAYS": str(settings.manager.operations_days),
                 "MANAGER_BRIDGE": settings.network.bridge_name,
                 "MANAGER_BOOTSTRAP_FILE": layout.bootstrap_json,
+                **({"MANAGER_GUEST_AGENT": f"{layout.bin_dir}/guest-agent"} if layout.install_dir != paths.INSTALL_DIR else {}),
                 **_manager_tls(context),
             }
         )

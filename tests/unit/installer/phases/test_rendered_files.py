@@ -22,6 +22,7 @@ from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.verbs.file.file import File
+from nqrust.manager.settings import from_environment
 
 GOLDEN = places.GOLDEN / "files"
 SECRETS = Secrets(
@@ -101,6 +102,8 @@ def test_programs_use_relocated_folders(monkeypatch: pytest.MonkeyPatch) -> None
     found = {path: text.partition("---\n")[2] for path, text in rendered("moved").items()}
     assert found["/opt/vms/libexec/data-dir"] == "/data/fc\n"
     assert "\nAGENT_HELPER=/opt/vms/libexec/nqrust-helper\n" in found["/etc/nqrust-microvm/agent.env"]
+    manager = dict(line.split("=", 1) for line in found["/etc/nqrust-microvm/manager.env"].splitlines() if "=" in line)
+    assert from_environment({**manager, "DATABASE_PASSWORD_FILE": ""}).guest_agent == "/opt/vms/bin/guest-agent"
     assert not any("-dir" in path for path in rendered("production"))
 
 
