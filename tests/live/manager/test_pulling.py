@@ -141,7 +141,7 @@ async def test_without_skopeo_the_cure_is_its_package(pulling: Any, monkeypatch:
     monkeypatch.setattr("nqrust.host.local.LocalHost.which", lambda self, name: None)
     monkeypatch.setattr("nqrust.host.local.PATH", "/nowhere")
     image = await pulled(pulling, "registry.example/a:1")
-    assert "skopeo" in image.error and "Install the package skopeo" in image.error
+    assert "skopeo" in image.error and "nqr install" in image.error
 
 
 async def test_without_tiny_there_is_no_kernel(manager: Any) -> None:

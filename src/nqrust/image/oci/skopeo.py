@@ -72,7 +72,7 @@ def _run(host: Host, reference: Reference, given: Command) -> str:
         raise ImageError(
             "NQR-IMG-030",
             "The program skopeo, which fetches container images, is not installed on the manager's host.",
-            "Install the package skopeo there, then pull again.",
+            "Run nqr install there again: it installs the package skopeo. Then pull again.",
         ) from error
     except CommandTimedOut as error:
         raise _failed(reference, f"it took longer than {given.timeout:.0f} s") from error

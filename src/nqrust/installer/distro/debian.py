@@ -18,6 +18,7 @@ PACKAGES = {
     "busybox": ("busybox-static",),
     "zstd": ("zstd",),
     "cpio": ("cpio",),
+    "skopeo": ("skopeo",),
     "python": ("python3", "python3-venv"),
     "rust": ("cargo", "rustc"),
     "recent-rust": ("cargo", "rustc"),

@@ -22,6 +22,7 @@ ROLES = (
     "busybox",  # statically linked, for images
     "zstd",  # newer distributions compress kernels and modules with it
     "cpio",
+    "skopeo",  # fetches container images
     "python",  # python3 with venv
     "rust",  # rustc and cargo
     "recent-rust",  # Rust 1.70 or later, if `versions` says so

@@ -27,6 +27,7 @@ RHEL = Distro(
         "busybox": ("busybox",),  # from EPEL
         "zstd": ("zstd",),
         "cpio": ("cpio",),
+        "skopeo": ("skopeo",),
         "python": ("python3.11",),
         "rust": ("cargo", "rust"),
         "recent-rust": ("cargo", "rust"),

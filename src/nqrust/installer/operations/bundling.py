@@ -20,7 +20,7 @@ from nqrust.installer.verbs.packages.registry import collecting
 
 ROLES = (
     "postgresql", "postgresql-client", "dnsmasq", "qemu", "screen", "iptables", "nftables", "iproute2", "e2fsprogs", "busybox",
-    "zstd", "kmod", "procps", "sudo",
+    "zstd", "kmod", "procps", "sudo", "skopeo",
 )  # fmt: skip
 """Package roles (distro/) of all installs on a host that has a Python: each mode and each network."""
 

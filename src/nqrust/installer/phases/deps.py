@@ -41,6 +41,7 @@ def roles(context: Context) -> list[str]:
     if settings.has_manager:
         # nqr also dumps a remote database before it migrates it.
         wanted.append("postgresql" if settings.database.type is DbType.local else "postgresql-client")
+        wanted += ["skopeo"] if context.speaks_our_api else []
     if settings.components.container_runtime and CONTAINER_RUNTIME not in context.files.images:
         wanted.append("image-builder")
     if facts.selinux:
