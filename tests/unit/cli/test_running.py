@@ -2,18 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from nqrust.cli.vm import running
 from nqrust.cli.vm.running import Output, _made_up, _variables
 from nqrust.contract.vms import VmCreate
 from nqrust.installer.engine.errors import UsageError
 
 LOG = "boot\r\nnqr-init: started sh\r\none\r\nnqr-in\r\ntwo\rthreenqr-init: ended with code 7\r\n[  8.5] reboot: Power down\r\n"
 SHOWN = "one\nnqr-in\ntwo\rthree"
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, *words: str) -> dict[str, Any]:
+    """What `nqr run` with these words would ask the manager for."""
+    found: dict[str, Any] = {}
+
+    def keep(**given: Any) -> None:
+        found.update(given)
+        raise typer.Abort
+
+    app = typer.Typer()
+    running.build(app)
+    app.command("other")(lambda: None)
+    monkeypatch.setattr(running, "manager", lambda url: contextlib.nullcontext())
+    monkeypatch.setattr(running, "_image", lambda client, reference, *more: SimpleNamespace(name=reference))
+    monkeypatch.setattr(running, "checked", keep)
+    done = CliRunner().invoke(app, ["run", *words])
+    if isinstance(done.exception, UsageError):
+        raise done.exception
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("web", None),
+        ("web ls -l", ["ls", "-l"]),
+        ("web -- ls -l", ["ls", "-l"]),
+        ("web -- --version", ["--version"]),
+        ("web sh -- x", ["sh", "--", "x"]),
+        ("web --", None),
+    ],
+)
+def test_words_after_the_image_are_the_command(monkeypatch: pytest.MonkeyPatch, words: str, command: list[str] | None) -> None:
+    found = asked(monkeypatch, "--rm", "-p", "8080:80", *words.split())
+    assert (found["image"], found["command"], [one.host_port for one in found["forwards"]]) == ("web", command, [8080])
+
+
+@pytest.mark.parametrize("option", ["-p", "--rm", "-d"])
+def test_an_option_after_the_image_is_refused(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        asked(monkeypatch, "nginx:alpine", option, "8080:80")
+    assert refused.value.code == "NQR-IMG-070" and option in refused.value.what
+    assert f"nqr run {option} … nginx:alpine" in refused.value.cure
 
 
 @given(st.lists(st.integers(0, len(LOG)), max_size=8))

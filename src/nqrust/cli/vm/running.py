@@ -71,6 +71,7 @@ def run(
     if detach and remove:
         raise UsageError("NQR-USE-003", "--rm and --detach exclude each other.", "Leave one of them out.")
     credentials = image_pulling.login(username, password_file)
+    words = _command(image, command or [])
     variables, forwards = _variables(env or [], env_file), vm_ports.parse(publish or [])
     chosen = opt.fields(vcpus, memory, disk, None, None, None, restart or "never", None, None, None)
     with manager(url) as client:
@@ -78,7 +79,7 @@ def run(
         asked = checked(
             name=name or _made_up(found.name),
             image=found.name,
-            command=command,
+            command=words or None,
             env=variables or None,
             forwards=forwards or None,
             **chosen,
@@ -101,6 +102,22 @@ def _image(client: ManagerClient, reference: str, credentials: RegistryLogin | N
     if there and there[0].state == "ready":
         return there[0]
     return image_pulling.complete(client, image_pulling.request(reference, None, credentials, insecure))
+
+
+def _command(image: str, words: list[str]) -> list[str]:
+    """Return the words after the image, without the `--` that may lead them. Raises UsageError NQR-IMG-070.
+
+    The parser leaves options after the image to the command, so that `nqr run IMAGE ls -l` works.
+    """
+    if words and words[0] == "--":
+        return words[1:]
+    if words and words[0].startswith("-"):
+        raise UsageError(
+            "NQR-IMG-070",
+            f"{words[0]} comes after the image, so it would be the command of the VM.",
+            f"Write options before the image: nqr run {words[0]} … {image}. A command that begins with a dash needs -- before it.",
+        )
+    return words
 
 
 def _variables(given: list[str], path: str | None) -> list[str]:
