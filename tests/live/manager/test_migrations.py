@@ -12,13 +12,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
+from sqlalchemy.orm import Session
 
 import nqrust
 from nqrust.manager.store import migrations
 from nqrust.manager.store.database import SCHEMA_HEAD
 from nqrust.manager.store.migrate import migrate
-from nqrust.manager.store.tables import Base
+from nqrust.manager.store.tables import Base, Image, Vm
 
 
 def test_migrated_database_equals_the_tables_and_the_program_knows_its_head(tables_url: str) -> None:
@@ -81,6 +82,34 @@ def test_upgrade_from_schema_0001_keeps_tokens_and_the_audit_log(database_url: s
             text(OLD_ROWS.split(";\n")[1].replace("'t", "'x").replace("'a'", "'p'").replace("'b'", "'q'").replace("'c'", "'r'"))
         )
         connection.execute(text(OLD_ROWS.split(";\n")[3]))
+    engine.dispose()
+
+
+IMAGE = """INSERT INTO images (id, name, path, managed, state, error, manifest, checked) VALUES
+  ('i{n}', 'tiny{n}', '/srv/images/tiny', true, 'ready', '', '{{}}', '{{}}')"""
+VM = """INSERT INTO vms (id, name, image_id, image, vcpus, memory_mib, disk_mib, desired_state, state, generation, observed_generation, mac,
+  tap, guest_token, guest_token_sha256, error, restarts, drained, created_by, spec) VALUES ('v{n}', 'web{n}', 'i{n}', 'tiny{n}', 1, 256, 512,
+  'running', 'running', 1, 1, '02:00:00:00:00:0{n}', 'tap{n}', 't', 's', '', 0, false, 'ann', '{{}}')"""
+
+
+def test_upgrade_from_schema_0005_keeps_images_and_running_vms(database_url: str) -> None:
+    """Images of before were not pulled, and no process has ended. A manager of the old schema can still write."""
+    url = database_url.replace("postgresql://", "postgresql+psycopg://")
+    config = Config()
+    config.set_main_option("script_location", migrations.__path__[0])
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0005")
+        for statement in (IMAGE, VM):
+            connection.execute(text(statement.format(n=1).replace(":0", "\\:0")))
+    assert migrate(url) == ("0005", SCHEMA_HEAD)
+    with Session(engine) as session:
+        for statement in (IMAGE, VM):
+            session.execute(text(statement.format(n=2).replace(":0", "\\:0")))
+        images, vms = session.scalars(select(Image)).all(), session.scalars(select(Vm).order_by(Vm.id)).all()
+        assert [(image.state, image.origin, image.digest) for image in images] == [("ready", "", "")] * 2
+        assert [(vm.name, vm.state, vm.exit_code) for vm in vms] == [("web1", "running", None), ("web2", "running", None)]
     engine.dispose()
 
 
