@@ -31,7 +31,12 @@ def build_bundle(
         str | None, typer.Option("--firecracker", metavar="FILE", help="Archive of Firecracker to put into the bundle.")
     ] = None,
     extra: Annotated[
-        str, typer.Option("--with", metavar="LIST", help="Images to build into the bundle: images, container-runtime.")
+        str,
+        typer.Option(
+            "--with",
+            metavar="LIST",
+            help="Images to build into the bundle: images (tiny), container-runtime, or both with a comma.",
+        ),
     ] = "",
     source: Annotated[
         str | None,

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lz4 import block
-
 MAGIC = b"\x02\x21\x4c\x18"
 _BLOCK = 8 * 1024 * 1024  # every block of a legacy frame but the last decodes to this much
 
@@ -18,6 +16,8 @@ def decompress_legacy(data: bytes, limit: int) -> Iterator[bytes]:
 
     Raises ValueError on data that is not such a frame or exceeds `limit`.
     """
+    from lz4 import block  # the manager reads manifests with modules that import this one, and has no lz4
+
     if not data.startswith(MAGIC):
         raise ValueError("not an LZ4 legacy frame")
     at = len(MAGIC)

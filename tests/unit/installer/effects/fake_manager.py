@@ -66,7 +66,7 @@ RESOURCES = {
 @dataclass
 class FakeManager:
     """`asked`: method, path with query, and body of every request, in order. `stuck`: no awaited change happens. `patience`:
-    seconds until somebody presses Ctrl-C."""
+    seconds until somebody presses Ctrl-C. `exit_code`: a created VM runs a process that has ended with it. No image is `absent`."""
 
     asked: list[tuple[str, Any]] = field(default_factory=list)
     bases: set[str] = field(default_factory=set)
@@ -76,6 +76,7 @@ class FakeManager:
     stuck: bool = False
     taken: bool = False
     state: str = "running"
+    exit_code: int | None = None
     deleted: bool = False
     volumes: list[dict[str, Any]] = field(default_factory=list)
     snapshots: list[dict[str, Any]] = field(default_factory=lambda: [SNAPSHOT])
@@ -87,6 +88,8 @@ class FakeManager:
         self.bases.add(f"{request.url.scheme}://{request.url.netloc.decode()}")
         self.tokens.add(request.headers.get("Authorization", ""))
         status, shown = self._reply(request.method, path.partition("?")[0].split("/")[2:], body)
+        if "?reference=absent" in path:
+            shown = {"items": [], "total": 0}
         return httpx.Response(status, json=shown) if shown is not None else httpx.Response(status)
 
     def _reply(self, method: str, parts: list[str], body: Any) -> tuple[int, Any]:
@@ -104,6 +107,8 @@ class FakeManager:
                 if parts[1] == "login"
                 else (204, None)
             )
+        if parts[:2] == ["images", "pull"]:
+            return 202, {**IMAGE, "state": "downloading"}
         if parts[:2] == ["images", "scan"] or (method == "GET" and len(parts) == 1):
             return 200, {"items": [RESOURCES[parts[0]]], "total": 1}
         if method == "POST" and parts == ["templates"] and self.taken:
@@ -134,6 +139,8 @@ class FakeManager:
         if method == "POST" and not rest and body.get("start") is False:
             self.state = "stopped"
         self.state = REACHED.get(rest[0], self.state) if rest else self.state
+        if self.exit_code is not None:
+            self.state = "stopped"
         return 200, self._shown()
 
     def _shown(self) -> dict[str, Any]:
@@ -143,6 +150,7 @@ class FakeManager:
             "state": "unknown" if self.stuck else self.state,
             "guest_up_at": AT if up else None,
             "volumes": self.volumes,
+            "exit_code": self.exit_code,
         }
 
     def _snapshot(self, method: str, rest: list[str], body: Any) -> tuple[int, Any]:

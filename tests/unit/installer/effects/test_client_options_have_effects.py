@@ -68,10 +68,12 @@ class Ran:
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
     (tmp_path / "key.pub").write_text("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGtra2tra2tra2tra2tra2tra2tra2tra2tra2tra2tr a@b\n")
+    (tmp_path / "env").write_text("B=2\n")
     (tmp_path / "hash").write_text("$6$salt$hash\n")
     (tmp_path / "user-data").write_text("#cloud-config\n{}\n")
     named = {
         "KEY": str(tmp_path / "key.pub"),
+        "ENVFILE": str(tmp_path / "env"),
         "HASH": str(tmp_path / "hash"),
         "USERDATA": str(tmp_path / "user-data"),
         "SUM": "a" * 64,
@@ -86,6 +88,8 @@ def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
             manager = FakeManager(stuck=stuck, taken=taken).install(patch)
             if here == "vm rm":  # of a VM that needs no --force
                 manager.state, manager.snapshots = "stopped", []
+            if here == "vm run":
+                manager.exit_code = 0
             patch.setattr(vm_exec, "attach", partial(told, manager))
             patch.setattr(vm_copy, "upload", partial(copied, manager))
             patch.setattr(vm_copy, "connected", lambda *_: nullcontext())
@@ -170,7 +174,7 @@ def test_an_option_has_the_effect_that_its_row_names(here: str, one: str, ran: A
 def test_manager_option_selects_the_manager(here: str, ran: Any) -> None:
     base = TABLE[here]["base"]
     assert ran(here, base).manager.bases == {"http://of-the-environment:1"}
-    assert ran(here, f"{base} --manager http://named.example:9").manager.bases == {"http://named.example:9"}
+    assert ran(here, f"--manager http://named.example:9 {base}").manager.bases == {"http://named.example:9"}
 
 
 @pytest.mark.parametrize("here", [here for here in TABLE if (here, "--output") in OF_CLIENTS])

@@ -13,6 +13,15 @@ from typing import Any
 import pytest
 from tests.fakes.host import FakeHost
 from tests.unit.installer.effects.a_bench import TREE, Bench, bench
+from tests.unit.installer.effects.of_images import (
+    import_agent,
+    import_catalogue,
+    import_checksum,
+    import_format,
+    import_manager,
+    import_name,
+    import_source,
+)
 from tests.unit.installer.effects.of_releases import release_folders, release_scratch, release_ui, reloaded_tree
 from tests.unit.installer.effects.test_client_options_have_effects import OF_CLIENTS, options
 from tests.unit.installer.rotation.rotating import FakeManager
@@ -345,6 +354,13 @@ ROWS: dict[tuple[str, str], tuple[str, Callable[[Bench], None]]] = {
     ("release build", "--scratch"): ("where the build has its folder", release_scratch),
     ("image build", "name"): ("the recipe that is built", build_name),
     ("image build", "--manager"): ("the manager that is told", build_manager),
+    ("image import", "name"): ("the folder of the image", import_name),
+    ("image import", "source"): ("the disk image that is taken", import_source),
+    ("image import", "--format"): ("the format that is not detected", import_format),
+    ("image import", "--checksum"): ("the digest that a URL must have", import_checksum),
+    ("image import", "--agent"): ("whether the guest agent goes in", import_agent),
+    ("image import", "--catalogue"): ("the catalogue that is read", import_catalogue),
+    ("image import", "--manager"): ("the manager that is told", import_manager),
 }
 
 
