@@ -69,6 +69,7 @@ class Bench:
         """Return the exit code. `answer`: input on a terminal; there is none without it."""
         self.host.mutations.clear()
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(session, "_log", None)  # gone again afterwards
             patch.setattr(session, "at_terminal", lambda: answer is not None)
             patch.setenv("TERM", "dumb")  # the guide's screens have tests of their own
             patch.setattr(sys, "stdin", Terminal(f"{answer}\n") if answer is not None else io.StringIO())

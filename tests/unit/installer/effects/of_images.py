@@ -66,8 +66,9 @@ def import_agent(it: Bench) -> None:
 
 def import_catalogue(it: Bench) -> None:
     entry = {"name": "debian:13", "description": "Our own", "url": "http://a.example/d", "checksums": "http://a.example/s"}
-    it.host.put("/root/own.json", json.dumps({"images": [entry]}))
-    assert _imported(it, *NAMED, "--catalogue", "/root/own.json")["description"] == "Our own"
+    own = it.logs.parent / "own.json"
+    own.write_text(json.dumps({"images": [entry]}))
+    assert _imported(it, *NAMED, "--catalogue", str(own))["description"] == "Our own"
 
 
 def import_manager(it: Bench) -> None:
