@@ -164,6 +164,9 @@ async def test_a_vm_names_the_image_as_it_was_pulled_and_changes_its_process(pul
     assert (process.argv, process.env, process.user) == (["sh", "-c", "exit 3"], ["PATH=/bin", "A=secret of the VM"], "web")
     shown = await pulling.admin.send(calls.get_vm("web1"))
     assert "secret of the VM" not in shown.model_dump_json()
+    listed = await pulling.admin.send(calls.list_vms())
+    assert [vm.command for vm in listed.items] == [["sh", "-c", "exit 3"]]
+    assert "secret of the VM" not in listed.model_dump_json()
 
 
 async def test_the_exit_code_of_a_process_is_kept(pulling: Any, registry: Registry) -> None:

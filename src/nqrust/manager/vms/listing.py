@@ -17,6 +17,7 @@ _MADE = {
     "host": "h.name",
     "ip": "coalesce(v.ip, CASE WHEN v.guest_up_at IS NOT NULL THEN v.guest->>'ip' END)",
     "users": "(SELECT coalesce(json_agg(u->>'name'), '[]') FROM jsonb_array_elements(s.spec->'users') u)",
+    "command": "coalesce(s.spec->'process'->'argv', '[]')",
 }
 _DEFAULTS = VmKept().model_dump_json()
 
