@@ -19,7 +19,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 PACKAGES=(
     python3 python3-venv ca-certificates mmdebstrap systemd-container qemu-system-x86 screen dnsmasq-base iptables nftables
     iproute2 busybox-static e2fsprogs xfsprogs btrfs-progs qemu-utils grub-common kmod cpio tmux sudo util-linux zsh fish
-    skopeo docker-registry
+    skopeo docker-registry umoci
 )
 PROGRAMS=(git:git shellcheck:shellcheck chromium:chromium cargo:cargo rustc:rustc gcc:gcc objcopy:binutils '/usr/lib/postgresql/*/bin/initdb:postgresql')
 

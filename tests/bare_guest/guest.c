@@ -101,6 +101,11 @@ static void obey(void) {
     } else if ((at = is("flood "))) {
         for (u32 left = number(at) * 1024; left; left--) put(left % 64 ? 'x' : '\n');
         print("flooded");
+    } else if ((at = is("end "))) { /* as the init of a guest that ran the process of a container */
+        print("nqr-init: ended with code ");
+        print_number(number(at));
+        print("\r\n");
+        reset();
     } else if (is("crash")) {
         crash();
     } else if (is("reset")) {

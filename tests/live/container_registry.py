@@ -70,15 +70,19 @@ class Registry:
         """Push an image as NAME:TAG. Return its reference and the digest of its manifest."""
         layout = self.place / "pushed"
         digest = image.write(layout)
+        return self.push_layout(layout, "image", name), digest
+
+    def push_layout(self, layout: Path, tag: str, name: str) -> str:
+        """Push the image `tag` of an OCI layout as NAME:TAG. Return its reference."""
         reference = f"{self.address}/{name}"
         words = ["skopeo", "--insecure-policy", "copy", "--preserve-digests", "--dest-tls-verify=false"]
         if self.private:
             words += [f"--dest-creds={USER}:{PASSWORD}"]
         done = subprocess.run(
-            [*words, f"oci:{layout}:image", f"docker://{reference}"], capture_output=True, text=True, stdin=subprocess.DEVNULL
+            [*words, f"oci:{layout}:{tag}", f"docker://{reference}"], capture_output=True, text=True, stdin=subprocess.DEVNULL
         )
         assert done.returncode == 0, done.stderr
-        return reference, digest
+        return reference
 
     def close(self) -> None:
         self._process.terminate()

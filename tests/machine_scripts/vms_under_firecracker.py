@@ -22,9 +22,12 @@ from tests.machine_scripts.vms_on_a_bridge import A, B, Site, typed, up
 import nqrust
 from nqrust.client.agent import AgentClient
 from nqrust.contract.agent import VmStatus
+from nqrust.contract.images import GuestProcess
+from nqrust.contract.paths import GUEST_FOLDER
 from nqrust.contract.vms import StopRequest
 
 NEWER = "99.1.0"
+C = "00000003-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
 BOOT = re.compile(r"boot ([0-9a-f]{16})")
 
 
@@ -207,6 +210,8 @@ async def scenario(site: Site) -> dict[str, Any]:
             log.stat().st_uid == privileges((await client.get_vm(B) or first).pids[0])["uids"][0],
         ]
 
+        seen["process"] = await process_of_a_container(site, client, vms)
+
         await client.delete_vm(A)
         await client.delete_vm(B)
         seen["left"] = {
@@ -217,6 +222,24 @@ async def scenario(site: Site) -> dict[str, Any]:
             "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(site.work) in line],
         }
     return seen
+
+
+async def process_of_a_container(site: Site, client: AgentClient, vms: Path) -> dict[str, Any]:
+    """What the init of a guest finds on its disk, and what the agent makes of the line with which it ends."""
+    process = GuestProcess(argv=["serve", "a b"], env=["A=1"], user="web")
+    codes = []
+    for generation, code in ((1, 3), (2, 0)):
+        await client.put_vm(
+            site.spec(C, "job", "10.0.0.22", generation=generation, process=process.model_dump(), restart_policy="never")
+        )
+        await booted_times(client, C, generation)
+        running = await client.get_vm(C)
+        await typed(client, C, f"end {code}", wait=0.3)
+        ended = await settled(client, C)
+        codes.append([running and running.exit_code, ended.state, ended.exit_reason, ended.exit_code])
+    told = subprocess.run(["debugfs", "-R", f"cat {GUEST_FOLDER}/process", vms / C / "disk.ext4"], capture_output=True, text=True)
+    await client.delete_vm(C)
+    return {"codes": codes, "file": told.stdout}
 
 
 def newer_copy(folder: Path) -> Path:

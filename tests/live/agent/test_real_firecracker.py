@@ -123,6 +123,15 @@ def test_forced_stop_reset_and_crash_are_told_apart(seen: dict[str, Any]) -> Non
     assert seen["killed"] == ["failed", "The VMM ended after signal 11."]
 
 
+def test_the_process_of_a_container_is_on_the_disk_and_its_exit_code_is_heard(seen: dict[str, Any]) -> None:
+    """The guest of these tests has no init: it only says the line with which one ends."""
+    assert seen["process"]["file"] == "arg=serve\narg=a b\nenv=A=1\nuser=web\ndir=/\nstop=SIGTERM\n"
+    assert seen["process"]["codes"] == [
+        [None, "failed", "Its process ended with exit code 3.", 3],
+        [None, "stopped", "Its process ended with exit code 0.", 0],
+    ]
+
+
 def test_a_flood_on_the_console_is_bounded(seen: dict[str, Any]) -> None:
     size, still_its_own = seen["flood"]
     assert size < 400_000 and still_its_own
