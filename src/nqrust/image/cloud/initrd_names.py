@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 
@@ -17,18 +18,17 @@ _LIMIT = 2 << 30
 _PIECE = 1 << 20
 _NEWC = (b"070701", b"070702")
 _HEADER, _LONGEST_NAME, _MOST = 110, 4096, 200_000
+_MEMORY = 256 << 20  # of the decompressor of xz
+_ZEROS, _NUMBER = re.compile(rb"\0*"), re.compile(rb"[0-9A-Fa-f]{8}")
 
 
 def names(data: bytes) -> set[str]:
     """Return the paths in an initrd. Raises ValueError if it is none, or is damaged."""
     found: set[str] = set()
     at = 0
-    while at < len(data):
-        if data[at] == 0:
-            at += 1
-            continue
+    while (at := _end_of_zeros(data, at)) < len(data):
         if data[at : at + 6] in _NEWC:
-            stream = _Stream(iter([data[at:]]))
+            stream = _Stream(iter(()), data, at)
             found |= _archive(stream)
             at += stream.read_bytes
             continue
@@ -40,6 +40,11 @@ def names(data: bytes) -> set[str]:
     if not found:
         raise ValueError("it has no files")
     return found
+
+
+def _end_of_zeros(data: bytes, at: int) -> int:
+    match = _ZEROS.match(data, at)
+    return match.end() if match else at
 
 
 def _archives(stream: _Stream) -> set[str]:
@@ -57,7 +62,7 @@ def _archive(stream: _Stream) -> set[str]:
         header = stream.take(_HEADER)
         if header[:6] not in _NEWC:
             raise ValueError("it is no cpio archive")
-        size, length = int(header[54:62], 16), int(header[94:102], 16)
+        size, length = _number(header[54:62]), _number(header[94:102])
         if length > _LONGEST_NAME:
             raise ValueError("a name in it is too long")
         name = stream.take(length).rstrip(b"\0").decode("utf-8", "replace")
@@ -70,41 +75,51 @@ def _archive(stream: _Stream) -> set[str]:
         stream.skip(size + -size % 4)
 
 
+def _number(digits: bytes) -> int:
+    """int() would take signs, too: an archive could lead back to its own start."""
+    if not _NUMBER.fullmatch(digits):
+        raise ValueError("a header in it has no number")
+    return int(digits, 16)
+
+
 class _Stream:
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._held, self.read_bytes = pieces, b"", 0
+    """Reads pieces one after the other. `held`, from `at` on: the first one. Copies no more than it returns, or one piece."""
+
+    def __init__(self, pieces: Iterator[bytes], held: bytes = b"", at: int = 0) -> None:
+        self._pieces, self._held, self._at, self.read_bytes = pieces, held, at, 0
 
     def has(self, count: int) -> bool:
-        while len(self._held) < count:
+        while len(self._held) - self._at < count:
             piece = next(self._pieces, None)
             if piece is None:
                 return False
-            self._held += piece
+            self._held, self._at = self._held[self._at :] + piece, 0
         return True
 
     def take(self, count: int) -> bytes:
         if not self.has(count):
             raise ValueError("it is incomplete")
-        taken, self._held = self._held[:count], self._held[count:]
-        self.read_bytes += count
+        taken = self._held[self._at : self._at + count]
+        self._advance(count)
         return taken
 
     def skip(self, count: int) -> None:
         while count > 0:
-            if not self._held and not self.has(1):
+            if not self.has(1):
                 raise ValueError("it is incomplete")
-            step = min(count, len(self._held))
-            self._held = self._held[step:]
-            self.read_bytes += step
+            step = min(count, len(self._held) - self._at)
+            self._advance(step)
             count -= step
-        if self.read_bytes > _LIMIT:
-            raise ValueError("it unpacks to too much")
 
     def skip_zeros(self) -> None:
-        while self.has(1) and not self._held[0]:
-            left = self._held.lstrip(b"\0")
-            self.read_bytes += len(self._held) - len(left)
-            self._held = left
+        while self.has(1) and not self._held[self._at]:
+            self._advance(_end_of_zeros(self._held, self._at) - self._at)
+
+    def _advance(self, count: int) -> None:
+        self._at += count
+        self.read_bytes += count
+        if self.read_bytes > _LIMIT:
+            raise ValueError("it unpacks to too much")
 
 
 def _unpacked(data: bytes) -> Iterator[bytes]:
@@ -113,7 +128,7 @@ def _unpacked(data: bytes) -> Iterator[bytes]:
     if data.startswith(b"\x28\xb5\x2f\xfd"):
         return _unzstd(data)
     if data.startswith((b"\xfd7zXZ", b"\x5d\x00\x00")):
-        return _fed(data, lzma.LZMADecompressor())
+        return _fed(data, lzma.LZMADecompressor(memlimit=_MEMORY))
     if data.startswith(b"BZh"):
         return _fed(data, bz2.BZ2Decompressor())
     if data.startswith(lz4.MAGIC):

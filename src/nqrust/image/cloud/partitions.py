@@ -1,7 +1,7 @@
 """The partition table of a disk: GPT or MBR. Pure.
 
 GPT: UEFI specification, chapter 5; MBR: the classic four entries. Partitions inside an extended one are not searched. The image
-is untrusted: no partition reaches outside of the disk.
+is untrusted: no partition reaches outside of the disk, and none has bytes of an earlier one.
 """
 
 from __future__ import annotations
@@ -36,8 +36,16 @@ def parse(head: bytes, disk: int) -> list[Partition]:
     for sector in _SECTORS:
         found = _gpt(head, sector, disk)
         if found:
-            return found
-    return _mbr(head, disk)
+            return _apart(found)
+    return _apart(_mbr(head, disk))
+
+
+def _apart(found: list[Partition]) -> list[Partition]:
+    kept: list[Partition] = []
+    for one in found:
+        if all(one.start + one.size <= other.start or other.start + other.size <= one.start for other in kept):
+            kept.append(one)
+    return kept
 
 
 def _gpt(head: bytes, sector: int, disk: int) -> list[Partition]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import time
 
 import pytest
 import zstandard
@@ -99,3 +100,29 @@ def test_initrd_that_claims_to_be_huge_is_refused() -> None:
     header = b"070701" + b"00000000" * 6 + b"FFFFFFFF" + b"00000000" * 4 + b"00000002" + b"00000000"
     with pytest.raises(ValueError, match="incomplete"):
         initrd_names.names(header + b"a\0")
+
+
+def test_initrd_that_leads_back_to_its_own_start_is_refused() -> None:
+    """The length of its name is negative: as many bytes as the header, back."""
+    header = b"070701" + b"00000000" * 11 + b"-000006e" + b"00000000"
+    with pytest.raises(ValueError, match="no number"):
+        initrd_names.names(header + b"TRAILER!!!" + b"x" * 110)
+
+
+def test_large_plain_initrd_is_read_at_once() -> None:
+    files = [cpio.file(f"f{number}", bytes(30_000)) for number in range(1000)]
+    started = time.monotonic()
+    assert len(initrd_names.names(cpio.archive(files))) == 1000
+    assert time.monotonic() - started < 10, "each name copied the rest"
+
+
+def test_initrd_of_zeros_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(initrd_names, "_LIMIT", 4 << 20)
+    with pytest.raises(ValueError, match="too much"):
+        initrd_names.names(gzip.compress(ARCHIVE + bytes(8 << 20)))
+
+
+def test_initrd_that_needs_much_memory_is_refused() -> None:
+    dictionary = (1 << 30).to_bytes(4, "little")
+    with pytest.raises(ValueError, match=r"[Mm]emory"):
+        initrd_names.names(b"\x5d" + dictionary + b"\xff" * 8 + bytes(64))

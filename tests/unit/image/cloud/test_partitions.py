@@ -78,3 +78,9 @@ def test_hostile_gpt_stays_inside_the_disk(entries: list[bytes], where: int, cou
 def test_any_bytes_get_an_answer(head: bytes) -> None:
     for one in partitions.parse(head, MIB):
         assert one.start + one.size <= MIB
+
+
+def test_partitions_that_overlap_are_taken_once() -> None:
+    """Each is copied: many names of the same bytes would fill the disk of the host."""
+    found = partitions.parse(mbr((0, 0x83, 2048, 4096), (0, 0x83, 2048, 4096), (0, 0x83, 4096, 64), (0, 0x83, 6144, 64)), 8 * MIB)
+    assert [one.number for one in found] == [1, 4]
