@@ -14,6 +14,7 @@ from nqrust.image.oci import ext4, guest, layers, layout
 from nqrust.image.progress import Progress
 
 MIN_MEMORY_MIB = 128
+_KEPT_FREE = 2**30
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def build(
 ) -> ImageManifest:
     """Build the image in `target_dir` from the layout in the folder `source`. `scratch`: a new folder's path on the same disk.
 
-    Raises ImageError NQR-IMG-032 to NQR-IMG-038, NQR-IMG-007, HostError, OSError.
+    Raises ImageError NQR-IMG-032 to NQR-IMG-038, NQR-IMG-007, NQR-IMG-090, HostError, OSError.
     """
     folder.check_guest_agent(host, base.guest_agent)
     contents = layout.read(source)
@@ -54,7 +55,7 @@ def build(
                 source,
                 contents,
                 f"{scratch}/contents",
-                bounds or layers.Bounds(),
+                bounds or layers.Bounds(room=room(host, scratch)),
                 lambda done: tell("unpacking the layers", done * 0.7),
             )
             numbered = {}
@@ -72,6 +73,11 @@ def build(
 
     tell(f"running {' '.join([*process.entrypoint, *process.command])[:100] or 'no command'}", 0.0)
     return folder.replace(host, target_dir, fill)
+
+
+def room(host: Host, place: str) -> int:
+    """Return the bytes that the contents of files may take: they are on the disk twice while the file system is made."""
+    return max(0, host.disk_usage(place).available - _KEPT_FREE) // 2
 
 
 def _finish(

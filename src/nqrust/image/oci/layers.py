@@ -31,10 +31,11 @@ _MOST_ID = 2**32 - 2
 
 @dataclass(frozen=True)
 class Bounds:
-    """`unpacked`: bytes of all layers together. `entries`: in all layers together."""
+    """`unpacked`: bytes of all layers together. `entries`: in all layers together. `room`: bytes that they may take of the disk."""
 
     unpacked: int = 32 * 2**30
     entries: int = 500_000
+    room: int = 2**63
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Unpacked:
 def unpack(folder: str, contents: layout.Contents, place: str, bounds: Bounds, tell: Callable[[float], None]) -> Unpacked:
     """Unpack all layers of the layout `folder`. `place`: empty folder for contents. `tell`: the fraction that is done.
 
-    Raises ImageError NQR-IMG-032, NQR-IMG-034, NQR-IMG-035 (too large), OSError.
+    Raises ImageError NQR-IMG-032, NQR-IMG-034, NQR-IMG-035 (too large), NQR-IMG-090 (no room), OSError.
     """
     result, budget = Unpacked(Tree()), _Budget(bounds)
     diff_ids = contents.config.rootfs.diff_ids
@@ -79,12 +80,21 @@ class _Info(tarfile.TarInfo):
 
 class _Budget:
     def __init__(self, bounds: Bounds) -> None:
-        self.bounds, self.bytes, self.entries, self.contents = bounds, 0, 0, 0
+        self.bounds, self.bytes, self.entries, self.contents, self.written = bounds, 0, 0, 0, 0
 
     def read(self, amount: int) -> None:
         self.bytes += amount
         if self.bytes > self.bounds.unpacked:
             raise _too_large(f"its layers have more than {self.bounds.unpacked // 2**20} MiB")
+
+    def write(self, amount: int) -> None:
+        self.written += amount
+        if self.written > self.bounds.room:
+            raise ImageError(
+                "NQR-IMG-090",
+                "The unpacked container image would leave less than 1 GiB on the image folder's disk.",
+                "Free space there, or delete unused images, then pull again.",
+            )
 
     def entry(self) -> None:
         self.entries += 1
@@ -144,7 +154,7 @@ def _layer(result: Unpacked, plain: _Measured, number: int, place: str, budget: 
                     if member.issparse():
                         budget.read(member.size)  # its holes are no bytes of the layer
                     node.content, budget.contents = budget.contents, budget.contents + 1
-                    _store(tar, member, f"{place}/{node.content}")
+                    _store(tar, member, f"{place}/{node.content}", budget)
                 result.tree.put(member.name, node)
 
 
@@ -166,7 +176,7 @@ def _printable(text: str) -> bool:
     return all(ord(sign) >= 0x20 and ord(sign) != 0x7F for sign in text)
 
 
-def _store(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+def _store(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, budget: _Budget) -> None:
     source = tar.extractfile(member)
     assert source is not None
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -179,6 +189,7 @@ def _store(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
             if chunk.count(0) == len(chunk):
                 file.seek(len(chunk), os.SEEK_CUR)  # a hole: zeros take no room
             else:
+                budget.write(len(chunk))
                 file.write(chunk)
             left -= len(chunk)
         file.truncate(member.size)

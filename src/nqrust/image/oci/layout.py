@@ -38,11 +38,7 @@ def read(folder: str, *, architecture: str = "amd64") -> Contents:
         raise damaged(f"its index names {len(top.manifests)} images")
     chosen = top.manifests[0]
     if chosen.mediaType in INDEX_TYPES:
-        listed = _document(_blob_content(folder, chosen), Index, chosen.digest)
-        fitting = [one for one in listed.manifests if _fits(one, architecture)]
-        if not fitting:
-            raise _other_platform(architecture)
-        chosen = fitting[0]
+        chosen = choose(_document(_blob_content(folder, chosen), Index, chosen.digest), architecture)
     manifest = _document(_blob_content(folder, chosen), Manifest, chosen.digest)
     config = _document(_blob_content(folder, manifest.config), Config, manifest.config.digest)
     if (config.os or "linux") != "linux" or (config.architecture or architecture) != architecture:
@@ -55,6 +51,14 @@ def read(folder: str, *, architecture: str = "amd64") -> Contents:
         field = next(iter(error.errors()[0]["loc"]), "config")
         raise damaged(f"no process can have what its configuration says in “{field}”") from error
     return Contents(chosen.digest, manifest, config)
+
+
+def choose(index: Index, architecture: str = "amd64") -> Descriptor:
+    """Return the image of an index for this platform. Raises ImageError NQR-IMG-033."""
+    fitting = next((one for one in index.manifests if _fits(one, architecture)), None)
+    if fitting is None:
+        raise _other_platform(architecture)
+    return fitting
 
 
 def open_blob(folder: str, blob: Descriptor) -> BinaryIO:

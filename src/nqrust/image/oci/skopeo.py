@@ -75,11 +75,11 @@ def _run(host: Host, reference: Reference, given: Command) -> str:
             "Run nqr install there again: it installs the package skopeo. Then pull again.",
         ) from error
     except CommandTimedOut as error:
-        raise _failed(reference, f"it took longer than {given.timeout:.0f} s") from error
+        raise failed(reference, f"it took longer than {given.timeout:.0f} s") from error
     except CommandFailed as error:
         raise _reason(reference, error.stderr) from error
     except HostError as error:
-        raise _failed(reference, str(error)) from error
+        raise failed(reference, str(error)) from error
 
 
 def _reason(reference: Reference, told: str) -> ImageError:
@@ -88,25 +88,37 @@ def _reason(reference: Reference, told: str) -> ImageError:
     why = "".join(sign for sign in why if sign.isprintable())[:400].rstrip(".")
     lower = why.lower()
     if any(word in lower for word in _MISSING):
-        return ImageError(
-            "NQR-IMG-040", f"There is no container image {reference}: {why}.", "Check the name and the tag at the registry."
-        )
+        return missing(reference, why)
     if any(word in lower for word in _ACCESS):
-        return ImageError(
-            "NQR-IMG-039",
-            f"The registry {reference.registry} refuses access to {reference.path}: {why}.",
-            "Check the name, and give --username and --password-file for a private image.",
-        )
+        return refused(reference, why)
     if "server gave http response to https client" in lower:
-        return ImageError(
-            "NQR-IMG-041",
-            f"The registry {reference.registry} speaks plain HTTP.",
-            "Serve it over TLS, or give --insecure for a registry that you trust.",
-        )
-    return _failed(reference, why)
+        return plain_http(reference)
+    return failed(reference, why)
 
 
-def _failed(reference: Reference, why: str) -> ImageError:
+def missing(reference: Reference, why: str) -> ImageError:
+    return ImageError(
+        "NQR-IMG-040", f"There is no container image {reference}: {why}.", "Check the name and the tag at the registry."
+    )
+
+
+def refused(reference: Reference, why: str) -> ImageError:
+    return ImageError(
+        "NQR-IMG-039",
+        f"The registry {reference.registry} refuses access to {reference.path}: {why}.",
+        "Check the name, and give --username and --password-file for a private image.",
+    )
+
+
+def plain_http(reference: Reference) -> ImageError:
+    return ImageError(
+        "NQR-IMG-041",
+        f"The registry {reference.registry} speaks plain HTTP.",
+        "Serve it over TLS, or give --insecure for a registry that you trust.",
+    )
+
+
+def failed(reference: Reference, why: str) -> ImageError:
     return ImageError(
         "NQR-IMG-041",
         f"The container image {reference} could not be fetched: {why}.",

@@ -99,7 +99,8 @@ async def files(url: str, wanted: ImageManifest, target: str, progress: Download
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _append(file: BinaryIO, chunk: bytes) -> None:
+def append(file: BinaryIO, chunk: bytes) -> None:
+    """Write a chunk, unless the disk would have less than 1 GiB free then. Raises ImageError NQR-IMG-115."""
     if room(file.name) < len(chunk):
         raise no_room()
     file.write(chunk)
@@ -117,7 +118,7 @@ async def _file(http: httpx.AsyncClient, url: str, blob: Blob, staging: str, pro
                 if size > blob.size:
                     raise ImageError(f"{blob.file} is larger than its {MANIFEST} says")
                 digest.update(chunk)
-                await asyncio.to_thread(_append, file, chunk)
+                await asyncio.to_thread(append, file, chunk)
                 progress.done += len(chunk)
     if size != blob.size or digest.hexdigest() != blob.sha256:
         raise ImageError(f"{blob.file} does not have the size and sha256 that its {MANIFEST} gives")

@@ -20,24 +20,17 @@ _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _MOST_REDIRECTS = 5
 
 
-async def client(url: str, local: bool) -> httpx.AsyncClient:
-    """Return the client. `local`: `url` itself may lead to this machine. A redirect may do so only if `url` does."""
-    transport = httpx.AsyncHTTPTransport()
+async def client(url: str, local: bool, verify: bool = True) -> httpx.AsyncClient:
+    """Return the client. `local`: `url` itself may lead to this machine. A redirect may do so only if `url` does. `verify`: refuse
+    unknown certificates."""
+    transport = httpx.AsyncHTTPTransport(verify=verify)
     if not (local and any(map(_is_local, await _addresses(httpx.URL(url).host)))):
         transport._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(), network_backend=_Elsewhere(), keepalive_expiry=5.0
+            ssl_context=httpx.create_ssl_context(verify=verify), network_backend=_Elsewhere(), keepalive_expiry=5.0
         )
     return httpx.AsyncClient(
         timeout=_TIMEOUT, follow_redirects=True, max_redirects=_MOST_REDIRECTS, transport=transport, trust_env=False
     )
-
-
-async def leads_here(host: str) -> bool:
-    """Return whether a name leads to this machine or to a service on the link. One that a proxy must resolve does not."""
-    try:
-        return any(map(_is_local, await _addresses(host)))
-    except ImageError:
-        return False
 
 
 def refused(host: str) -> ImageError:

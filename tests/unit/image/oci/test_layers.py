@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -12,8 +13,9 @@ from typing import Any
 import pytest
 from tests.container_images import Image, Member, blob, folder, hard, layer, link
 
+from nqrust.host.local import LocalHost
 from nqrust.image.errors import ImageError
-from nqrust.image.oci import ext4, layers, layout
+from nqrust.image.oci import build, ext4, layers, layout
 from nqrust.image.oci.tree import Is, Node, Tree
 
 
@@ -212,3 +214,17 @@ def test_the_size_leaves_room_for_everything() -> None:
     empty = ext4.size_mib(tree)
     tree.put("big", Node(Is.file, 1, size=800 * 2**20))
     assert 900 <= ext4.size_mib(tree) - empty <= 920
+
+
+def test_layers_that_need_more_room_than_the_disk_has_are_refused(tmp_path: Path) -> None:
+    """A few bytes of gzip become any number on the disk. Holes take none."""
+    filling = layer([Member("a", b"x" * 2**20), Member("b", b"y" * 2**20)])
+    assert refused(tmp_path, Image([filling]), layers.Bounds(room=2**20 + 1)) == "NQR-IMG-090"
+    unpacked(tmp_path / "holes", Image([layer([Member("a", bytes(2**21))])]), layers.Bounds(room=0))
+
+
+def test_room_for_contents_is_half_of_what_is_free_above_a_gibibyte(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = LocalHost()
+    found = dataclasses.replace(host.disk_usage("/"), available=5 * 2**30)
+    monkeypatch.setattr(host, "disk_usage", lambda path: found)
+    assert build.room(host, "/") == 2 * 2**30

@@ -1,4 +1,5 @@
-"""Images of containers from a registry: skopeo fetches, a process of its own unpacks, and `tiny` lends its kernel."""
+"""Images of containers from a registry. skopeo fetches for administrators, `distribution` for others. A process of its own unpacks,
+and `tiny` lends its kernel."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from nqrust.image.oci import reference, skopeo
 from nqrust.image.oci.__main__ import Order, Told
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import ImageError
-from nqrust.manager.images import download, folder, outgoing
+from nqrust.manager.images import download, folder
+from nqrust.manager.images.sources import distribution
 from nqrust.manager.images.sources.port import Planned, Progress
 from nqrust.manager.store.tables import Image
 
@@ -44,17 +46,14 @@ class Oci:
     ) -> ImageManifest:
         parsed = reference.parse(planned.origin)
         base = await _base(core)
-        if not local:
-            await _refuse_this_machine(parsed)
         host = LocalHost()
         root = core.settings.image_root
         scratch = await asyncio.to_thread(tempfile.mkdtemp, prefix=folder.STAGING_PREFIX, dir=root)
         try:
-            if wanted.login is not None:
-                login = skopeo.login_file(parsed, wanted.login.username, Secret(wanted.login.password))
-                await asyncio.to_thread(host.write_file, f"{scratch}/login.json", login.reveal().encode(), mode=0o600)
-            layout = await _copy(host, parsed, scratch, wanted.tls_verify, root, tell)
-            await asyncio.to_thread(host.remove, f"{scratch}/login.json")
+            if local:
+                layout = await _with_skopeo(host, parsed, wanted, scratch, root, tell)
+            else:
+                layout = await distribution.copy(parsed, scratch, wanted.login, wanted.tls_verify, tell)
             order = Order(
                 source=layout,
                 scratch=f"{scratch}/build",
@@ -90,13 +89,19 @@ async def _base(core: Core) -> tuple[str, ImageManifest]:
     return row.path, ImageManifest.model_validate(row.manifest)
 
 
-async def _refuse_this_machine(parsed: reference.Reference) -> None:
-    if await outgoing.leads_here(parsed.host):
-        raise outgoing.refused(parsed.host)
+async def _with_skopeo(
+    host: Host, parsed: reference.Reference, wanted: ImagePull, scratch: str, root: str, tell: Progress
+) -> str:
+    if wanted.login is not None:
+        login = skopeo.login_file(parsed, wanted.login.username, Secret(wanted.login.password))
+        await asyncio.to_thread(host.write_file, f"{scratch}/login.json", login.reveal().encode(), mode=0o600)
+    layout = await _copy(host, parsed, scratch, wanted.tls_verify, root, tell)
+    await asyncio.to_thread(host.remove, f"{scratch}/login.json")
+    return layout
 
 
 async def _copy(host: Host, parsed: reference.Reference, scratch: str, tls_verify: bool, root: str, tell: Progress) -> str:
-    """Fetch the layout while its growing folder tells the progress. Ends it when the disk gets full."""
+    """Fetch the layout while its growing folder tells the progress. Refuses it first if the disk is too small."""
     tell("asking the registry", 0, 0)
     total = await asyncio.to_thread(skopeo.total, host, parsed, scratch, tls_verify=tls_verify)
     if total and await asyncio.to_thread(download.room, root) < total:
