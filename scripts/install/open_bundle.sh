@@ -4,18 +4,21 @@
 
 bundle='' # a file with everything, which replaces the network
 release_key=${NQR_RELEASE_KEY:-}
+config=${NQR_CONFIG:-} # a file that may name a key, too
 opened='' # a folder with the bundle's Python
 value_of=''
 for argument in "$@"; do
     case $value_of$argument in
         --release-key=*) release_key=${argument#*=} ;;
         --release-key?*) release_key=$argument ;;
+        --config=*) config=${argument#*=} ;;
+        --config?*) config=$argument ;;
         --release*.tar.zst) bundle=${argument#--release=} ;;
     esac
     value_of=''
     case $argument in
         --) break ;;
-        --release | --release-key) value_of=$argument ;;
+        --release | --release-key | --config) value_of=$argument ;;
     esac
 done
 [ -n "$bundle" ] || case ${NQR_RELEASE:-} in *.tar.zst) bundle=$NQR_RELEASE ;; esac
@@ -44,6 +47,11 @@ python_of_bundle() { # names the bundle's Python in NQR_PYTHON_ARCHIVE. If someb
     if [ ! -f "$packed" ] || [ -L "$packed" ] || [ ! -f "$opened/checksums.txt" ]; then
         rm -rf -- "$opened"
         return 1
+    fi
+    if [ -z "$release_key" ] && [ -n "$config" ] && grep -q public_key -- "$config" 2>/dev/null; then
+        rm -rf -- "$opened"
+        fail NQR-DEP-990 3 "The Python of the bundle $bundle was not used: only that Python could read the key in $config." \
+            "Add --release-key with the same file, or install Python 3.10 or later from the distribution's medium."
     fi
     if [ -n "$release_key" ] && ! openssl pkeyutl -verify -rawin -pubin -inkey "$release_key" \
         -sigfile "$opened/checksums.txt.sig" -in "$opened/checksums.txt" >/dev/null 2>&1; then

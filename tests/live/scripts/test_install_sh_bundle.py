@@ -74,6 +74,22 @@ def test_python_of_a_bundle_of_another_key_is_not_run(clone: Path, tmp_path: Pat
     assert not (tmp_path / "cache").exists(), "nothing was changed"
 
 
+@pytest.mark.parametrize("spelled", [("--config", "{}"), ("--config={}",)])
+def test_python_of_a_bundle_is_not_run_before_a_key_that_only_it_could_read(
+    clone: Path, tmp_path: Path, spelled: tuple[str, ...]
+) -> None:
+    without_python(clone)
+    bundle, config = with_python(tmp_path).write(tmp_path / "b.tar.zst"), tmp_path / "nqr.yaml"
+    config.write_text(f"release:\n  public_key: {signing_key(tmp_path, OTHER)}\n")
+    named = [word.format(config) for word in spelled]
+    done = bootstrap(clone, bundle, tmp_path / "cache", f"--release={bundle}", *named)
+    assert done.returncode == 3 and "NQR-DEP-990" in done.stderr, done.stderr
+    assert not (tmp_path / "cache").exists(), "nothing was changed"
+    config.write_text("mode: minimal\n")
+    bootstrap(clone, bundle, tmp_path / "cache", f"--release={bundle}", *named)
+    assert (tmp_path / "cache/python/bin/python3").exists()
+
+
 def test_python_that_its_list_does_not_name_is_not_run(clone: Path, tmp_path: Path) -> None:
     without_python(clone)
     draft = with_python(tmp_path)
