@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.credentials import verify_password
 from nqrust.manager.access import authentication as auth
+from nqrust.manager.api import gate
 
 
 def raw(manager: Any, **options: Any) -> httpx.AsyncClient:
@@ -122,3 +124,21 @@ async def test_no_other_site_opens_a_console_with_the_browsers_password(served: 
         async with connect(path, proxy=None, additional_headers=basic, origin=origin) as socket:
             with pytest.raises(ConnectionClosed, match="4404"):
                 await socket.recv()
+
+
+async def test_strangers_write_few_and_short_lines_into_the_log(
+    manager: Any, admin_password: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[dict[str, Any]] = []
+    monkeypatch.setattr(gate, "LINES", 20)
+    monkeypatch.setattr(gate, "LINE_SECONDS", 3600.0)
+    monkeypatch.setattr(gate, "log", SimpleNamespace(info=lambda _, **said: lines.append(said), debug=lambda _, **said: None))
+    async with raw(manager) as http:
+        for _ in range(60):
+            assert (await http.get(f"/{'x' * 4000}")).status_code == 401
+        assert len(lines) == 20 and {len(line["path"]) for line in lines} == {gate.LONGEST_PATH}
+        body = {"username": "admin", "password": admin_password}
+        assert (await http.post("/v1/auth/login", json=body)).status_code == 200
+    for _ in range(30):
+        await manager.admin.send(calls.list_images())
+    assert [line["status"] for line in lines[20:]] == [200] * 31, "whoever may sign in is in the log"

@@ -207,3 +207,13 @@ async def test_no_proxy_of_the_environment_is_used(manager: Any, web: Web, elsew
     await manager.admin.send(calls.add_image(web.wanted("far", ELSEWHERE)))
     assert (await manager.settled_image("far")).state == "ready"
     assert set(elsewhere) == {ELSEWHERE}
+
+
+async def test_an_image_from_a_url_does_not_pass_for_one_of_a_registry(manager: Any, web: Web) -> None:
+    path = web.folder / "image.json"
+    claimed = json.loads(path.read_text()) | {"origin": "docker.io/library/nginx:latest", "digest": f"sha256:{'1' * 64}"}
+    path.write_text(json.dumps(claimed))
+    await manager.admin.send(calls.add_image(web.wanted("near")))
+    assert (await manager.settled_image("near")).origin == ""
+    await manager.admin.send(calls.scan_images())
+    assert (await manager.admin.send(calls.list_images("nginx"))).items == []

@@ -23,6 +23,7 @@ from nqrust.manager.api import channel, problems
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.source import source_of
+from nqrust.manager.core.throttle import Buckets
 from nqrust.manager.errors import ManagerError, NotAuthenticated, NotPermitted, TooLarge, TooSlow
 from nqrust.serving import bodies, plain
 from nqrust.serving.bodies import BodyTooLarge, BodyTooSlow, ClientGone
@@ -30,8 +31,11 @@ from nqrust.tls import pinning
 
 log = structlog.get_logger("nqrust.manager.access")
 
-OPEN = {("GET", "/health"), ("HEAD", "/health"), ("POST", "/v1/auth/login"), ("GET", pinning.PATH)}
+SIGN_IN = ("POST", "/v1/auth/login")
+OPEN = {("GET", "/health"), ("HEAD", "/health"), SIGN_IN, ("GET", pinning.PATH)}
 BODY_LIMIT = 1024 * 1024
+LINES, LINE_SECONDS, LONGEST_PATH = 1000, 1.0, 300
+"""Log lines of all strangers: so many at once, and one more after so many seconds. Characters of a path in a line."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MUTATING = {"POST", "PUT", "PATCH", "DELETE"}
 _TELEMETRY = re.compile(r"/v1/hosts/[^/]+/(heartbeat|vms/[^/]+/guest)")
@@ -42,6 +46,7 @@ class Gate:
     def __init__(self, app: ASGIApp, core: Core) -> None:
         self._app, self._core = app, core
         self._bounds = audit.Bounds()
+        self._lines = Buckets(LINES, LINE_SECONDS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -100,16 +105,25 @@ class Gate:
             route = getattr(scope.get("route"), "path", "none")
             metrics.REQUESTS.labels(method if method in _KNOWN else "other", route, str(sent.status)).inc()
             metrics.SECONDS.labels(route).observe(seconds)
-            quiet = route in ("/health", "/metrics") or _TELEMETRY.fullmatch(path)
-            (log.debug if quiet and sent.status < 400 else log.info)(
-                "request",
-                method=method,
-                path=path,
-                status=sent.status,
-                ms=round(seconds * 1000, 1),
-                actor=_actor(state),
-                source=state["source"],
-            )
+            quiet = (route in ("/health", "/metrics") or _TELEMETRY.fullmatch(path)) and sent.status < 400
+            if quiet or self._may_log(state["principal"], sent.status, (method, path)):
+                (log.debug if quiet else log.info)(
+                    "request",
+                    method=method[:20],
+                    path=path[:LONGEST_PATH],
+                    status=sent.status,
+                    ms=round(seconds * 1000, 1),
+                    actor=_actor(state)[:100],
+                    source=state["source"],
+                )
+
+    def _may_log(self, principal: Principal | None, status: int, asked: tuple[str, str]) -> bool:
+        """Return whether to log a request. Strangers must not push the host's earlier log out of the journal."""
+        if principal is not None or (status < 400 and asked == SIGN_IN):
+            return True
+        allowed = self._lines.wait("") <= 0
+        self._lines.take("")
+        return allowed
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str]) -> None:
         ticket = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("ticket", [""])[0]
@@ -153,7 +167,7 @@ class Gate:
         )
 
     def _worth_keeping(self, principal: Principal | None, method: str, path: str, status: int) -> bool:
-        """Return whether to audit a refused request. The log has every request.
+        """Return whether to audit a refused request. The log has every request of a known sender.
 
         Nobody may fill the disk, neither with rejected requests nor with wrong passwords at a rate beyond reading.
         """

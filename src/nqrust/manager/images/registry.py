@@ -128,7 +128,12 @@ async def _add_path(core: Core, name: str, path: str) -> None:
     state, error, _ = await asyncio.to_thread(folder.check, real, manifest, {})
     if state != "ready":
         raise ImageError(f"The image in {path} is {state}: {error}.")
-    await check_in(core, name, real, manifest, managed=False)
+    await check_in(core, name, real, _of_nobody(manifest), managed=False)
+
+
+def _of_nobody(manifest: ImageManifest) -> ImageManifest:
+    """Return the manifest without the origin that it claims: `nqr run nginx` would take this image for that of the registry."""
+    return manifest.model_copy(update={"origin": "", "digest": ""})
 
 
 async def _add_url(core: Core, wanted: ImageAdd, local: bool) -> None:
@@ -139,7 +144,7 @@ async def _add_url(core: Core, wanted: ImageAdd, local: bool) -> None:
     target = os.path.join(core.settings.image_root, wanted.name)
     if await asyncio.to_thread(os.path.lexists, target):
         raise Conflict(f"{target} is already there.", cure="Register it with POST /v1/images/scan, or remove it first.")
-    manifest = manifest.model_copy(update={"name": wanted.name})
+    manifest = _of_nobody(manifest.model_copy(update={"name": wanted.name}))
     await _require_room(core, download.beginning(manifest).total)
     row = Image(
         id=str(uuid4()),
