@@ -11,13 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from nqrust.ui.pace import AT_ONCE, SECONDS, Paced
 
 MOST = 300
 
@@ -131,13 +133,53 @@ async def test_half_a_message_ends_the_connection(port: int, half: str | bytes) 
                 await asyncio.wait_for(connection.recv(), 20)
 
 
-async def test_a_source_that_asks_for_many_pages_keeps_no_other_page_away(port: int) -> None:
-    honest, first = await page(port, "127.0.0.2"), await page(port)
-    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+async def test_sources_that_ask_for_many_pages_keep_no_other_page_away(port: int) -> None:
+    honest, first = await page(port, "127.0.0.2"), await page(port, "127.0.0.10")
+    sources = [httpx.AsyncHTTPTransport(local_address=f"127.0.0.{10 + number}") for number in range(40)]
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(httpx.AsyncClient(transport=one, timeout=60)) for one in sources]
         for number in range(MOST + 20):
-            await client.get(f"http://127.0.0.1:{port}/" + (f"nothing{number}" if number % 2 else "sign-in"))
+            client = clients[number % len(clients)]
+            answer = await client.get(f"http://127.0.0.1:{port}/" + (f"nothing{number}" if number % 2 else "sign-in"))
+            assert answer.status_code != 429
             client.cookies.clear()
     async with joined(port, f"&client_id={honest}") as connection:
         assert await holds(connection, honest)
     async with joined(port, f"&client_id={first}") as connection:
         assert not await holds(connection, first)
+
+
+async def test_a_source_that_asks_for_pages_without_a_pause_is_refused_and_others_are_not(port: int) -> None:
+    transport = httpx.AsyncHTTPTransport(local_address="127.0.0.99")
+    async with httpx.AsyncClient(transport=transport, timeout=60) as client:
+        told: list[int] = []
+
+        async def ask() -> None:
+            for _ in range(AT_ONCE // 2):
+                told.append((await client.get(f"http://127.0.0.1:{port}/sign-in")).status_code)
+
+        await asyncio.gather(*(ask() for _ in range(6)))
+        assert set(told) == {200, 429} and told.count(200) >= AT_ONCE
+        assert (await client.get(f"http://127.0.0.1:{port}/health")).status_code == 200
+    assert await page(port, "127.0.0.98")
+
+
+async def test_a_source_gets_one_more_page_after_each_interval() -> None:
+    now, told = [0.0], []
+
+    async def inner(*_: object) -> None:
+        told.append("page")
+
+    async def send(message: dict[str, object]) -> None:
+        if message["type"] == "http.response.start":
+            told.append(str(message["status"]))
+
+    async def ask(path: str = "/vms", source: str = "192.0.2.1") -> str:
+        await paced({"type": "http", "path": path, "client": (source, 1)}, None, send)  # type: ignore[arg-type]
+        return told[-1]
+
+    paced = Paced(inner, lambda: now[0])
+    assert {await ask() for _ in range(AT_ONCE)} == {"page"}
+    assert (await ask(), await ask("/_nicegui/x.js"), await ask(source="192.0.2.2")) == ("429", "page", "page")
+    now[0] = 1.01 * SECONDS
+    assert (await ask(), await ask()) == ("page", "429")
