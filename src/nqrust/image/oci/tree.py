@@ -15,6 +15,8 @@ WHITEOUT, OPAQUE, RESERVED = ".wh.", ".wh..wh..opq", ".wh..wh."
 MOST_LINKS = 40
 """Links in one name, as Linux has it (path_resolution(7))."""
 LONGEST_NAME, LONGEST_PATH, DEEPEST = 255, 4095, 256
+MOST_STEPS = 50_000_000
+"""Names that all layers together may look at, about half a minute: links and whiteouts repeat work for a few bytes each."""
 
 
 class Is(Enum):
@@ -42,6 +44,7 @@ class Node:
 class Tree:
     def __init__(self) -> None:
         self.root = Node(Is.directory, 0)
+        self._steps = 0
 
     def put(self, path: str, node: Node) -> None:
         """Place a file, link or folder. A folder that is there already keeps its content. Raises ImageError NQR-IMG-034."""
@@ -76,9 +79,9 @@ class Tree:
             return True
         if name == OPAQUE:
             for child in list(parent.children):
-                _remove_lower(parent, child, layer)
+                self._remove_lower(parent, child, layer)
         elif not name.startswith(RESERVED) and name != WHITEOUT:
-            _remove_lower(parent, name[len(WHITEOUT) :], layer)
+            self._remove_lower(parent, name[len(WHITEOUT) :], layer)
         return True
 
     def find(self, path: str) -> Node | None:
@@ -111,6 +114,7 @@ class Tree:
         above: list[Node] = []
         node, rest, links = self.root, list(reversed(names)), 0
         while rest:
+            self._step()
             name = rest.pop()
             if name == "..":
                 node = above.pop() if above else self.root
@@ -136,6 +140,23 @@ class Tree:
             if len(above) > DEEPEST:
                 raise hostile(f"{shown('/'.join(names))} has more than {DEEPEST} folders")
         return node
+
+    def _remove_lower(self, parent: Node, name: str, layer: int) -> None:
+        """Remove a child, except for what the same layer put into it."""
+        self._step()
+        child = parent.children.get(name)
+        if child is None:
+            return
+        if child.kind is Is.directory:
+            for below in list(child.children):
+                self._remove_lower(child, below, layer)
+        if child.layer < layer and not child.children:
+            del parent.children[name]
+
+    def _step(self) -> None:
+        self._steps += 1
+        if self._steps > MOST_STEPS:
+            raise hostile("its links and whiteouts take too much time")
 
 
 def parts(path: str) -> list[str]:
@@ -169,15 +190,3 @@ def shown(name: str) -> str:
 
 def _take_over(there: Node, new: Node) -> None:
     there.layer, there.mode, there.uid, there.gid, there.mtime = new.layer, new.mode, new.uid, new.gid, new.mtime
-
-
-def _remove_lower(parent: Node, name: str, layer: int) -> None:
-    """Remove a child, except for what the same layer put into it."""
-    child = parent.children.get(name)
-    if child is None:
-        return
-    if child.kind is Is.directory:
-        for below in list(child.children):
-            _remove_lower(child, below, layer)
-    if child.layer < layer and not child.children:
-        del parent.children[name]

@@ -141,3 +141,24 @@ def test_whiteouts_agree_with_a_model(layers: list[tuple[set[str], set[str], boo
             if not tree.whiteout(path, number):
                 tree.put(path, node(Is.file, number))
     assert {path[1:] for path, found in tree.walk() if found.kind is Is.file} == expected
+
+
+def test_whiteouts_that_repeat_work_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a few bytes, they looked at every name of a folder again: for hours, with the entries that a layer may have."""
+    monkeypatch.setattr("nqrust.image.oci.tree.MOST_STEPS", 20_000)
+    tree = Tree()
+    for number in range(1000):
+        tree.put(f"d/{number}", node(Is.file, 1))
+    with pytest.raises(ImageError, match="too much time"):
+        for _ in range(1000):
+            tree.whiteout("d/.wh..wh..opq", 1)
+
+
+def test_names_through_long_links_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nqrust.image.oci.tree.MOST_STEPS", 20_000)
+    tree = Tree()
+    for number in range(30):
+        tree.put(f"l{number}", Node(Is.symlink, 1, target="../" * 1000 + (f"l{number + 1}" if number < 29 else "x")))
+    tree.put("x", node(Is.directory, 1))
+    with pytest.raises(ImageError, match="too much time"):
+        tree.put("l0/f", node(Is.file, 1))
