@@ -263,9 +263,11 @@ def read_small(url: str, *, limit: int = 1 << 20, client: httpx.Client | None = 
                 raise ReleaseError(  # a few bytes could become any number
                     "NQR-REL-022", f"{url} came compressed, which nobody asked for.", "Check the server, or name a mirror."
                 )
-            body = b""
+            body, until = b"", time.monotonic() + PATIENCE
             for piece in response.iter_raw():
                 body += piece
+                if time.monotonic() > until:
+                    raise _unreachable(url, f"the server sent {len(body)} bytes in {PATIENCE:.0f} s")
                 if len(body) > limit:
                     raise ReleaseError(
                         "NQR-REL-022",

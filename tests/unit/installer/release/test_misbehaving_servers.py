@@ -295,3 +295,18 @@ def test_a_compressed_list_is_refused_before_it_is_expanded() -> None:
         with pytest.raises(ReleaseError) as refused:
             read_small(server.url)
         assert refused.value.code == "NQR-REL-022" and server.asked[0]["accept-encoding"] == "identity"
+
+
+def test_small_file_that_drips_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte came before the timeout of a read, so a list of checksums could take a year."""
+
+    def drip() -> Iterator[bytes]:
+        for _ in range(200):
+            time.sleep(0.02)
+            yield b"x"
+
+    monkeypatch.setattr("nqrust.installer.release.download.PATIENCE", 0.3)
+    slow = httpx.MockTransport(lambda request: httpx.Response(200, content=drip()))
+    with httpx.Client(transport=slow) as client, pytest.raises(ReleaseError) as error:
+        read_small("http://releases.example/list", client=client)
+    assert error.value.code == "NQR-REL-020" and "bytes in" in error.value.what
