@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import http.server
@@ -20,7 +21,7 @@ from tests.live.image import cloud_disks as disks
 
 from nqrust.host.local import LocalHost
 from nqrust.image import cpio
-from nqrust.image.cloud import catalogue, fetching, importing
+from nqrust.image.cloud import catalogue, disk, fetching, importing
 from nqrust.image.cloud.importing import Imported
 from nqrust.image.errors import ImageError
 from nqrust.image.progress import silent
@@ -299,3 +300,15 @@ def test_programs_in_the_sandbox_reach_nothing(work: Path) -> None:
     for command in ("cat /etc/shadow", f"echo x > {work}/out", "head -c 9M /dev/zero > big"):
         assert sandbox.run("sh", "-c", command, ok=tuple(range(256))).code != 0, command
     assert sandbox.size("big") <= 1 << 20
+
+
+def test_disk_whose_data_does_not_fit_is_refused_before_it_is_unpacked(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, packed = work / "plain", work / "packed"
+    plain.write_bytes(b"x" * (64 << 20))
+    subprocess.run(["qemu-img", "convert", "-c", "-O", "qcow2", plain, packed], check=True)
+    assert packed.stat().st_size < 2 << 20
+    found = dataclasses.replace(LocalHost().disk_usage("/"), available=disk.KEPT_FREE + (127 << 20))
+    monkeypatch.setattr(LocalHost, "disk_usage", lambda self, path: found)
+    with pytest.raises(ImageError) as error:
+        imported(work, packed)
+    assert error.value.code == "NQR-IMG-091" and not (work / "images" / "deb").exists()

@@ -18,6 +18,8 @@ from nqrust.image.errors import ImageError
 SOURCE, _RAW, _HEAD = "source", "disk.raw", "head"
 LARGEST = 64 << 30
 """Bytes of the largest disk that is imported."""
+KEPT_FREE = 1 << 30
+"""Bytes of the image folder's disk that an import leaves free."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Found:
 def raw(sandbox: Sandbox, format: str | None) -> tuple[str, int]:
     """Convert the sandbox's file SOURCE. Return the name of the raw file and its bytes.
 
-    Raises ImageError NQR-IMG-051, -052, -053, HostError.
+    Raises ImageError NQR-IMG-051, -052, -053, -091, HostError.
     """
     head = sandbox.read_start(SOURCE, formats.HEAD)
     other = formats.unsupported(head)
@@ -56,6 +58,7 @@ def raw(sandbox: Sandbox, format: str | None) -> tuple[str, int]:
         told = json.loads(sandbox.run("qemu-img", "info", "-f", found, "--output=json", SOURCE, timeout=60).stdout)
         size = _bounded(int(told["virtual-size"]))
         _only_itself(told)
+        _require_room(sandbox, found)
         sandbox.run("qemu-img", "convert", "-f", found, "-O", "raw", SOURCE, _RAW)
         return _RAW, _bounded(max(size, sandbox.size(_RAW)))
     except (CommandFailed, CommandTimedOut, ValueError, KeyError, TypeError, AttributeError, ParseError) as error:
@@ -69,6 +72,20 @@ def _only_itself(told: dict[str, object]) -> None:
     others = [one.get("filename") for one in extents if one.get("filename") != SOURCE]
     if told.get("backing-filename") or data.get("data-file") or others or told.get("encrypted"):
         raise _unusable("it is in more than one file, or encrypted", "Convert it with qemu-img first.")
+
+
+def _require_room(sandbox: Sandbox, format: str) -> None:
+    """Refuse an image whose data does not fit: a few MiB of qcow2 may hold any number of them. It is on the disk twice, as the disk
+    and as its file systems."""
+    told = json.loads(sandbox.run("qemu-img", "measure", "-f", format, "-O", "raw", "--output=json", SOURCE).stdout)
+    needed = 2 * int(told["required"])
+    free = sandbox.host.disk_usage(sandbox.folder).available
+    if free - needed < KEPT_FREE:
+        raise ImageError(
+            "NQR-IMG-091",
+            f"The disk image needs {needed >> 20} MiB while it is imported, and the image folder's disk has {free >> 20} MiB free.",
+            f"Free space there. {KEPT_FREE >> 20} MiB must stay free.",
+        )
 
 
 def _bounded(size: int) -> int:

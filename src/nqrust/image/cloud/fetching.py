@@ -45,9 +45,10 @@ def from_url(host: Host, url: str, digest: str, tell: Progress) -> Callable[[str
 
 
 def text(url: str) -> str:
-    """Return a small text, such as a list of checksums. Raises ImageError NQR-IMG-058."""
+    """Return a small text, such as a list of checksums. Nothing else proves it, so no redirect may leave HTTPS. Raises ImageError
+    NQR-IMG-058."""
     data = b""
-    for piece in _pieces(url, lambda done, total: None):
+    for piece in _pieces(url, lambda done, total: None, leaves=not url.lower().startswith("https://")):
         data += piece
         if len(data) > _SMALL:
             raise ImageError("NQR-IMG-058", f"{url} is longer than {_SMALL >> 10} KiB.", "Check the address.")
@@ -78,12 +79,19 @@ def _compare(what: str, found: str, wanted: str) -> None:
         )
 
 
-def _pieces(url: str, progress: Callable[[int, int], None]) -> Iterator[bytes]:
+def _pieces(url: str, progress: Callable[[int, int], None], leaves: bool = True) -> Iterator[bytes]:
+    """`leaves`: a redirect may lead to plain HTTP."""
     try:
         with (
             httpx.Client(timeout=_TIMEOUT, follow_redirects=True, max_redirects=5) as http,
             http.stream("GET", url, headers={"Accept-Encoding": "identity"}) as answer,
         ):
+            if not leaves and any(hop.url.scheme != "https" for hop in (*answer.history, answer)):
+                raise ImageError(
+                    "NQR-IMG-058",
+                    f"{url} leads to an address without TLS, {answer.url}.",
+                    "Name an image with --checksum, or write a catalogue with another address.",
+                )
             if answer.status_code != 200:
                 raise ImageError("NQR-IMG-058", f"{url} answers {answer.status_code}.", "Check the address and its server.")
             total, told = int(answer.headers.get("content-length") or 0), 0

@@ -53,7 +53,7 @@ def build(
     """Build the image in `target_dir`, as `tiny.build` does.
 
     `source` writes the disk image to the path that it gets. `format`: one of formats.FORMATS, detected if absent. `guest_agent`:
-    path of the program, or None to leave the image without. Raises ImageError NQR-IMG-050 to -057, HostError.
+    path of the program, or None to leave the image without. Raises ImageError NQR-IMG-050 to -057, -091, HostError.
     """
     tell = progress or silent
     if guest_agent is not None:

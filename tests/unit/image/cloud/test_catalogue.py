@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 
 from nqrust.host.local import LocalHost
-from nqrust.image.cloud import catalogue
+from nqrust.image.cloud import catalogue, fetching
 from nqrust.image.errors import ImageError
 
 A, B = "a" * 64, "b" * 128
@@ -61,3 +63,25 @@ def test_broken_catalogue_is_refused(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
         catalogue.read(LocalHost(), str(tmp_path / "catalogue.json"))
     assert caught.value.code == "NQR-IMG-060"
+
+
+@pytest.mark.parametrize("hops", [["http://mirror.example/list"], ["http://a.example/x", "https://mirror.example/list"]])
+def test_list_of_checksums_comes_over_https_only(monkeypatch: pytest.MonkeyPatch, hops: list[str]) -> None:
+    """Somebody on the way would choose the checksum, and then the image."""
+    way = ["https://publisher.example/list", *hops]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        at = way.index(str(request.url))
+        return (
+            httpx.Response(200, stream=httpx.ByteStream(b"list"))
+            if at + 1 == len(way)
+            else httpx.Response(302, headers={"Location": way[at + 1]})
+        )
+
+    client = functools.partial(httpx.Client, transport=httpx.MockTransport(answer))
+    monkeypatch.setattr(httpx, "Client", client)
+    with pytest.raises(ImageError, match="without TLS") as error:
+        fetching.text(way[0])
+    assert error.value.code == "NQR-IMG-058"
+    way[1:] = ["https://mirror.example/list"]
+    assert fetching.text(way[0]) == "list"
