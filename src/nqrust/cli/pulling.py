@@ -12,6 +12,7 @@ import typer
 from nqrust.cli import image_import, output
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output
+from nqrust.contract.text import plain
 from nqrust.installer.engine.errors import NqrError, UsageError
 
 if TYPE_CHECKING:
@@ -159,7 +160,8 @@ def complete(client: ManagerClient, asked: ImagePull) -> Image:
 
 def _tell(found: Image, before: str) -> str:
     """Show the progress: in one line that changes on a terminal, elsewhere a line for each step."""
-    step, got = (found.download.step if found.download else ""), found.download
+    # An image chose some of the words.
+    step, got = " ".join(plain(found.download.step if found.download else "").split()), found.download
     if sys.stderr.isatty():
         amount = f" {output.size(got.done)} of {output.size(got.total)}" if got and got.total else ""
         text = f"{found.name}: {step}{amount}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from nqrust.contract.images import MANIFEST, Blob, ImageManifest
+from nqrust.contract.text import plain
 from nqrust.host.port import Host
 from nqrust.image import cpio, folder, resources
 from nqrust.image.errors import ImageError
@@ -71,7 +72,7 @@ def build(
             host.remove_tree(scratch)
         return _finish(host, place, base, name, origin, size, contents, tell)
 
-    tell(f"running {' '.join([*process.entrypoint, *process.command])[:100] or 'no command'}", 0.0)
+    tell(f"running {plain(' '.join([*process.entrypoint, *process.command]))[:100] or 'no command'}", 0.0)
     return folder.replace(host, target_dir, fill)
 
 
