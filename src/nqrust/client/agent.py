@@ -1,6 +1,6 @@
 """Client of an agent's API (`contract.agent`), asynchronous.
 
-AgentClientError
+AgentClientError        of client.errors
 ├── AgentUnreachable    no answer: no connection, or none in time
 └── AgentRefused        an error answer; `status` and `problem` have the details
 """
@@ -25,6 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from nqrust import loopback
+from nqrust.client.errors import AgentClientError
 from nqrust.contract.agent import AgentHealth, Inventory, TapStatus, VmDocument, VmSpec, VmStatus
 from nqrust.contract.problem import Problem
 from nqrust.contract.text import shown
@@ -73,10 +74,6 @@ _AT_ONCE = 512 << 10
 _ENTRIES: dict[str, type[BaseModel]] = {"vms": VmStatus, "taps": TapStatus, "volumes": KeptVolume}
 _READING = 60.0
 """Seconds for the whole answer, beside the time in which it must begin."""
-
-
-class AgentClientError(Exception):
-    """Base of both."""
 
 
 class AgentUnreachable(AgentClientError):

@@ -7,6 +7,8 @@ ClientError
 ├── Refused         an answer with status >= 400; `problem` is the manager's error
 └── WaitFailed      the condition of a wait was not met
     └── WaitTimeout     ... within the timeout
+
+AgentClientError    of calls to an agent; client.agent has its kinds
 """
 
 from __future__ import annotations
@@ -73,3 +75,7 @@ class WaitTimeout(WaitFailed):
     """The condition was not met within the timeout."""
 
     code = "NQR-API-196"
+
+
+class AgentClientError(Exception):
+    """Base of the errors of calls to an agent. It stands here, so that catching it loads no client."""

@@ -5,19 +5,20 @@ A join token says the authority's fingerprint, so that a fake manager is noticed
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
-import httpx
 from pydantic import BaseModel, ValidationError
 
 from nqrust.tls import contexts, pem
 
+if TYPE_CHECKING:
+    import httpx
+
 PATH = "/v1/authority"
 SEPARATOR = "."
 """Between the secret of a join token and the fingerprint."""
-_TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 _WHOLE = 20.0
 """Seconds for the whole answer of a program that has proven nothing."""
 _LONGEST = 64 * 1024
@@ -102,8 +103,13 @@ async def fetch(base: str, *, expected: str = "", host_id: str = "", nonce: str 
 
     Raises PinningError if it is another one; httpx.HTTPError if nobody answers over TLS.
     """
+    import asyncio
+
+    import httpx
+
     asked = {"host": host_id, "nonce": nonce} if key else {}
-    async with httpx.AsyncClient(verify=contexts.unchecked(), timeout=_TIMEOUT, trust_env=False) as client:
+    timeout = httpx.Timeout(10.0, connect=3.0)
+    async with httpx.AsyncClient(verify=contexts.unchecked(), timeout=timeout, trust_env=False) as client:
         try:
             content = await asyncio.wait_for(_short(client, secured(base) + PATH, asked), _WHOLE)
         except asyncio.TimeoutError:

@@ -6,8 +6,6 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from nqrust.client import calls
-from nqrust.client.manager import ManagerClient
 from nqrust.contract import paths
 from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host
@@ -16,8 +14,6 @@ from nqrust.installer.engine.events import Proof, Reporter, StepProgress
 from nqrust.installer.proofs.canary import PROOF_FILE, Bird, cleared, depends_on, fly
 from nqrust.installer.proofs.hops import local_address, run_hop
 from nqrust.installer.proofs.standing import standing
-from nqrust.installer.proofs.through_agent import AgentsCanary
-from nqrust.installer.proofs.through_manager import ManagersCanary
 from nqrust.installer.resources.env import manager_base
 from nqrust.installer.settings.model import NetworkMode
 
@@ -79,6 +75,11 @@ def _no_canary(context: Context, proofs: list[Proof]) -> str:
 def _bird(context: Context, host: Host) -> Iterator[Bird]:
     """Yield a canary through the manager if this host runs one, otherwise through the agent. The manager places no VM on a
     cordoned host, so that a canary goes through the agent there, too."""
+    from nqrust.client import calls  # here, because status and plan boot no VM and need none of it
+    from nqrust.client.manager import ManagerClient
+    from nqrust.installer.proofs.through_agent import AgentsCanary
+    from nqrust.installer.proofs.through_manager import ManagersCanary
+
     settings = context.settings
     cordoned = False
     if settings.has_manager:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import ValidationError
 
-from nqrust.contract.hosts import HostRotation, HostState, Rotation
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.progress import Progress, silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied
+
+if TYPE_CHECKING:
+    from nqrust.contract.hosts import HostRotation, Rotation
 
 Kind = Literal["certificate", "authority", "tokens"]
 """A field of HostRotation."""
@@ -70,6 +72,8 @@ class RotationApi:
             raise _Answer(str(error)) from error
 
     def _send(self, host: Host, method: str, path: str) -> Rotation:
+        from nqrust.contract.hosts import Rotation
+
         status, body = self._ask(host, method, path)
         if status != 200:
             raise _Answer(f"it answered {status}")
@@ -81,6 +85,8 @@ class RotationApi:
 
 def waited_for(hosts: list[HostRotation]) -> list[HostRotation]:
     """Return the hosts that a rotation waits for. The others go over when they are back."""
+    from nqrust.contract.hosts import HostState
+
     return [one for one in hosts if one.state is not HostState.offline]
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from nqrust.client.agent import AgentClientError
-from nqrust.client.errors import ClientError
+from nqrust.client.errors import AgentClientError, ClientError
 from nqrust.contract import paths
 from nqrust.contract.names import CANARY_PREFIX, canary_owner
-from nqrust.contract.vms import GuestReport
 from nqrust.host.children import Child, lives, this_process
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.installer.context import Context
 from nqrust.installer.engine.events import Proof
 from nqrust.installer.settings.model import NetworkMode
+
+if TYPE_CHECKING:
+    from nqrust.contract.vms import GuestReport
 
 DEADLINE = 240.0
 """Seconds. A guest needs tens of seconds under emulation on a busy machine, one or two under KVM."""

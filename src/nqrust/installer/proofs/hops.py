@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nqrust.client.agent import AgentClientError
-from nqrust.client.errors import ClientError
+from nqrust.client.errors import AgentClientError, ClientError
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.installer.engine.events import Proof

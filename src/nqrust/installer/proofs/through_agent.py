@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import TypeVar
 
-from nqrust.client.agent import AgentClient, AgentClientError, AgentUnreachable
+from nqrust.client.agent import AgentClient, AgentUnreachable
+from nqrust.client.errors import AgentClientError
 from nqrust.contract import credentials, names
 from nqrust.contract.agent import ImageRef, VmSpec, VmStatus
 from nqrust.contract.images import MANIFEST, ImageManifest

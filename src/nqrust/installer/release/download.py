@@ -12,17 +12,18 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import httpx
+from typing import TYPE_CHECKING
 
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.progress import Progress
 from nqrust.installer.release.meter import Meter
 from nqrust.installer.release.retrying import BUSY, Again, retry_after, retrying
 
+if TYPE_CHECKING:
+    import httpx
+
 _PIECE = 1 << 20
 _ATTEMPTS = 5
-_TIMEOUT = httpx.Timeout(30.0, connect=15.0)
 _LARGEST = 2 << 30  # bytes of a file whose size nobody has stated
 SLOWEST, PATIENCE = 1024, 60.0
 """A server that sends fewer bytes a second, over so many seconds, counts as stalled."""
@@ -39,7 +40,15 @@ class Wanted:
 
     @property
     def name(self) -> str:
+        import httpx
+
         return httpx.URL(self.url).path.rpartition("/")[2] or "file"
+
+
+def _client() -> httpx.Client:
+    import httpx  # only a download needs it, and it takes its time to load
+
+    return httpx.Client(follow_redirects=True, timeout=httpx.Timeout(30.0, connect=15.0))
 
 
 def fetch(
@@ -64,7 +73,7 @@ def fetch(
     if os.path.exists(target) and (wanted.size is None or os.path.getsize(target) == wanted.size):
         return target
     own = client is None
-    client = client or httpx.Client(follow_redirects=True, timeout=_TIMEOUT)
+    client = client or _client()
     failure: ReleaseError | None = None
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -104,6 +113,8 @@ class _Attempt:
     patience: float
 
     def __call__(self) -> None:
+        import httpx
+
         have = os.path.getsize(self.partial) if os.path.exists(self.partial) else 0
         if self.wanted.size is not None and have > self.wanted.size:
             have = 0
@@ -249,8 +260,10 @@ def _differs(wanted: Wanted, url: str, found: str) -> ReleaseError:
 
 def read_small(url: str, *, limit: int = 1 << 20, client: httpx.Client | None = None) -> bytes:
     """Return a small text (a manifest, a list of checksums) of at most `limit` bytes. Raises ReleaseError like `fetch`."""
+    import httpx
+
     own = client is None
-    client = client or httpx.Client(follow_redirects=True, timeout=_TIMEOUT)
+    client = client or _client()
     try:
         with client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:
             if response.status_code != 200:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
-
-import httpx
+from typing import TYPE_CHECKING
 
 from nqrust.host.port import Host, Kind
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.release.download import read_small
+
+if TYPE_CHECKING:
+    import httpx
 
 _LONGEST_SIZE = 15  # digits
 _LARGEST_TEXT = 1 << 20
@@ -26,6 +28,8 @@ class Address:
         return read_small(f"{self.base}/{name}", client=self.client)
 
     def size(self, name: str) -> int | None:
+        import httpx
+
         try:
             answer = self.client.head(f"{self.base}/{name}", headers={"Accept-Encoding": "identity"})
         except (httpx.HTTPError, httpx.InvalidURL):  # a name in the list can be anything

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
-import httpx
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+if TYPE_CHECKING:
+    import httpx
+    from tenacity import RetryCallState, Retrying
 
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses of a server that may serve the same request later."""
@@ -27,6 +29,8 @@ class Again(Exception):
 def retrying(attempts: int, pause: float, sleep: Callable[[float], None] = time.sleep) -> Retrying:
     """Return the loop over attempts. It repeats on Again, and raises the last one. `pause`: seconds before the second attempt,
     doubled before each further one, with some jitter."""
+    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
     grows = wait_exponential_jitter(multiplier=pause, max=LONGEST, jitter=pause / 2)
 
     def wait(state: RetryCallState) -> float:

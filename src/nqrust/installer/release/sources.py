@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from nqrust.host.port import Host
@@ -151,6 +150,8 @@ def _address(source: str) -> tuple[str, str]:
         if match[2] is None:
             return f"{GITHUB}/{match[1]}/releases/latest/download", "latest"
         return f"{GITHUB}/{match[1]}/releases/download/{match[2]}", match[2]
+    import httpx
+
     base = source.rstrip("/")
     try:
         httpx.URL(base)

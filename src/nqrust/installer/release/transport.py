@@ -6,17 +6,21 @@ The server of this machine is the exception: nobody is between it and nqr. Only 
 
 from __future__ import annotations
 
-import httpx
+from typing import TYPE_CHECKING
 
 from nqrust.installer.engine.errors import ReleaseError
 
+if TYPE_CHECKING:
+    import httpx
+
 LOOPBACK = ("127.0.0.1", "::1")
-_TIMEOUT = httpx.Timeout(30.0, connect=15.0)
 
 
 def objection(address: str, *, signed: bool) -> ReleaseError | None:
     """Return the error NQR-REL-027 for an address over plain HTTP, unless a key checks the release or the server is this
     machine. Other texts than addresses are no concern of this check."""
+    import httpx
+
     try:
         url = httpx.URL(address)
     except httpx.InvalidURL:
@@ -34,13 +38,17 @@ def client(*, signed: bool) -> httpx.Client:
     """Return a client that follows redirects. Each request, redirected ones included, raises `objection` before it is sent.
     Proxies come from the environment, but loopback addresses use none: a proxy is on the way too."""
 
+    import httpx
+
     def check(request: httpx.Request) -> None:
         error = objection(str(request.url), signed=signed)
         if error is not None:
             raise error
 
     direct: dict[str, httpx.BaseTransport | None] = {f"all://{_host(address)}": None for address in LOOPBACK}
-    return httpx.Client(follow_redirects=True, timeout=_TIMEOUT, event_hooks={"request": [check]}, mounts=direct)
+    return httpx.Client(
+        follow_redirects=True, timeout=httpx.Timeout(30.0, connect=15.0), event_hooks={"request": [check]}, mounts=direct
+    )
 
 
 def _host(address: str) -> str:

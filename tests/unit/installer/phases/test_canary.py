@@ -117,7 +117,7 @@ def test_canary_on_a_cordoned_host_goes_past_the_manager(
 ) -> None:
     hosts = [SimpleNamespace(name=name, cordoned=name in cordoned) for name in ("here", "there")]
     client = SimpleNamespace(send=lambda call: SimpleNamespace(items=hosts))
-    monkeypatch.setattr(proving, "ManagerClient", lambda *_, **__: nullcontext(client))
+    monkeypatch.setattr("nqrust.client.manager.ManagerClient", lambda *_, **__: nullcontext(client))
     context = Context(
         settings=Settings.model_validate({"agent": {"name": "here"}}),
         facts=fit(),

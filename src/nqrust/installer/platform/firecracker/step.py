@@ -7,8 +7,6 @@ import re
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import httpx
-
 from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, Kind, command
@@ -32,7 +30,6 @@ PROGRAMS = ("firecracker", "jailer")
 _MEMBER = re.compile(r"(?:\./)?release-v([0-9.]+)-x86_64/(firecracker|jailer)-v\1-x86_64")
 _UNAVAILABLE, _SUPPLIED = "unavailable", "supplied"
 _AGAIN = "Download the archive again and compare it with the digest that its publisher lists."
-_REACHED = httpx.Timeout(10.0, connect=5.0)
 
 
 @dataclass(frozen=True)
@@ -191,8 +188,10 @@ def _note(host: Host, path: str) -> list[str]:
 
 def _unreachable(url: str) -> str | None:
     """Why `url` cannot be had now; None when its server answers for it."""
+    import httpx
+
     try:
-        with httpx.Client(follow_redirects=True, timeout=_REACHED) as client:
+        with httpx.Client(follow_redirects=True, timeout=httpx.Timeout(10.0, connect=5.0)) as client:
             status = client.head(url).status_code
     except httpx.HTTPError as error:
         return str(error).rstrip(".") or type(error).__name__
