@@ -90,7 +90,12 @@ def _row(parameter: Any) -> Iterator[str]:
     default = parameter.default
     if default is True and parameter.secondary_opts:
         default = names[0].lstrip("-")
-    if default not in (None, False, True, [], ()) and "default" not in help and not callable(default) and parameter.show_default:
+    if (
+        default not in (None, False, True, "", [], ())
+        and "default" not in help
+        and not callable(default)
+        and parameter.show_default
+    ):
         help += f" (default: {default:g})" if isinstance(default, float) else f" (default: {default})"
     needed = " Required." if parameter.required and names[0].startswith("-") else ""
     yield f"| {_cell(shown + value)} | {_cell(help)}.{needed} |"

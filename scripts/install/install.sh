@@ -312,7 +312,7 @@ if [ -z "$python" ]; then
                 *)
                     apt_install "$CACHE/brought" python3 ||
                         failed NQR-DEP-902 "python3 could not be installed." \
-                            "Run \`apt-get install python3\`, solve what it says, then try again."
+                            "Run \`apt-get install python3\`, fix the problem that it reports, then try again."
                     ;;
             esac
             ;;
@@ -325,7 +325,7 @@ if [ -z "$python" ]; then
                 say "Installing $name …"
                 write_down "$CACHE/brought" "$new"
                 trusting_dnf -y -q --setopt=install_weak_deps=False install "$name" >>"$LOG" 2>&1 9>&- ||
-                    failed NQR-DEP-902 "$name could not be installed." "Run \`dnf install $name\`, solve what it says, then try again."
+                    failed NQR-DEP-902 "$name could not be installed." "Run \`dnf install $name\`, fix the problem that it reports, then try again."
             fi
             ;;
     esac
@@ -341,7 +341,7 @@ if [ "$has_venv" = 0 ] && [ -z "$bundle" ] && [ ! -f "$environment/.complete" ];
         package=python3-venv
         [ "$(readlink -f /usr/bin/python3 2>/dev/null)" = "$(readlink -f -- "$python")" ] || package=${python##*/}-venv
         apt_install "$CACHE/borrowed" "$package" ||
-            failed NQR-DEP-902 "$package could not be installed." "Run \`apt-get install $package\`, solve what it says, then try again."
+            failed NQR-DEP-902 "$package could not be installed." "Run \`apt-get install $package\`, fix the problem that it reports, then try again."
     else
         fail NQR-DEP-902 1 "$python cannot make virtual environments (module ensurepip is missing)." \
             "Install the package that brings ensurepip for $python, then try again."

@@ -65,7 +65,7 @@ def pane() -> Iterator[Pane]:
 
 def test_leaving_the_guide_changes_nothing(pane: Pane) -> None:
     pane.starts("./scripts/install/install.sh")
-    pane.waits_for("would stop the install|is fit", 300)
+    pane.waits_for("would stop the install|is ready for", 300)
     pane.keys("q")
     shown = pane.waits_for("ended with 0")
     assert "Nothing was changed." in shown and not pane.host.exists("/opt/nqrust-microvm")
@@ -73,7 +73,7 @@ def test_leaving_the_guide_changes_nothing(pane: Pane) -> None:
 
 def test_ctrl_c_in_the_guide_ends_as_an_interruption(pane: Pane) -> None:
     pane.starts("./scripts/install/install.sh")
-    pane.waits_for("is fit")
+    pane.waits_for("is ready for")
     pane.keys("Enter")
     pane.waits_for("Role of this host")
     pane.keys("C-c")
@@ -84,7 +84,7 @@ def test_ctrl_c_in_the_guide_ends_as_an_interruption(pane: Pane) -> None:
 def test_the_guide_installs_the_platform(pane: Pane) -> None:
     host, used = pane.host, _used(pane.host)
     pane.starts("./scripts/install/install.sh")
-    pane.waits_for("is fit")
+    pane.waits_for("is ready for")
     pane.keys("Enter")
     pane.waits_for("Role of this host")
     for _ in range(20):
@@ -154,7 +154,7 @@ def test_a_stop_rolls_back(pane: Pane) -> None:
 
 
 def _to_the_install(pane: Pane) -> None:
-    pane.waits_for("is fit")
+    pane.waits_for("is ready for")
     pane.keys("Enter")
     pane.waits_for("Role of this host")
     pane.keys("C-n")

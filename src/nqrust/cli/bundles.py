@@ -30,14 +30,7 @@ def build_bundle(
     firecracker: Annotated[
         str | None, typer.Option("--firecracker", metavar="FILE", help="Archive of Firecracker to put into the bundle.")
     ] = None,
-    extra: Annotated[
-        str,
-        typer.Option(
-            "--with",
-            metavar="LIST",
-            help="Images to build into the bundle: images (tiny), container-runtime, or both with a comma.",
-        ),
-    ] = "",
+    extra: Annotated[str, typer.Option("--with", metavar="LIST", help="Images for the bundle: images, container-runtime.")] = "",
     source: Annotated[
         str | None,
         typer.Option("--source", metavar="DIR", help="Source tree of the platform (default: the one that installed nqr)."),

@@ -11,14 +11,14 @@ from nqrust.cli.failures import require_root
 
 
 def build(app: typer.Typer) -> typer.Typer:
-    app.command("reload", help="Bring changed sources into the installation, and restart the services that load them.")(reload)
+    app.command("reload", help="Copy changed sources into the installation, and restart the services that load them.")(reload)
     app.callback()(lambda: None)  # keeps `reload` a word of its own
     return app
 
 
 def reload(
     source: Annotated[
-        str | None, typer.Option("--source", metavar="DIR", help="Source tree of the platform (default: that of the install).")
+        str | None, typer.Option("--source", metavar="DIR", help="Source tree of the platform (default: the one of the install).")
     ] = None,
 ) -> None:
     require_root("dev reload")

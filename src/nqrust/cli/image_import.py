@@ -25,7 +25,7 @@ _FORMATS = ("qcow2", "raw", "vmdk")
 
 
 def build(app: typer.Typer) -> None:
-    app.command("import", help="Make an image from a cloud image: of the catalogue, a file, or a URL.")(import_)
+    app.command("import", help="Make an image from a cloud image: a name in the catalogue, a file or a URL.")(import_)
 
 
 def import_(

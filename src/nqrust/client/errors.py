@@ -49,7 +49,7 @@ class NoName(ClientError):
     """A name is empty. Its address would be that of the whole list."""
 
     code = "NQR-USE-042"
-    cure = "Name the thing. The `ls` command lists the names."
+    cure = "Give a name. The `ls` command lists them."
 
     def __init__(self) -> None:
         super().__init__("A name is empty.")

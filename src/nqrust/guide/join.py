@@ -30,4 +30,4 @@ def answers(line: str) -> Answers:
 
 
 def _unknown(what: str) -> UsageError:
-    return UsageError("NQR-USE-031", f"The pasted line is not a whole join line: it has {what}.", _CURE)
+    return UsageError("NQR-USE-031", f"The pasted line is not a complete join line: it has {what}.", _CURE)

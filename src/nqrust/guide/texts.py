@@ -71,7 +71,7 @@ def verdict_lines(look: HostLook) -> Iterator[Line]:
     if count:
         yield "bad", f"{wording.counted(count, 'problem')} would stop the install. See STOP below, or choose other settings."
     else:
-        yield "good", "This host is fit for the install."
+        yield "good", "This host is ready for the install."
 
 
 def subnet_line(found: Gathered, look: HostLook | None) -> Line:

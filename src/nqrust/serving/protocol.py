@@ -22,7 +22,7 @@ HEADER_BYTES = 16 * 1024
 _PIECE = 4 * 1024
 
 
-def _answer(status: str, title: str, detail: str, code: str, cure: str) -> bytes:
+def _answer(status: str, title: str, code: str, detail: str, cure: str) -> bytes:
     body = (f'{{"title": "{title}", "status": {status[:3]}, "detail": "{detail}", "code": "{code}", "cure": "{cure}"}}').encode()
     head = (
         f"HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n"
@@ -34,12 +34,12 @@ def _answer(status: str, title: str, detail: str, code: str, cure: str) -> bytes
 _FULL = _answer(
     "503 Service Unavailable",
     "too many connections",
-    "Too many connections are open.",
     "NQR-API-144",
+    "Too many connections are open.",
     "Close some, then try again.",
 )
 _SLOW = _answer(
-    "408 Request Timeout", "request too slow", "The request did not arrive in time.", "NQR-API-145", "Send it without pauses."
+    "408 Request Timeout", "request too slow", "NQR-API-145", "The request did not arrive in time.", "Send it without pauses."
 )
 
 

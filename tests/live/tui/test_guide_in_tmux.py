@@ -51,7 +51,7 @@ class Pane:
         return eventually(lambda: shown if re.search(wanted, shown := self.text()) else "", f"{wanted}:\n{self.text()}", timeout)
 
     def to_the_install(self) -> None:
-        self.waits_for("This host is fit")
+        self.waits_for("This host is ready")
         self.keys("Enter")
         self.waits_for("Role of this host")
         self.keys("C-n")
@@ -116,7 +116,7 @@ def test_the_guide_fits_and_follows_a_new_size(pane: Pane, held: Path, columns: 
 
 def test_no_color_draws_no_colour_and_leaves_the_variable(pane: Pane) -> None:
     pane.starts(NO_COLOR="1")
-    pane.waits_for("This host is fit")
+    pane.waits_for("This host is ready")
     assert re.findall(r"\x1b\[[0-9;]*\b(?:3[0-7]|4[0-7]|9[0-7]|38|48)[;m]", pane.text("-e")) == []
     pane.keys("q")
     pane.waits_for("ended with 0")
@@ -137,12 +137,12 @@ def test_an_option_gets_the_short_dialogue_and_interactive_the_guide(pane: Pane)
     pane.waits_for(r"Install\? \[y/N\]")
     pane.tmux("kill-server")
     pane.starts("--mode", "minimal", "--interactive")
-    pane.waits_for("This host is fit")
+    pane.waits_for("This host is ready")
 
 
 def test_ctrl_c_before_the_install_ends_as_interrupted(pane: Pane) -> None:
     pane.starts()
-    pane.waits_for("This host is fit")
+    pane.waits_for("This host is ready")
     pane.keys("C-c")
     assert "NQR-ENG-030" in pane.waits_for("ended with 130")
 

@@ -146,7 +146,7 @@ async def until(pilot: Pilot[Any], wanted: str) -> str:
 
 
 async def at_settings(app: Guide, pilot: Pilot[Any]) -> None:
-    await until(pilot, "This host is fit")
+    await until(pilot, "This host is ready")
     await pilot.press("enter")
     await until(pilot, "Role of this host")
 

@@ -28,7 +28,7 @@ LINE = (
 async def test_the_host_is_shown_with_each_check_its_code_and_its_cure() -> None:
     app = guide()
     async with app.run_test(size=(80, 24)) as pilot:
-        shown = await until(pilot, "This host is fit for the install.")
+        shown = await until(pilot, "This host is ready for the install.")
     for wanted in ("Debian GNU/Linux 12", "8 CPUs", "GiB free on /", "eth0, 192.0.2.10"):
         assert wanted in shown
     for wanted in ("warn  Machine and KVM", "NQR-PRE-009", "cure: Enable virtualisation.", "ok    Ports", "note  VM network"):
@@ -42,7 +42,7 @@ async def test_a_problem_is_counted_and_r_checks_again() -> None:
         assert "STOP  Ports" in shown and "cure: Stop nginx." in shown
         memory.checked = (Checked("Ports"),)
         await pilot.press("r")
-        await until(pilot, "This host is fit")
+        await until(pilot, "This host is ready")
     assert memory.examined == 2
 
 

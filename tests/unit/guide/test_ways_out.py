@@ -39,7 +39,7 @@ async def test_quitting_before_the_install_changes_nothing(screen: str, key: str
     memory = Memory()
     app = guide(memory)
     async with app.run_test() as pilot:
-        await (until(pilot, "is fit") if screen == "host" else at_review(app, pilot))
+        await (until(pilot, "is ready for") if screen == "host" else at_review(app, pilot))
         await pilot.press(key)
     assert app.return_value is ending and memory.installed == []
 
@@ -62,7 +62,7 @@ async def test_nothing_is_cut_at_any_width(size: tuple[int, int]) -> None:
     memory = Memory()
     app = guide(memory)
     async with app.run_test(size=size) as pilot:
-        await until(pilot, "is fit")
+        await until(pilot, "is ready for")
         whole(pilot, "Enter continue", "r check again", "q quit", "[Host] > Settings > Review > Install")
         await pilot.press("enter")
         await until(pilot, "Role of this host")

@@ -63,7 +63,7 @@ class Channels:
         if record is None or not record.guest_exec:
             raise Conflict(
                 "NQR-VMM-124",
-                "The VM was created without a way for commands (guest_exec is off).",
+                "The VM allows no commands (guest_exec is off).",
                 "Use its console, or create it with --guest-exec.",
             )
         try:

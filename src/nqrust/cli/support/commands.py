@@ -44,7 +44,7 @@ def logs(
     if not found:
         raise UsageError(
             "NQR-USE-012",
-            f"This host has no log of {service} on this host.",
+            f"This host has no log of {service}.",
             "See what is installed with: nqr status",
         )
     argv = ["tail", "-n", str(lines), *(["-F"] if follow else []), *found]

@@ -41,9 +41,7 @@ def cp(
     to, into = _parsed(target)
     of, out = _parsed(source)
     if (to is None) == (of is None):
-        raise UsageError(
-            "NQR-USE-027", "One of both must be in a VM, and one must not.", "Name the VM: nqr vm cp FILE web1:/tmp/"
-        )
+        raise UsageError("NQR-USE-027", "Exactly one of the two paths must be in a VM.", "Name the VM: nqr vm cp FILE web1:/tmp/")
     if to is not None:
         upload(_over_manager(to, url), to, source, into)
     elif of is not None:

@@ -44,15 +44,15 @@ def build(app: typer.Typer) -> None:
 
 def run(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="Container image, such as nginx:alpine. Pulled if missing.")],
-    command: Annotated[Texts, typer.Argument(metavar="COMMAND", help="Command instead of the image's own.")] = None,
+    command: Annotated[Texts, typer.Argument(metavar="COMMAND", help="Command that replaces the image's own.")] = None,
     publish: Annotated[
         Texts, typer.Option("-p", "--publish", metavar="HOST:GUEST[/udp]", help="Forwarded port. Repeatable.")
     ] = None,
     env: Annotated[
-        Texts, typer.Option("-e", "--env", metavar="NAME[=VALUE]", help="Variable, or name of one of nqr's own. Repeatable.")
+        Texts, typer.Option("-e", "--env", metavar="NAME[=VALUE]", help="Variable. NAME alone takes nqr's own value. Repeatable.")
     ] = None,
     env_file: Annotated[str | None, typer.Option("--env-file", metavar="FILE", help="File with lines NAME=VALUE.")] = None,
-    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name of the VM (default: made up).")] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name of the VM (default: generated).")] = None,
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Print the name of the VM and return.")] = False,
     remove: Annotated[bool, typer.Option("--rm", help="Delete the VM when its process has ended.")] = False,
     restart: Annotated[

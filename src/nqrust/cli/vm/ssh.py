@@ -36,14 +36,14 @@ def build(app: typer.Typer) -> None:
 def ssh(
     name: Name,
     command: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND...]", help="Command, after `--`.")] = None,
-    user: Annotated[str | None, typer.Option("-l", "--user", metavar="USER", help="User (default: of the VM, or root).")] = None,
-    identity: Annotated[str | None, typer.Option("-i", "--identity", metavar="FILE", help="Private key.")] = None,
+    user: Annotated[str | None, typer.Option("-l", "--user", metavar="USER", help="User (default: the VM's, or root).")] = None,
+    identity: Annotated[str | None, typer.Option("-i", "--identity", metavar="FILE", help="File with the private key.")] = None,
     jump: Annotated[
         str | None,
-        typer.Option("-J", "--jump", metavar="HOST", help="Go through this machine (default: the VM's host, if needed)."),
+        typer.Option("-J", "--jump", metavar="HOST", help="Jump host (default: the VM's host, if needed)."),
     ] = None,
     accept_new: Annotated[
-        bool, typer.Option("--accept-new", help="Accept the first host key, if no guest agent tells it.")
+        bool, typer.Option("--accept-new", help="Accept the first host key if no guest agent reports one.")
     ] = False,
     url: ManagerUrl = None,
 ) -> None:

@@ -48,7 +48,7 @@ def extras(words: str) -> tuple[str, ...]:
     if unknown is not None:
         raise UsageError(
             "NQR-REL-082",
-            f"--with knows no {unknown}.",
+            f"--with does not know {unknown}.",
             f"Name one or more of {', '.join(EXTRAS)}, separated by commas.",
         )
     return tuple(image for word, image in EXTRAS.items() if word in named)

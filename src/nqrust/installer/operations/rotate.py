@@ -69,7 +69,7 @@ def _ours(context: Context) -> None:
     if not context.speaks_our_api:
         raise UsageError(
             "NQR-USE-029",
-            "The release on this host is not this project's, and its manager knows no rotation of secrets.",
+            "The release on this host is not this project's, and its manager cannot rotate secrets.",
             "Change the secrets with the tools of that release.",
         )
 

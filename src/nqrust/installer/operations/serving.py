@@ -174,7 +174,7 @@ def _not_running(here: Here, name: str, why: str) -> NqrError:
     return NqrError(
         "NQR-SVC-105",
         f"The service {name} does not run: {why.rstrip('.')}." + (f" Its last output:{tail}" if tail else ""),
-        f"Read its log ({here.supervisor.log_hint(name)}), put right what it names, then run `nqr services start` again.",
+        f"Read its log ({here.supervisor.log_hint(name)}), fix the problem that it names, then run `nqr services start` again.",
     )
 
 

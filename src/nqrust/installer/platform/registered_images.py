@@ -103,7 +103,7 @@ class RegisteredImages:
                 state = f"{said.get('state', f'HTTP {status}')}{_detail(body)}"
                 raise StepFailed(
                     "NQR-IMG-131",
-                    f"The manager does not take the image {name} in {self.image_dir}/{name}: {state}.",
+                    f"The manager does not accept the image {name} in {self.image_dir}/{name}: {state}.",
                     "Build it again with `nqr image build " + name + "`, then run the same command again.",
                 )
 

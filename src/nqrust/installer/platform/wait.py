@@ -75,7 +75,7 @@ class Healthy:
         if self.supervisor is not None and self.service:
             state = f"; {self.supervisor.unit_name(self.service)} is {self.supervisor.state(host, self.service).text}"
             tail = "".join(f"\n    {line}" for line in self.supervisor.log_tail(host, self.service))
-            hint = f"Read its log ({self.supervisor.log_hint(self.service)}), put right what it names"
+            hint = f"Read its log ({self.supervisor.log_hint(self.service)}), fix the problem that it names"
         return StepFailed(
             "NQR-SVC-104",
             f"{self.url} {told} within {self.deadline:g} s{state}." + (f" Its last output:{tail}" if tail else ""),

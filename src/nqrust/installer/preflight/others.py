@@ -75,8 +75,8 @@ def folders_of_others(settings: Settings, host: Host, known: bool) -> Iterator[F
         if whose:
             yield error(
                 "NQR-PRE-033",
-                f"{images} is there already and {whose}; the manager would take it for itself.",
-                f"Choose another folder with IMAGE_DIR, or give it up (chown root:root {images}; chmod 755 {images}).",
+                f"{images} exists and {whose}. The manager would take it over.",
+                f"Choose another folder with IMAGE_DIR, or hand it over (chown root:root {images}; chmod 755 {images}).",
             )
 
 

@@ -147,7 +147,7 @@ def _rights(
         yield error(
             "NQR-DB-016",
             f"This release needs role {db.user} to have CREATEROLE.",
-            f"ALTER ROLE {db.user} CREATEROLE;",
+            f"Grant it: ALTER ROLE {db.user} CREATEROLE;",
         )
 
 
@@ -224,7 +224,7 @@ def manager_to_join(
     except HostError:
         yield error(
             "NQR-PRE-024",
-            f"The manager at {base} answered once and then no more.",
+            f"The manager at {base} answered once, then stopped answering.",
             "Check --manager-url, that the manager runs, and the firewalls between.",
         )
         return

@@ -83,7 +83,7 @@ def _of_own_form(place: Place, digests: dict[str, str], version: str) -> Release
     except ValueError as error:
         raise _unfit(place, "this version of nqr does not know its form") from error
     if version and release.version != version:
-        raise _unfit(place, f"it is of version {release.version}, and the signed list of {version}")
+        raise _unfit(place, f"its version is {release.version}, and that of the signed list is {version}")
     flat = [name_in_list(artifact) for artifact in release.artifacts]
     if len(set(flat)) != len(flat):
         raise _unfit(place, "two of its files have the same name")

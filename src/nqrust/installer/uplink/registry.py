@@ -66,7 +66,7 @@ def owner(host: Host, nic: Nic) -> Owner:
         names = " and ".join(one.manager.name for one in found)
         raise Refused(
             "NQR-NET-152",
-            f"{names} have both configured {nic.name}.",
+            f"Both {names} configure {nic.name}.",
             f"Take {nic.name} out of the files of one of them: {', '.join(p for one in found for p in one.sources) or 'none'}.",
         )
     return found[0]

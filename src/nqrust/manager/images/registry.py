@@ -119,7 +119,7 @@ async def _add_path(core: Core, name: str, path: str) -> None:
     if not core.settings.allow_image_paths:
         raise ImageError(
             "The settings do not allow images by path.",
-            cure="Set MANAGER_ALLOW_IMAGE_PATHS=true, or add the image by url.",
+            cure="Set MANAGER_ALLOW_IMAGE_PATHS=true, or add the image by URL.",
             code="NQR-IMG-111",
         )
     roots = [core.settings.image_root, *core.settings.image_path_roots]

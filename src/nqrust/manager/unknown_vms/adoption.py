@@ -67,7 +67,7 @@ async def _insert(session: AsyncSession, host: Host, vm_id: str, document: VmDoc
     image = await session.scalar(select(Image).where(Image.name == spec.image.name))
     if image is None:
         raise Conflict(
-            f"VM {spec.name} was made of image {spec.image.name}, which this manager does not have.",
+            f"VM {spec.name} was created from image {spec.image.name}, which this manager does not have.",
             cure=f"Register an image of that name first: nqr image add {spec.image.name} --path DIR",
             code="NQR-API-134",
         )

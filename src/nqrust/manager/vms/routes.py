@@ -182,7 +182,7 @@ async def exec_ticket(core: CoreDep, who: Operator, vm: str) -> ConsoleTicket:
         found = await vms.find(session, vm)
     if not found.spec.guest_exec:
         raise Conflict(
-            f"VM {found.name} was created without a way for commands.",
+            f"VM {found.name} allows no commands.",
             cure="Use its console, or create it with --guest-exec.",
             code="NQR-API-122",
         )

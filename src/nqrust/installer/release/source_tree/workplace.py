@@ -127,7 +127,7 @@ def free_number(host: Host, scratch: str) -> int:
             return number
     raise ReleaseError(
         "NQR-REL-092",
-        f"Accounts or programs have all user numbers from {NUMBERS[0]} to {NUMBERS[-1]}.",
+        f"All user ids from {NUMBERS[0]} to {NUMBERS[-1]} are taken by accounts or programs.",
         "Wait for other builds to end, then run the same command again.",
     )
 

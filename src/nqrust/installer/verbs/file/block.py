@@ -59,7 +59,7 @@ class Block:
         if self._unclosed(before):
             return Conflict(
                 "NQR-CFG-105",
-                f"Our block “{self.name}” in {self.path} has lost its end line.",
+                f"nqr's block “{self.name}” in {self.path} has lost its end line.",
                 f"Put the line “{markers(self.marker)[1]}” back (or remove the begin line), then run the same command again.",
             )
         after = self.wanted(before)

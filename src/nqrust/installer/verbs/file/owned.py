@@ -28,7 +28,7 @@ def not_a(kind: Kind, path: str, stat: Stat) -> Conflict:
     """Return the conflict for something of another kind at the path of a file, directory or symlink."""
     return Conflict(
         "NQR-CFG-101",
-        f"{path} is a {stat.kind.value}, but a {kind.value} is wanted there.",
+        f"{path} is a {stat.kind.value}, but nqr needs a {kind.value} there.",
         f"Move {path} away (or name another path), then run the same command again.",
     )
 

@@ -79,12 +79,12 @@ class Bridge:
             has = ", ".join(state.addresses) or "no address"
             return Conflict(
                 "NQR-NET-103",
-                f"There is a bridge {self.name} already, which is not ours and has {has} instead of {self.address}.",
+                f"nqr did not make the existing bridge {self.name}, which has {has} instead of {self.address}.",
                 f"Choose another name with --bridge-name, or give that bridge the address {self.address} yourself.",
             )
         return Conflict(
             "NQR-NET-104",
-            f"There is a bridge {self.name} already, which is not ours and is down.",
+            f"nqr did not make the existing bridge {self.name}, which is down.",
             f"Bring it up (ip link set {self.name} up) if it is meant for VMs, or choose another name with --bridge-name.",
         )
 
@@ -137,7 +137,7 @@ class Bridge:
             return None
         return Conflict(
             "NQR-NET-106",
-            f"There is a bridge {self.name} already, which is not ours and has the IPv6 address {public[0]}.",
+            f"nqr did not make the existing bridge {self.name}, which has the IPv6 address {public[0]}.",
             "Choose another name with --bridge-name, or take IPv6 off that bridge: VMs use IPv4 only, and IPv6 would lead"
             " past the rules that keep them off this host.",
         )

@@ -223,7 +223,7 @@ class PostgresClusterRunning:
             "NQR-DB-102",
             f"PostgreSQL cluster {cluster.version}/{cluster.name} does not run: {why.rstrip('.')}."
             + (f" Its last output:{tail}" if tail else ""),
-            f"Read its log ({log}), put right what it names, then run the same command again.",
+            f"Read its log ({log}), fix the problem that it names, then run the same command again.",
         )
 
 

@@ -81,7 +81,7 @@ class SupervisordRunning:
         return StepFailed(
             "NQR-SVC-103",
             f"supervisord, which runs the services on a machine without systemd, did not start: {why.rstrip('.')}.",
-            f"Read {self.supervisor.log_dir}/supervisord.log, put right what it names, then run the same command again.",
+            f"Read {self.supervisor.log_dir}/supervisord.log, fix the problem that it names, then run the same command again.",
         )
 
 

@@ -154,5 +154,5 @@ class Service:
         return StepFailed(
             "NQR-SVC-102",
             f"{unit} does not run: {why.rstrip('.')}." + (f" Its last output:{tail}" if tail else ""),
-            f"Read its log ({self.supervisor.log_hint(self.name)}), put right what it names, then run the same command again.",
+            f"Read its log ({self.supervisor.log_hint(self.name)}), fix the problem that it names, then run the same command again.",
         )

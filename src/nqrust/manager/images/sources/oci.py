@@ -82,7 +82,7 @@ async def _base(core: Core) -> tuple[str, ImageManifest]:
         row = await session.scalar(select(Image).where(Image.name == BASE, Image.state == "ready"))
     if row is None:
         raise ImageError(
-            f"There is no ready image {BASE}, from which images of containers take their kernel.",
+            f"The image {BASE} is not ready. Container images take their kernel from it.",
             cure="Build it on the manager's host: nqr image build tiny",
             code="NQR-IMG-044",
         )
