@@ -57,7 +57,7 @@ def test_vm_page_shows_every_configured_feature(sign_in: SignIn, site: Site) -> 
     row(page, "shop").get_by_role("link", name="shop").click()
     main = page.get_by_role("main")
     expect(main).to_contain_text("1.5 GiB disk")
-    expect(main).to_contain_text(re.compile(r"Held to\s*352 MiB memory, 1.5 CPUs, 256 tasks"))
+    expect(main).to_contain_text(re.compile(r"Limits\s*352 MiB memory, 1.5 CPUs, 256 tasks"))
     expect(main).to_contain_text(re.compile(r"Accounts\s*ann"))
     expect(page.get_by_role("region", name="Port forwards")).to_contain_text(re.compile(r":2222.*22/tcp", re.DOTALL))
     volumes = page.get_by_role("region", name="Volumes")

@@ -117,6 +117,15 @@ def test_shell_tab_opens_a_shell_of_the_window_size(sign_in: SignIn, site: Site)
     expect(page.get_by_text("Connected", exact=True)).to_be_visible()
 
 
+def test_all_tabs_of_a_vm_fit_a_phone(sign_in: SignIn, site: Site) -> None:
+    page = sign_in("olga", "/vms", "VMs")
+    create(page, "web1")
+    row(page, "web1").get_by_role("link", name="web1").click()
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.get_by_role("tab", name="Events")).to_be_in_viewport(ratio=1)
+    expect(page.locator(".q-tabs__arrow--right")).to_be_hidden()
+
+
 def test_vm_page_shows_metrics_and_facts(sign_in: SignIn, site: Site) -> None:
     site.arrange("busy")
     page = sign_in("victor", "/vms/web1", "web1")

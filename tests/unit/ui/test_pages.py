@@ -131,8 +131,8 @@ def test_an_error_is_told_with_its_cure_and_code() -> None:
 
 def test_vm_facts_show_limits_accounts_and_tags() -> None:
     found = dict(describe(vm(limits=VmLimits(memory_mib=608, cpu_percent=250, tasks=256), users=["ann"], tags=["web", "db"])))
-    assert (found["Held to"], found["Accounts"], found["Tags"]) == ("608 MiB memory, 2.5 CPUs, 256 tasks", "ann", "web, db")
-    assert dict(describe(vm(limits=VmLimits())))["Held to"] == "–"
+    assert (found["Limits"], found["Accounts"], found["Tags"]) == ("608 MiB memory, 2.5 CPUs, 256 tasks", "ann", "web, db")
+    assert dict(describe(vm(limits=VmLimits())))["Limits"] == "–"
 
 
 def test_rate_limits_in_units_people_think_in() -> None:

@@ -53,7 +53,7 @@ def describe(vm: Vm) -> list[tuple[str, str]]:
         ("Host", vm.host or "not placed yet"),
         ("Image", vm.image),
         ("Size", f"{fmt.count(vm.vcpus, 'vCPU')}, {fmt.mib(vm.memory_mib)} memory, {fmt.mib(vm.disk_mib)} disk"),
-        ("Held to", _limits(vm)),
+        ("Limits", _limits(vm)),
         ("Network", vm.network_written or NETWORKS[vm.network_config.value]),
         ("Guest agent", f"up {fmt.duration(guest.uptime_seconds)}" if guest and vm.guest_up_at else "has not reported yet"),
         ("Commands", "allowed" if vm.guest_exec else "off"),
