@@ -157,7 +157,7 @@ def _usage(error: Any, names: set[str], argv: list[str]) -> UsageError:
     if "NoSuchOption" in names:
         name = error.option_name
         known = [o for p in getattr(getattr(context, "command", None), "params", ()) for o in (*p.opts, *p.secondary_opts)]
-        near = _suggestions().option(name, known)
+        near = _suggestions().option(name, known, path)
         return UsageError("NQR-USE-002", f"`{path}` has no flag {name}.", near or see)
     if "MissingParameter" in names:
         names_of_it = [*getattr(error.param, "opts", ()), getattr(error.param, "metavar", None) or "a value"]

@@ -14,8 +14,10 @@ _ELSEWHERE = {
     "launch": "vm create", "new": "vm create", "kill": "vm stop", "halt": "vm stop", "shutdown": "vm stop",
     "destroy": "vm rm", "purge": "vm rm", "terminate": "vm rm", "reboot": "vm restart", "suspend": "vm pause", "freeze": "vm pause",
     "unpause": "vm resume", "attach": "vm console", "get": "vm ls", "describe": "vm show", "instances": "vm ls",
-    "containers": "vm ls", "pull": "image pull", "import": "image add", "nodes": "host ls", "join": "host token",
+    "containers": "vm ls", "pull": "image pull", "nodes": "host ls", "join": "host token",
     "passwd": "user password", "whoami": "token ls", "update": "install", "upgrade": "install", "remove": "vm rm",
+    "self-update": "install", "rmi": "image rm", "find": "image ls", "search": "image ls", "login": "token create",
+    "commit": "vm snapshot create", "transfer": "vm cp", "port": "vm forward", "top": "vm ls",
 }  # fmt: skip
 """Words of other programs, and the command of nqr."""
 _OPTIONS = {
@@ -23,12 +25,27 @@ _OPTIONS = {
     "--port": "--forward", "--format": "--output", "--json": "--output", "-y": "--non-interactive", "--yes": "--non-interactive",
     "--assume-yes": "--non-interactive", "--storage": "--disk", "--size": "--disk", "--label": "--tag", "-l": "--tag",
 }  # fmt: skip
+_IN_GROUPS = {
+    "volume create": "volume attach", "network ls": "network status", "network list": "network status", "host add": "host token",
+    "host join": "host token", "config set": "install", "config get": "config show",
+}  # fmt: skip
+"""Words of other programs in a group that has another word, and the command of nqr."""
+_GROUPS = {"container": "vm", "instance": "vm", "machine": "vm", "profile": "template", "node": "host"}
+"""Groups of other programs, and the group of nqr."""
+_NEEDLESS = {
+    "nqr vm ls": (("-a", "--all"), "the list has all VMs, stopped ones too"),
+    "nqr vm run": (("-i", "-t", "--interactive", "--tty"), "for a terminal in the VM, use `nqr vm shell NAME`"),
+}
+"""Command -> options of other programs that it does without, and the reason."""
 _FIRST = ("vm", "image", "host", "volume")
 """Groups that a word without a group means first."""
 
 
-def option(word: str, known: Sequence[str]) -> str:
-    """Return the question that names the option meant, or ""."""
+def option(word: str, known: Sequence[str], path: str = "") -> str:
+    """Return the question that names the option meant, or why `path` needs none, or ""."""
+    needless, why = _NEEDLESS.get(path, ((), ""))
+    if word in needless:
+        return f"Leave it out: {why}."
     meant = _OPTIONS.get(word, "")
     return f"Did you mean {meant}?" if meant in known else near(word, known)
 
@@ -42,6 +59,8 @@ def near(word: str, known: Iterable[str]) -> str:
 def command(word: str, path: Sequence[str], rest: Sequence[str], root: Any) -> str:
     """Return the question that names the command meant, or "". `path`: the group before the word; `rest`: the words after it."""
     groups = {name: inner.commands for name, inner in root.commands.items() if hasattr(inner, "commands")}
+    if word == "help":
+        return f"Did you mean `{shlex.join(['nqr', *path, *(plain(one) for one in rest)])} --help`?"
     meant = _within(word, path, root) if path else _anywhere(word, groups, root)
     if not meant:
         return ""
@@ -50,6 +69,9 @@ def command(word: str, path: Sequence[str], rest: Sequence[str], root: Any) -> s
 
 
 def _within(word: str, path: Sequence[str], root: Any) -> str:
+    meant = _IN_GROUPS.get(" ".join([*path, word]))
+    if meant is not None:
+        return meant
     here: Any = root
     for name in path:
         here = here.commands[name]
@@ -63,12 +85,14 @@ def _within(word: str, path: Sequence[str], root: Any) -> str:
 
 
 def _anywhere(word: str, groups: dict[str, Any], root: Any) -> str:
+    if word in _ELSEWHERE:
+        return _ELSEWHERE[word]
+    if word in _GROUPS:
+        return _GROUPS[word]
     for group in sorted(groups, key=lambda one: (one not in _FIRST, _FIRST.index(one) if one in _FIRST else 0)):
         name = canonical(groups[group], word)
         if name in groups[group]:
             return f"{group} {name}"
-    if word in _ELSEWHERE:
-        return _ELSEWHERE[word]
     if word.endswith("s") and "ls" in groups.get(word[:-1], {}):
         return f"{word[:-1]} ls"
     known = {name: f"vm {name}" for name in groups["vm"]}
@@ -78,5 +102,5 @@ def _anywhere(word: str, groups: dict[str, Any], root: Any) -> str:
 
 
 def _closest(word: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.68)
     return found[0] if found else ""

@@ -69,6 +69,10 @@ def test_help_of_an_alias_names_the_command(capsys: pytest.CaptureFixture[str]) 
         ("nodes", "nqr host ls"), ("drain h1", "nqr host drain h1"), ("instal", "nqr install"), ("strat web1", "nqr vm start"),
         ("image lst", "nqr image ls"), ("image pul x", "nqr image pull x"), ("vm snapshot lst", "nqr vm snapshot ls"),
         ("lss", "nqr vm ls"), ("hosts", "nqr host ls"), ("token delet x", "nqr token rm"),
+        ("rmi tiny", "nqr image rm tiny"), ("attach web1", "nqr vm console web1"), ("help", "nqr --help`"), ("help vm", "nqr vm --help`"),
+        ("vm help", "nqr vm --help`"), ("container ls", "nqr vm ls"), ("config set a", "nqr install"), ("network ls", "nqr network status"),
+        ("volume create", "nqr volume attach"), ("host add h2", "nqr host token h2"), ("find debian", "nqr image ls"),
+        ("import debian", "nqr image import debian"), ("commit web1", "nqr vm snapshot create web1"), ("port web1", "nqr vm forward web1"),
     ],
 )  # fmt: skip
 def test_a_wrong_command_leads_to_what_was_meant(words: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +82,7 @@ def test_a_wrong_command_leads_to_what_was_meant(words: str, meant: str, capsys:
 
 
 def test_a_word_like_no_other_leads_to_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for words, help in ((["qqqq"], "nqr --help"), (["vm", "qqqq"], "nqr vm --help")):
+    for words, help in ((["push", "x"], "nqr --help"), (["qqqq"], "nqr --help"), (["vm", "qqqq"], "nqr vm --help")):
         assert run(words) == 2 and f"cure: See: {help}" in capsys.readouterr().err
 
 
@@ -96,8 +100,28 @@ def test_a_wrong_option_leads_to_what_was_meant(words: str, meant: str, capsys: 
     assert said.startswith("NQR-USE-002  ") and f"Did you mean {meant}?" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "cure"),
+    [
+        ("ps -a", "Leave it out: the list has all VMs, stopped ones too."), ("vm ls --all", "Leave it out: the list has all VMs"),
+        ("run -it alpine sh", "Leave it out: for a terminal in the VM, use `nqr vm shell NAME`."),
+    ],
+)  # fmt: skip
+def test_an_option_that_nqr_does_without_is_explained(words: str, cure: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("NQR-USE-002  ") and cure in said
+
+
+def test_logs_of_a_vm_are_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["logs", "web1"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("NQR-USE-070  ") and "nqr vm logs web1" in said
+    assert run(["logs", "managr"]) == 2 and "Did you mean manager?" in capsys.readouterr().err
+
+
 def test_words_of_other_programs_lead_to_commands_that_exist() -> None:
-    for command in suggestions._ELSEWHERE.values():
+    for command in (*suggestions._ELSEWHERE.values(), *suggestions._IN_GROUPS.values(), *suggestions._GROUPS.values()):
         node: Any = TREE
         for word in command.split():
             node = node.commands[word]

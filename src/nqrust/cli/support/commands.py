@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import Annotated
 
 import typer
 
 from nqrust.cli.failures import choice, require_root
 from nqrust.contract.names import UNITS
+from nqrust.contract.text import plain
 from nqrust.installer.engine.errors import UsageError
 
 _FOREVER = 10 * 365 * 86400.0
@@ -24,7 +26,16 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Follow new lines.")] = False,
     lines: Annotated[int, typer.Option("-n", "--lines", metavar="N", min=1, help="Number of lines.")] = 100,
 ) -> None:
-    choice("SERVICE", service, (*UNITS, "install", "all"))
+    from nqrust.cli import suggestions
+
+    services = (*UNITS, "install", "all")
+    if service not in services and not suggestions.near(service, services):
+        raise UsageError(
+            "NQR-USE-070",
+            f"There is no service {plain(service)}. The services are {', '.join(services)}.",
+            f"For the output of a VM: nqr vm logs {plain(shlex.quote(service))}",
+        )
+    choice("SERVICE", service, services)
     require_root("logs")
     from nqrust.contract.paths import INSTALL_LOG_DIR, LOG_DIR
     from nqrust.host.local import LocalHost
