@@ -162,7 +162,7 @@ def _usage(error: Any, names: set[str], argv: list[str]) -> UsageError:
     if "MissingParameter" in names:
         names_of_it = [*getattr(error.param, "opts", ()), getattr(error.param, "metavar", None) or "a value"]
         flag = next((n for n in names_of_it if n.startswith("--")), names_of_it[-1])
-        return UsageError("NQR-USE-004", f"`{path}` needs {flag}.", see)
+        return UsageError("NQR-USE-004", f"`{path}` needs {flag.strip('[].')}.", see)
     if "BadOptionUsage" in names:
         return UsageError("NQR-USE-004", f"`{path}`: {message}", see)
     if "BadParameter" in names:
@@ -174,7 +174,8 @@ def _usage(error: Any, names: set[str], argv: list[str]) -> UsageError:
         near = _suggestions().command(name, path.split()[1:], rest, root) if root is not None else ""
         return UsageError("NQR-USE-005", f"`{path}` has no command {name}.", near or see)
     if "unexpected extra argument" in message:
-        return UsageError("NQR-USE-006", f"`{path}`: {message[:1].lower()}{message[1:]}", see)
+        extra = message.partition("(s) (")[2].removesuffix(").") or message.partition("argument (")[2].removesuffix(").")
+        return UsageError("NQR-USE-006", f"`{path}` takes nothing more, but got: {extra}.", see)
     return UsageError("NQR-USE-004", f"`{path}`: {message[:1].lower()}{message[1:]}", see)
 
 
