@@ -78,13 +78,20 @@ def make_directory(path: str, *, mode: int, uid: int, gid: int, synced: bool = T
         os.mkdir(name, 0o700, dir_fd=folder_fd)
         try:
             with _opened(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, folder_fd) as fd:
-                os.fchown(fd, uid, gid)
+                _own(fd, uid, gid)
                 os.fchmod(fd, mode)
         except BaseException:
             os.rmdir(name, dir_fd=folder_fd)
             raise
         if synced:
             _sync(folder_fd)
+
+
+def _own(fd: int, uid: int, gid: int) -> None:
+    """Change the owner, unless it is right: a filter of system calls may refuse fchown(2) to a program without privileges."""
+    found = os.fstat(fd)
+    if (found.st_uid, found.st_gid) != (uid, gid):
+        os.fchown(fd, uid, gid)
 
 
 def make_symlink(target: str, path: str) -> None:
@@ -185,7 +192,7 @@ def _replace(
                 fill(fd)
                 for key, value in xattrs.items():
                     os.setxattr(fd, key, value)
-                os.fchown(fd, uid, gid)
+                _own(fd, uid, gid)
                 os.fchmod(fd, mode)
                 if synced:
                     os.fsync(fd)

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from nqrust.contract.images import ImageManifest
 from nqrust.host.errors import HostError
-from nqrust.host.local import LocalHost
+from nqrust.host.own_files import OwnFiles
 from nqrust.image.errors import ImageError
 from nqrust.image.oci.build import Base, build
 
@@ -67,7 +67,7 @@ def main() -> None:
 def _build(order: Order) -> ImageManifest:
     try:
         return build(
-            LocalHost(),
+            OwnFiles(),
             source=order.source,
             scratch=order.scratch,
             target_dir=order.target_dir,

@@ -15,7 +15,7 @@ from sqlalchemy import select
 import nqrust
 from nqrust.contract.images import ImageManifest, ImagePull
 from nqrust.host.errors import HostError
-from nqrust.host.local import LocalHost
+from nqrust.host.own_files import OwnFiles
 from nqrust.host.port import Host, command
 from nqrust.host.secret import Secret
 from nqrust.image import errors
@@ -46,7 +46,7 @@ class Oci:
     ) -> ImageManifest:
         parsed = reference.parse(planned.origin)
         base = await _base(core)
-        host = LocalHost()
+        host = OwnFiles()
         root = core.settings.image_root
         scratch = await asyncio.to_thread(tempfile.mkdtemp, prefix=folder.STAGING_PREFIX, dir=root)
         try:
