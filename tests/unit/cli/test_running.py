@@ -18,7 +18,7 @@ from nqrust.cli.vm.running import Output, _made_up, _variables
 from nqrust.contract.vms import VmCreate
 from nqrust.installer.engine.errors import UsageError
 
-LOG = "boot\r\nnqr-init: started sh\r\none\r\nnqr-in\r\ntwo\rthreenqr-init: ended with code 7\r\n[  8.5] reboot: Power down\r\n"
+LOG = "boot\r\nnqr-init: started sh\r\none\r\nnqr-in\r\r\ntwo\rthreenqr-init: ended with code 7\r\n[  8.5] reboot: Power down\r\n"
 SHOWN = "one\nnqr-in\ntwo\rthree"
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Texts = list[str] | None
 STARTED, ENDED = "nqr-init: started ", "nqr-init: ended with code "
 """Beginnings of lines of the guest's init, see guest-agent/src/init.rs."""
+_LINE_END = re.compile(r"\r+\n")
 _EVERY = 0.5
 _FOR_STOP = 60.0
 _COMING, _RUNS = ("pending", "starting"), ("running", "paused", "stopping", "unknown")
@@ -202,7 +203,8 @@ class Output:
 
     def more(self, log: str) -> str:
         """Return what is new. `log`: the whole log, or its last part."""
-        self._rest = (self._rest + vm_logs.added(self._log[-vm_logs.WINDOW :], log)).replace("\r\n", "\n")
+        # The guest's terminal adds a carriage return to each line, and the one of its serial line another.
+        self._rest = _LINE_END.sub("\n", self._rest + vm_logs.added(self._log[-vm_logs.WINDOW :], log))
         self._log = log
         if not self._started:
             _, found, rest = self._rest.partition(STARTED)
@@ -222,7 +224,7 @@ class Output:
 def _begun(text: str, mark: str) -> int:
     """Return how many characters at the end of `text` may be the beginning of `mark`, or of the end of a line."""
     if text.endswith("\r"):
-        return 1
+        return len(text) - len(text.rstrip("\r"))
     return next((size for size in range(min(len(text), len(mark) - 1), 0, -1) if text.endswith(mark[:size])), 0)
 
 
