@@ -30,6 +30,7 @@ M = TypeVar("M", Index, Manifest)
 _SECONDS = 3600.0
 _API_OF_DOCKER_HUB = "registry-1.docker.io"
 _LARGEST_TOKEN = 1 << 20
+_LONGEST_CHALLENGE = 2000
 _PIECE = 1 << 20
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 _ACCEPT = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))
@@ -121,12 +122,17 @@ class _Registry:
             headers = {"Accept": _ACCEPT if what.startswith("manifests/") else "*/*", "Accept-Encoding": "identity"}
             headers |= {"Authorization": self._authorization} if self._authorization else {}
             async with self._http.stream("GET", url, headers=headers) as answer:
+                self._require_tls(answer)
                 if answer.status_code == 401 and again:
                     self._authorization = await self._authorized(answer.headers.get("www-authenticate", ""))
                     continue
                 self._check(answer)
                 yield answer
                 return
+
+    def _require_tls(self, answer: httpx.Response) -> None:
+        if self._tls and any(hop.url.scheme != "https" for hop in (*answer.history, answer)):
+            raise skopeo.failed(self._reference, "the registry leads to an address without TLS")
 
     def _check(self, answer: httpx.Response) -> None:
         status = answer.status_code
@@ -143,7 +149,7 @@ class _Registry:
         basic = self._login and base64.b64encode(f"{self._login.username}:{self._login.password}".encode()).decode()
         if kind.lower() == "basic" and basic:
             return f"Basic {basic}"
-        told = dict(_PARAMETER.findall(rest))
+        told = dict(_PARAMETER.findall(rest[:_LONGEST_CHALLENGE]))  # a longer one could take minutes
         realm = told.get("realm", "")
         if kind.lower() != "bearer" or not realm.startswith("https://" if self._tls else ("https://", "http://")):
             raise skopeo.refused(self._reference, "it answers 401")
@@ -152,6 +158,7 @@ class _Registry:
         url = httpx.URL(realm).copy_merge_params(asked)
         headers = {"Authorization": f"Basic {basic}"} if basic else {}
         async with self._http.stream("GET", url, headers={**headers, "Accept-Encoding": "identity"}) as answer:
+            self._require_tls(answer)
             self._check(answer)
             async for piece in answer.aiter_raw():
                 content += piece
