@@ -23,10 +23,10 @@ from nqrust.manager.work.reconciler import Reconciler
 WEB = {"Cmd": ["httpd", "-f", "-h", "/srv"], "Env": ["PATH=/bin"], "ExposedPorts": {"80/tcp": {}}, "User": "web"}
 
 
-async def pulled(manager: Any, reference: str, client: Any = None, **more: Any) -> Any:
+async def pulled(manager: Any, reference: str, client: Any = None, *, tls_verify: bool = False, **more: Any) -> Any:
     """The image after its pull."""
     client = client or manager.admin
-    image = await client.send(calls.pull_image(ImagePull(reference=reference, tls_verify=False, **more)))
+    image = await client.send(calls.pull_image(ImagePull(reference=reference, tls_verify=tls_verify, **more)))
     for _ in range(400):
         image = await client.send(calls.get_image(image.name))
         if image.download is None and image.state != "downloading":
@@ -97,8 +97,7 @@ async def test_a_hostile_image_is_refused_and_leaves_nothing(pulling: Any, regis
 async def test_what_the_registry_refuses_is_said_with_a_cure(pulling: Any, registry: Registry) -> None:
     missing = await pulled(pulling, f"{registry.address}/no/such:1")
     assert missing.state == "missing" and "There is no container image" in missing.error
-    image = await pulling.admin.send(calls.pull_image(ImagePull(reference=f"{registry.address}/no/tls:1")))
-    image = await pulling.settled_image(image.name)
+    image = await pulled(pulling, f"{registry.address}/no/tls:1", tls_verify=True)
     assert "plain HTTP" in image.error and "--insecure" in image.error
 
 
