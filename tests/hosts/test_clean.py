@@ -29,7 +29,7 @@ CACHES_AND_LOGS = (
     (r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?$|/etc/\.pwd\.lock$", "accounts: each is in a record or the survey"),
     ("/etc/alternatives/|/usr/(s?bin|share/man|lib)/", "update-alternatives(1) of packages, taken back by their scripts"),
     (r"/etc/ld\.so\.cache$|/etc/shells$|/etc/machine-id$", "derived by ldconfig, add-shell and the first boot"),
-    (r"/etc/systemd/system/[\w.-]+\.wants/", "enabled units: the unit's record says whether they were"),
+    (r"/etc/systemd/(system|user)/[\w.-]+\.wants(/|$)", "enabled units: the unit's record says whether they were"),
     (r"/etc/rc[0-6S]\.d/", "enabled init scripts of packages, taken back by their purge"),
     (f"{STATE}/", "what nqr itself remembers; goes last, as a whole"),
     ("/var/lib/dbus/machine-id$|__pycache__", "made at boot; caches of compiled Python"),
