@@ -25,20 +25,24 @@ pytestmark = [
 
 @dataclass
 class Pane:
-    """A terminal of tmux, with a server of its own."""
+    """A terminal of tmux. Each start has its own server, so that none meets the end of the one before."""
 
     folder: Path
+    number: int = 0
 
     def starts(self, *words: str, columns: int = 80, rows: int = 24, **variables: str) -> None:
         given = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
         argv = [sys.executable, "-m", "tests.machine_scripts.guided", str(self.folder / "stopped"), *words]
+        if self.number:
+            self.tmux("kill-server", check=False)
+        self.number += 1
         line = f"cd {shlex.quote(str(ROOT))}; {given} {shlex.join(argv)}; echo ended with $?; exec sh"
         self.tmux("-u", "-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows), line)
 
     def tmux(self, *words: str, check: bool = True) -> str:
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         environment = {**kept, "LANG": "C.UTF-8", "TMUX_TMPDIR": str(self.folder), "TERM": "xterm"}
-        argv = ["tmux", "-L", "guide", *words]
+        argv = ["tmux", "-L", f"guide{self.number}", *words]
         return subprocess.run(argv, env=environment, capture_output=True, text=True, check=check, timeout=20).stdout
 
     def keys(self, *keys: str) -> None:
