@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.orm import Session
 
 import nqrust
@@ -52,17 +52,23 @@ INSERT INTO audit (actor, method, path, status, request_id, source) VALUES ('ann
 """
 
 
-def test_upgrade_from_schema_0001_keeps_tokens_and_the_audit_log(database_url: str) -> None:
-    """A join token for any host name ends with the upgrade. A manager of the old schema can still write."""
+def of_schema(revision: str, database_url: str, statements: list[str]) -> tuple[str, Engine]:
+    """Make a database of an older schema with these rows. Return its URL for SQLAlchemy, and an engine."""
     url = database_url.replace("postgresql://", "postgresql+psycopg://")
     config = Config()
     config.set_main_option("script_location", migrations.__path__[0])
     engine = create_engine(url)
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        for statement in OLD_ROWS.split(";\n")[:-1]:
+        command.upgrade(config, revision)
+        for statement in statements:
             connection.execute(text(statement))
+    return url, engine
+
+
+def test_upgrade_from_schema_0001_keeps_tokens_and_the_audit_log(database_url: str) -> None:
+    """A join token for any host name ends with the upgrade. A manager of the old schema can still write."""
+    url, engine = of_schema("0001", database_url, OLD_ROWS.split(";\n")[:-1])
     assert migrate(url) == ("0001", SCHEMA_HEAD)
     with engine.begin() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
@@ -94,15 +100,7 @@ VM = """INSERT INTO vms (id, name, image_id, image, vcpus, memory_mib, disk_mib,
 
 def test_upgrade_from_schema_0005_keeps_images_and_running_vms(database_url: str) -> None:
     """Images of before were not pulled, and no process has ended. A manager of the old schema can still write."""
-    url = database_url.replace("postgresql://", "postgresql+psycopg://")
-    config = Config()
-    config.set_main_option("script_location", migrations.__path__[0])
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0005")
-        for statement in (IMAGE, VM):
-            connection.execute(text(statement.format(n=1).replace(":0", "\\:0")))
+    url, engine = of_schema("0005", database_url, [statement.format(n=1).replace(":0", "\\:0") for statement in (IMAGE, VM)])
     assert migrate(url) == ("0005", SCHEMA_HEAD)
     with Session(engine) as session:
         for statement in (IMAGE, VM):
