@@ -205,7 +205,7 @@ def test_reverse_proxy_with_tls_off_serves_ui_console_and_api(site: Site) -> Non
     with nginx(site, Authority(made).issue([host.address])):
         page = site.ask(f"{proxy}/sign-in", trusts=made.certificate)
         assert page.status_code == 200 and "; Secure" in page.headers["set-cookie"]
-        socket_of_ui = f"{proxy.replace('https', 'wss')}/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
+        socket_of_ui = f"{proxy.replace('https', 'wss')}/_nicegui_ws/socket.io/?EIO=4&transport=websocket&client_id=any"
         with connect(socket_of_ui, ssl=contexts.client(made.certificate), origin=proxy) as live:  # type: ignore[arg-type]
             assert str(live.recv(10)).startswith("0{"), "Engine.IO's first packet"
         listed = site.nqr("vm", "ls", url=proxy, trusts=made.certificate)

@@ -64,7 +64,7 @@ def test_one_source_has_a_share_of_the_connections(port: int) -> None:
 
 def test_messages_are_short_and_not_compressed(port: int) -> None:
     """Socket.IO accepts before anybody signs in."""
-    url = f"ws://127.0.0.1:{port}/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
+    url = f"ws://127.0.0.1:{port}/_nicegui_ws/socket.io/?EIO=4&transport=websocket&client_id=any"
     with connect(url, proxy=None, origin=Origin(f"http://127.0.0.1:{port}")) as client:
         assert client.response is not None and "Sec-WebSocket-Extensions" not in client.response.headers
         with pytest.raises(ConnectionClosed) as closed:
