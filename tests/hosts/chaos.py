@@ -26,6 +26,7 @@ AUTHORITY = "/etc/nqrust-microvm/tls/ca.crt"
 AGAIN = {429, 500, 502, 503, 504}
 """Answers after which a client asks again."""
 SERVICES = ("nqrust-agent.service", "nqrust-manager.service", "nqrust-dhcp.service")
+_BEGINS = 3.0  # seconds from a VMM to its guest, on a busy machine
 LEFT_IN_FOLDER = re.compile(
     r"vm\.json|disk\.ext4|guest\.json|console\.log|exit-status|lock|passwd|run|terminal|mounts(-of-\w+)?|dev|devices"
 )
@@ -124,6 +125,11 @@ class Witness(threading.Thread):
         """How many VMMs the VM has had (that were first seen at or after `since`, seconds since the epoch)."""
         return sum(at >= since for at in self.seen.get(vm_id, {}).values())
 
+    def cut_short(self, vm_id: str, kills: Iterable[float]) -> int:
+        """How many of its VMMs may have been without a guest yet when the agent was killed. The next agent ends such a VMM and
+        starts another for the same request."""
+        return sum(any(-1.0 <= kill - at <= _BEGINS for kill in kills) for at in self.seen.get(vm_id, {}).values())
+
 
 class Killer(threading.Thread):
     """SIGKILL of a random service at random moments; PostgreSQL, which Debian does not restart, is started again."""
@@ -134,6 +140,8 @@ class Killer(threading.Thread):
         self._end = threading.Event()
         self.database = cluster(host)
         self.kills: Counter[str] = Counter()
+        self.of_agent: list[float] = []
+        """When the agent was killed, in seconds since the epoch."""
 
     def run(self) -> None:
         deck: list[list[str]] = []
@@ -152,6 +160,8 @@ class Killer(threading.Thread):
         """Its main process: the postmaster, for PostgreSQL."""
         if self._host.run(["systemctl", "kill", "--kill-whom=main", "--signal=KILL", unit], check=False).ok:
             self.kills[unit.partition(".")[0]] += 1
+            if unit == "nqrust-agent.service":
+                self.of_agent.append(time.time())
 
     def stop(self) -> None:
         """No more kills; everything that was killed is active again."""
