@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
+
+from nqrust.contract.text import shown
 
 IMAGE_NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
 MANIFEST = "image.json"
@@ -31,6 +33,8 @@ Variables = Annotated[list[Annotated[str, Field(max_length=131_072, pattern=r"^[
 UserOfProcess = Annotated[str, Field(max_length=255, pattern=r"^[A-Za-z0-9._$-]*(:[A-Za-z0-9._$-]+)?$")]
 StopSignal = Annotated[str, Field(max_length=16, pattern=r"^((SIG)?[A-Z][A-Z0-9+-]{1,12}|[0-9]{1,2})$")]
 DirectoryOfProcess = Annotated[str, Field(max_length=4096, pattern=r"^/[^\x00\n]*$")]
+ForPeople = Annotated[str, AfterValidator(shown)]
+"""Chosen by the maker of an image. Characters that databases and terminals do not take are replaced."""
 
 
 CommandOfVm = Annotated[
@@ -48,8 +52,8 @@ class ImageProcess(BaseModel):
     env: Variables = []
     user: UserOfProcess = Field(default="", description="USER or USER:GROUP, names or numbers; empty: root")
     directory: DirectoryOfProcess = "/"
-    ports: list[str] = Field(default=[], max_length=256, description="exposed ports, such as 80/tcp; none is opened for it")
-    volumes: list[str] = Field(default=[], max_length=256, description="folders for data; they are on the VM's disk")
+    ports: list[ForPeople] = Field(default=[], max_length=256, description="exposed ports, such as 80/tcp; none is opened for it")
+    volumes: list[ForPeople] = Field(default=[], max_length=256, description="folders for data; they are on the VM's disk")
     stop_signal: StopSignal = "SIGTERM"
 
 
@@ -70,7 +74,7 @@ class ImageManifest(BaseModel):
     """
 
     name: str = Field(pattern=IMAGE_NAME_PATTERN)
-    description: str = ""
+    description: ForPeople = ""
     arch: str = "x86_64"
     rootfs: Blob
     rootfs_type: str = Field(

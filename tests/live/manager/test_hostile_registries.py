@@ -19,7 +19,9 @@ from tests.container_images import Image, busybox
 from tests.live.container_registry import PASSWORD, USER, Registry
 from tests.live.manager.test_pulling import WEB, pulled
 
+from nqrust.client import calls
 from nqrust.contract.images import RegistryLogin
+from nqrust.manager.app import prepare
 
 pytestmark = pytest.mark.usefixtures("own_machine")
 
@@ -180,3 +182,14 @@ async def test_an_operators_token_comes_from_where_the_registry_says_and_goes_to
     finally:
         tokens.close()
         storage.close()
+
+
+@pytest.mark.parametrize("field", ["ExposedPorts", "Volumes"])
+async def test_no_text_of_an_image_keeps_the_manager_from_starting_again(pulling: Any, registry: Registry, field: str) -> None:
+    """PostgreSQL stores no NUL. The manager reads the folder of images at its start."""
+    reference, _ = registry.push(Image([busybox()], WEB | {field: {"80\0/tcp": {}}}), "nul:1")
+    image = await pulled(pulling, reference, client=await pulling.role("operator"))
+    assert (image.state, image.error) == ("ready", "")
+    assert "80\ufffd/tcp" in (*image.manifest.process.ports, *image.manifest.process.volumes)
+    await prepare(pulling.core)
+    assert (await pulling.admin.send(calls.get_image(image.name))).state == "ready"

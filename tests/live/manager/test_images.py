@@ -17,6 +17,7 @@ from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.images import ImageAdd
 from nqrust.contract.vms import VmCreate
+from nqrust.manager.app import prepare
 
 
 async def test_images_in_the_folder_are_there_at_start(manager: Any) -> None:
@@ -43,6 +44,18 @@ async def test_scan_finds_new_changed_broken_and_gone_images(manager: Any, make_
     make_image(root, "broken")
     states = {image.name: image.state for image in (await manager.admin.send(calls.scan_images())).items}
     assert states["broken"] == "ready"
+
+
+async def test_an_image_that_the_database_does_not_take_keeps_no_other_one_away(manager: Any, make_image: Any) -> None:
+    root = manager.core.settings.image_root
+    folder = make_image(root, "nul")
+    with open(f"{folder}/image.json") as file:
+        manifest = json.load(file)
+    with open(f"{folder}/image.json", "w") as file:
+        json.dump({**manifest, "cmdline": "quiet\0"}, file)
+    make_image(root, "other")
+    await prepare(manager.core)
+    assert {image.name for image in (await manager.admin.send(calls.list_images())).items} == {"other", "tiny"}
 
 
 async def test_sha256_is_read_once_and_not_at_every_scan(manager: Any, monkeypatch: Any) -> None:

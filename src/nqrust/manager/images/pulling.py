@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.images import Blob, Download, ImageList, ImageManifest, ImagePull
 from nqrust.contract.images import Image as ApiImage
+from nqrust.contract.text import shown
 from nqrust.manager import events
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
@@ -163,6 +164,6 @@ async def _failed(core: Core, row: Image, error: str) -> None:
             return
         if known.state == "downloading":
             known.state = "missing"
-        known.error = error
-        message = f"Image {row.name} was not pulled: {error}."
+        known.error = shown(error)  # a registry may have chosen some of its characters
+        message = f"Image {row.name} was not pulled: {known.error}."
         events.record(session, ("image", row.id, row.name), "ImageFetchFailed", message, "error")

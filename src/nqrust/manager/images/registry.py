@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import structlog
 from sqlalchemy import func, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.images import Download, ImageAdd, ImageList, ImageManifest
@@ -35,7 +35,10 @@ async def scan(core: Core) -> ImageList:
         except ImageError as error:
             log.warning("image skipped", path=path, reason=error.detail)
             continue
-        await check_in(core, manifest.name, path, manifest, managed=True)
+        try:
+            await check_in(core, manifest.name, path, manifest, managed=True)
+        except DataError:  # such as a text with NUL: one image must not keep the manager from starting
+            log.warning("image skipped", path=path, reason="its image.json has characters that the database does not take")
     async with core.db.transaction() as session:
         rows = list(await session.scalars(select(Image).where(Image.state != "downloading")))
     for row in rows:
