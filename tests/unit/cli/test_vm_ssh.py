@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.unit.installer.effects import fake_manager
 from tests.unit.installer.effects.fake_manager import FakeManager
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
 
 from nqrust.cli.__main__ import run
-from nqrust.cli.vm import ssh
+from nqrust.cli.vm import guest_session, ssh
 from nqrust.cli.vm.guest_session import SessionFailed
+from nqrust.contract.guest import Kind, message
+from nqrust.contract.vms import Vm
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGtra2tra2tra2tra2tra2tra2tra2tra2tra2tra2tr"
 
@@ -99,3 +106,35 @@ def test_key_for_an_image_without_a_server_gets_a_warning(
         monkeypatch.setitem(fake_manager.IMAGE["manifest"], "ssh_server", server)
         assert run([*words, *(["--ssh-key", KEY] if keys else [])]) == 0
         assert ("has no SSH server" in capsys.readouterr().err) is warned
+
+
+@pytest.mark.parametrize("sends", [b"", b"no key\n" * 1000], ids=["nothing", "too much"])
+def test_guest_that_does_not_end_does_not_keep_the_user(
+    sends: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(connection: ServerConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            connection.recv()
+            connection.send(message(Kind.started))
+            while sends:
+                connection.send(message(Kind.stdout, sends))
+                for data in connection:
+                    if data[0] == Kind.credit:
+                        break
+            connection.recv()
+            connection.recv()
+
+    with serve(answer, "127.0.0.1", 0, compression=None) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        FakeManager().install(monkeypatch)
+        monkeypatch.setenv("NQR_MANAGER_URL", "http://manager.example:1")
+        monkeypatch.setenv("NQR_TOKEN", "good")
+        monkeypatch.setattr(ssh.shutil, "which", lambda name: f"/usr/bin/{name}")
+        monkeypatch.setattr(ssh, "_found", lambda *_: (Vm.model_validate(fake_manager.VM), None))
+        monkeypatch.setattr(ssh, "ticket", lambda *_: (f"ws://127.0.0.1:{server.socket.getsockname()[1]}/exec", None))
+        monkeypatch.setattr(ssh, "_FOR_KEYS", 1.0)
+        monkeypatch.setattr(guest_session, "_CREDIT_AT", 1)
+        began = time.monotonic()
+        assert run(["vm", "ssh", "web1"]) == 1
+        assert time.monotonic() - began < 20 and "NQR-IMG-064" in capsys.readouterr().err
+        server.shutdown()

@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import sys
+import threading
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
@@ -26,6 +27,8 @@ _PORT, _PATIENCE = 22, 3.0
 _KEYS = "cat /etc/ssh/ssh_host_*_key.pub /etc/dropbear/*.pub 2>/dev/null"
 _KEY = re.compile(r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) ([A-Za-z0-9+/]{40,2000}={0,3})(?: |$)", re.MULTILINE)
 _MOST = 64 << 10
+_FOR_KEYS = 15.0
+"""Seconds that a guest has to tell its host keys. It may send something else without end."""
 _WORD = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.:-]{0,252}")
 
 
@@ -138,9 +141,15 @@ def _host_keys(name: str, url: str | None, accept_new: bool) -> list[str]:
         address, trusted = ticket(name, url)
         with connected(address, name, trusted) as connection:
             session = Session(connection, name, sink)
-            session.start(ExecRequest((b"/bin/sh", b"-c", _KEYS.encode()), (), None, None))
-            session.end_input()
-            session.wait()
+            late = threading.Timer(_FOR_KEYS, connection.close)
+            late.daemon = True
+            late.start()
+            try:
+                session.start(ExecRequest((b"/bin/sh", b"-c", _KEYS.encode()), (), None, None))
+                session.end_input()
+                session.wait()
+            finally:
+                late.cancel()
     except SessionFailed as error:
         if accept_new:
             return []
