@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from nqrust.manager.errors import DatabaseAway, SettingsError
 from nqrust.manager.settings import from_environment
@@ -104,3 +105,11 @@ def test_missing_password_file_is_told(tmp_path: Path) -> None:
         from_environment(environ)
     (tmp_path / "none").write_text("secret\n")
     assert from_environment(environ).database_password_file == str(tmp_path / "none")
+
+
+async def test_an_error_of_the_database_shows_no_value_of_its_statement(manager: Any) -> None:
+    """The log has such errors, and statements carry tokens of guests and user data."""
+    with pytest.raises(DBAPIError) as error:
+        async with manager.core.db.transaction() as session:
+            await session.execute(text("SELECT 1 / 0, CAST(:token AS text)"), {"token": "of a guest"})
+    assert "of a guest" not in str(error.value)

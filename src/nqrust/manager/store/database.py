@@ -58,6 +58,7 @@ class Database:
             pool_pre_ping=True,
             pool_timeout=10,
             pool_recycle=1800,
+            hide_parameters=True,  # an error in the log must not show a token or user data
             connect_args={
                 "connect_timeout": 5,
                 "application_name": "nqrust-manager",
