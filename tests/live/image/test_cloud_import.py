@@ -312,3 +312,33 @@ def test_disk_whose_data_does_not_fit_is_refused_before_it_is_unpacked(work: Pat
     with pytest.raises(ImageError) as error:
         imported(work, packed)
     assert error.value.code == "NQR-IMG-091" and not (work / "images" / "deb").exists()
+
+
+def test_download_that_does_not_fit_ends_before_the_disk_is_full(
+    work: Path, publisher: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digest of what comes is known at the end only."""
+    folder, address = publisher
+    (folder / "large").write_bytes(bytes(64 << 20))
+    wrote: list[int] = []
+    usage = LocalHost().disk_usage("/")
+    monkeypatch.setattr(fetching, "_LOOK", 1 << 20)
+
+    def left(self: LocalHost, path: str) -> object:
+        wrote.append(1)
+        return dataclasses.replace(usage, available=disk.KEPT_FREE + ((4 - len(wrote)) << 20))
+
+    monkeypatch.setattr(LocalHost, "disk_usage", left)
+    with pytest.raises(ImageError) as error:
+        fetching.from_url(LocalHost(), f"{address}/large", "a" * 64, silent)(str(work / "disk"))
+    assert error.value.code == "NQR-IMG-091" and len(wrote) < 6 and list(work.glob("*disk*")) == []
+
+
+def test_raw_disk_whose_file_systems_do_not_fit_is_refused(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = work / "plain"
+    plain.write_bytes(b"x" * (64 << 20))
+    found = dataclasses.replace(LocalHost().disk_usage("/"), available=disk.KEPT_FREE + (63 << 20))
+    monkeypatch.setattr(LocalHost, "disk_usage", lambda self, path: found)
+    with pytest.raises(ImageError) as error:
+        imported(work, plain)
+    assert error.value.code == "NQR-IMG-091" and not (work / "images" / "deb").exists()

@@ -47,7 +47,9 @@ def raw(sandbox: Sandbox, format: str | None) -> tuple[str, int]:
     if why:
         raise _unusable(why, "Ask its publisher for an image in one file, or convert it with qemu-img.")
     if found == "raw":
-        return SOURCE, _bounded(sandbox.size(SOURCE))
+        size = _bounded(sandbox.size(SOURCE))
+        _require_room(sandbox, int(sandbox.run("du", "--block-size=1", SOURCE).stdout.split()[0]))
+        return SOURCE, size
     if sandbox.host.which("qemu-img") is None:
         raise ImageError(
             "NQR-IMG-052",
@@ -58,7 +60,7 @@ def raw(sandbox: Sandbox, format: str | None) -> tuple[str, int]:
         told = json.loads(sandbox.run("qemu-img", "info", "-f", found, "--output=json", SOURCE, timeout=60).stdout)
         size = _bounded(int(told["virtual-size"]))
         _only_itself(told)
-        _require_room(sandbox, found)
+        _require_room(sandbox, 2 * _measured(sandbox, found))
         sandbox.run("qemu-img", "convert", "-f", found, "-O", "raw", SOURCE, _RAW)
         return _RAW, _bounded(max(size, sandbox.size(_RAW)))
     except (CommandFailed, CommandTimedOut, ValueError, KeyError, TypeError, AttributeError, ParseError) as error:
@@ -74,18 +76,25 @@ def _only_itself(told: dict[str, object]) -> None:
         raise _unusable("it is in more than one file, or encrypted", "Convert it with qemu-img first.")
 
 
-def _require_room(sandbox: Sandbox, format: str) -> None:
-    """Refuse an image whose data does not fit: a few MiB of qcow2 may hold any number of them. It is on the disk twice, as the disk
-    and as its file systems."""
+def _measured(sandbox: Sandbox, format: str) -> int:
+    """Return the bytes of an image's data: a few MiB of qcow2 may hold any number of them."""
     told = json.loads(sandbox.run("qemu-img", "measure", "-f", format, "-O", "raw", "--output=json", SOURCE).stdout)
-    needed = 2 * int(told["required"])
+    return int(told["required"])
+
+
+def _require_room(sandbox: Sandbox, needed: int) -> None:
+    """Refuse an image whose data does not fit: it is on the disk once more as its file systems, and once as the converted disk."""
     free = sandbox.host.disk_usage(sandbox.folder).available
     if free - needed < KEPT_FREE:
-        raise ImageError(
-            "NQR-IMG-091",
-            f"The disk image needs {needed >> 20} MiB while it is imported, and the image folder's disk has {free >> 20} MiB free.",
-            f"Free space there. {KEPT_FREE >> 20} MiB must stay free.",
+        raise no_room(
+            f"the disk image needs {needed >> 20} MiB while it is imported, and the image folder's disk has {free >> 20} MiB free"
         )
+
+
+def no_room(why: str) -> ImageError:
+    return ImageError(
+        "NQR-IMG-091", f"The image does not fit: {why}.", f"Free space there. {KEPT_FREE >> 20} MiB must stay free."
+    )
 
 
 def _bounded(size: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -18,6 +19,8 @@ _TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 _SMALL = 1 << 20
 _LONGEST = 1800.0  # seconds for the checksum of a large file
 _PIECE = 1 << 20
+_LOOK = 32 << 20
+"""Bytes between two looks at the free space."""
 
 
 def from_file(host: Host, path: str, digest: str | None, tell: Progress) -> Callable[[str], None]:
@@ -36,10 +39,10 @@ def from_file(host: Host, path: str, digest: str | None, tell: Progress) -> Call
 
 
 def from_url(host: Host, url: str, digest: str, tell: Progress) -> Callable[[str], None]:
-    """Return the `source` of importing.build for a URL. Proxies come from the environment. Raises ImageError NQR-IMG-058, -059."""
+    """Return the `source` of importing.build for a URL. Proxies come from the environment. Raises ImageError NQR-IMG-058, -059, -091."""
 
     def download(target: str) -> None:
-        host.write_file(target, _checked(url, digest, tell), mode=0o600)
+        host.write_file(target, _with_room(host, os.path.dirname(target), url, _checked(url, digest, tell)), mode=0o600)
 
     return download
 
@@ -68,6 +71,19 @@ def _checked(url: str, digest: str, tell: Progress) -> Iterator[bytes]:
             raise ImageError("NQR-IMG-058", f"{url} is longer than {disk.LARGEST >> 30} GiB.", "Check the address.")
         yield piece
     _compare(url, known.hexdigest(), digest)
+
+
+def _with_room(host: Host, folder: str, url: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the pieces as long as the disk keeps its reserve: the digest of what came is known at the end only, and a server sends
+    what it likes."""
+    since = _LOOK
+    for piece in pieces:
+        since += len(piece)
+        if since >= _LOOK:
+            since = 0
+            if host.disk_usage(folder).available - _LOOK < disk.KEPT_FREE:
+                raise disk.no_room(f"{url} is larger than the room on the image folder's disk")
+        yield piece
 
 
 def _compare(what: str, found: str, wanted: str) -> None:

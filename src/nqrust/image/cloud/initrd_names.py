@@ -17,29 +17,44 @@ from nqrust.image import lz4
 _LIMIT = 2 << 30
 _PIECE = 1 << 20
 _NEWC = (b"070701", b"070702")
-_HEADER, _LONGEST_NAME, _MOST = 110, 4096, 200_000
+_HEADER, _LONGEST_NAME = 110, 4096
+_MOST, _TEXT = 200_000, 32 << 20  # files, and characters of their names, of all archives together
 _MEMORY = 256 << 20  # of the decompressor of xz
 _ZEROS, _NUMBER = re.compile(rb"\0*"), re.compile(rb"[0-9A-Fa-f]{8}")
 
 
 def names(data: bytes) -> set[str]:
     """Return the paths in an initrd. Raises ValueError if it is none, or is damaged."""
-    found: set[str] = set()
+    found = _Names()
     at = 0
     while (at := _end_of_zeros(data, at)) < len(data):
         if data[at : at + 6] in _NEWC:
             stream = _Stream(iter(()), data, at)
-            found |= _archive(stream)
+            _archive(stream, found)
             at += stream.read_bytes
             continue
         try:
-            found |= _archives(_Stream(_unpacked(data[at:])))
+            _archives(_Stream(_unpacked(data[at:])), found)
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             raise ValueError(f"it is damaged ({error})") from error
         break
-    if not found:
+    if not found.all:
         raise ValueError("it has no files")
-    return found
+    return found.all
+
+
+class _Names:
+    """The names of all archives. A few MiB of initrd can hold more of them than a host has memory."""
+
+    def __init__(self) -> None:
+        self.all: set[str] = set()
+        self._files, self._text = _MOST, _TEXT
+
+    def add(self, name: str) -> None:
+        self._files, self._text = self._files - 1, self._text - len(name)
+        if self._files < 0 or self._text < 0:
+            raise ValueError("it has too many files")
+        self.all.add(name)
 
 
 def _end_of_zeros(data: bytes, at: int) -> int:
@@ -47,17 +62,14 @@ def _end_of_zeros(data: bytes, at: int) -> int:
     return match.end() if match else at
 
 
-def _archives(stream: _Stream) -> set[str]:
-    found: set[str] = set()
+def _archives(stream: _Stream, found: _Names) -> None:
     while stream.has(6):
-        found |= _archive(stream)
+        _archive(stream, found)
         stream.skip_zeros()
-    return found
 
 
-def _archive(stream: _Stream) -> set[str]:
+def _archive(stream: _Stream, found: _Names) -> None:
     """Read one archive up to its trailer. cpio(5), "New ASCII Format"."""
-    found: set[str] = set()
     while True:
         header = stream.take(_HEADER)
         if header[:6] not in _NEWC:
@@ -68,10 +80,8 @@ def _archive(stream: _Stream) -> set[str]:
         name = stream.take(length).rstrip(b"\0").decode("utf-8", "replace")
         stream.skip(-(_HEADER + length) % 4)
         if name == "TRAILER!!!":
-            return found
+            return
         found.add(name)
-        if len(found) > _MOST:
-            raise ValueError("it has too many files")
         stream.skip(size + -size % 4)
 
 

@@ -122,6 +122,16 @@ def test_initrd_of_zeros_without_end_is_refused(monkeypatch: pytest.MonkeyPatch)
         initrd_names.names(gzip.compress(ARCHIVE + bytes(8 << 20)))
 
 
+@pytest.mark.parametrize(("files", "length"), [(30_000, 0), (1_000, 4_000)], ids=["many", "long"])
+def test_names_of_all_archives_together_are_bounded(files: int, length: int) -> None:
+    """A few MiB of an image would otherwise take all memory of the host that imports it."""
+    one = [cpio.archive([cpio.file(f"{part}/{n}{'x' * length}", b"") for n in range(files)]) for part in range(9)]
+    with pytest.raises(ValueError, match="too many files"):
+        initrd_names.names(gzip.compress(b"".join(one), 1))
+    with pytest.raises(ValueError, match="too many files"):
+        initrd_names.names(b"".join(one))
+
+
 def test_initrd_that_needs_much_memory_is_refused() -> None:
     dictionary = (1 << 30).to_bytes(4, "little")
     with pytest.raises(ValueError, match=r"[Mm]emory"):
