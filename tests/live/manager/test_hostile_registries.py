@@ -88,17 +88,17 @@ def manifest_of(size: int) -> bytes:
     return json.dumps({"schemaVersion": 2, "config": blob, "layers": []}).encode()
 
 
+@pytest.mark.parametrize("role", ["operator", "admin"])
 @pytest.mark.parametrize("what", ["manifest", "blob", "token"])
-async def test_no_redirect_and_no_place_of_a_token_leads_an_operator_to_the_managers_machine(
-    pulling: Any, hostile: Web, inside: Web, what: str
+async def test_no_redirect_and_no_place_of_a_token_leads_a_user_to_the_managers_machine(
+    pulling: Any, hostile: Web, inside: Web, what: str, role: str
 ) -> None:
     there = 307, {"Location": f"{inside.url}/latest/credentials"}, b""
     hostile.answers["/v2/a/manifests"] = there if what == "manifest" else (200, {}, manifest_of(100))
     hostile.answers["/v2/a/blobs"] = there
     if what == "token":
         hostile.answers = {"/": (401, {"WWW-Authenticate": f'Bearer realm="{inside.url}/latest/credentials",service="x"'}, b"")}
-    operator = await pulling.role("operator")
-    image = await pulled(pulling, f"{hostile.address}/a:1", client=operator)
+    image = await pulled(pulling, f"{hostile.address}/a:1", client=await pulling.role(role))
     assert image.state == "missing" and "this machine" in image.error
     assert inside.asked == [] and hostile.asked
     assert not any("of the machine" in authorization for _, authorization in hostile.asked)
@@ -110,13 +110,14 @@ async def test_an_operator_sees_no_answer_of_a_service_that_is_no_registry(pulli
     assert "500" in image.error and "secret" not in image.error
 
 
+@pytest.mark.parametrize("role", ["operator", "admin"])
 @pytest.mark.parametrize(("size", "sent", "said"), [(10, 5000, "longer than"), (2**42, 10, "1 GiB")])
 async def test_a_layer_that_is_longer_than_said_or_than_the_disk_ends_the_pull(
-    pulling: Any, hostile: Web, size: int, sent: int, said: str
+    pulling: Any, hostile: Web, size: int, sent: int, said: str, role: str
 ) -> None:
     hostile.answers["/v2/a/manifests"] = 200, {}, manifest_of(size)
     hostile.answers["/v2/a/blobs"] = 200, {}, bytes(sent)
-    image = await pulled(pulling, f"{hostile.address}/a:1", client=await pulling.role("operator"))
+    image = await pulled(pulling, f"{hostile.address}/a:1", client=await pulling.role(role))
     assert image.state == "missing" and said in image.error
     assert os.listdir(pulling.core.settings.image_root) == ["tiny"]
 

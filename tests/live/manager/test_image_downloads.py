@@ -84,6 +84,15 @@ def elsewhere(monkeypatch: Any) -> list[str]:
     return asked
 
 
+async def test_a_download_that_takes_too_long_makes_room_for_others(manager: Any, web: Web, monkeypatch: Any) -> None:
+    monkeypatch.setattr(download, "_SECONDS", 1.0)
+    web.through.clear()
+    await manager.admin.send(calls.add_image(web.wanted()))
+    image = await manager.settled_image("copy")
+    assert image.state == "corrupt" and "took longer" in image.error
+    assert nothing_came(manager) and not manager.core.fetching.locked()
+
+
 def nothing_came(manager: Any) -> bool:
     return sorted(os.listdir(manager.core.settings.image_root)) == ["tiny"] and not manager.core.downloads
 

@@ -17,6 +17,8 @@ from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.images import ImagePull, RegistryLogin
 from nqrust.contract.vms import RestartPolicy, VmCreate
+from nqrust.image.oci import reference
+from nqrust.manager.images.sources import oci
 from nqrust.manager.store.tables import Vm
 from nqrust.manager.work.reconciler import Reconciler
 
@@ -139,8 +141,49 @@ async def test_a_reference_that_is_none_is_refused_at_once(pulling: Any) -> None
 async def test_without_skopeo_the_cure_is_its_package(pulling: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("nqrust.host.local.LocalHost.which", lambda self, name: None)
     monkeypatch.setattr("nqrust.host.local.PATH", "/nowhere")
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
     image = await pulled(pulling, "registry.example/a:1")
     assert "skopeo" in image.error and "nqr install" in image.error
+
+
+@pytest.mark.parametrize("private", [False, True])
+async def test_an_administrator_behind_a_proxy_pulls_with_skopeo(
+    pulling: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private: bool
+) -> None:
+    monkeypatch.setattr("nqrust.manager.images.sources.oci._proxied", lambda *_: True)
+    monkeypatch.setattr("nqrust.manager.images.sources.distribution.copy", None)
+    registry = Registry(tmp_path / "registry", private=private)
+    try:
+        reference, digest = registry.push(Image([busybox()], WEB), "team/proxied:1")
+        login = RegistryLogin(username=USER, password=PASSWORD) if private else None
+        image = await pulled(pulling, reference, login=login)
+        assert (image.state, image.digest) == ("ready", digest)
+    finally:
+        registry.close()
+
+
+@pytest.mark.parametrize(
+    ("variables", "image", "tls_verify", "proxied"),
+    [
+        ({}, "registry.example/a", True, False),
+        ({"https_proxy": "http://p:1"}, "registry.example/a", True, True),
+        ({"https_proxy": "http://p:1"}, "nginx", True, True),
+        ({"https_proxy": "http://p:1", "no_proxy": "example"}, "registry.example/a", True, False),
+        ({"https_proxy": "http://p:1"}, "127.0.0.1:5000/a", True, False),
+        ({"https_proxy": "http://p:1"}, "[::1]:5000/a", True, False),
+        ({"http_proxy": "http://p:1"}, "registry.example/a", True, False),
+        ({"http_proxy": "http://p:1"}, "registry.example/a", False, True),
+    ],
+)
+def test_proxy_of_a_registry(
+    variables: dict[str, str], image: str, tls_verify: bool, proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        for form in (name, name.upper()):
+            monkeypatch.delenv(form, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert oci._proxied(reference.parse(image), tls_verify) is proxied
 
 
 async def test_without_tiny_there_is_no_kernel(manager: Any) -> None:

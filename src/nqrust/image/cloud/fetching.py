@@ -12,6 +12,7 @@ from nqrust.host.port import Host, command
 from nqrust.image.cloud import disk
 from nqrust.image.errors import ImageError
 from nqrust.image.progress import Progress
+from nqrust.tls.patience import patient
 
 ALGORITHMS = {64: "sha256", 128: "sha512"}
 """Hex digits of a digest -> its algorithm."""
@@ -73,6 +74,12 @@ def _checked(url: str, digest: str, tell: Progress) -> Iterator[bytes]:
     _compare(url, known.hexdigest(), digest)
 
 
+def _client() -> httpx.Client:
+    made = httpx.Client(timeout=_TIMEOUT, follow_redirects=True, max_redirects=5)
+    patient(made)
+    return made
+
+
 def _with_room(host: Host, folder: str, url: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Yield the pieces as long as the disk keeps its reserve: the digest of what came is known at the end only, and a server sends
     what it likes."""
@@ -99,7 +106,7 @@ def _pieces(url: str, progress: Callable[[int, int], None], leaves: bool = True)
     """`leaves`: a redirect may lead to plain HTTP."""
     try:
         with (
-            httpx.Client(timeout=_TIMEOUT, follow_redirects=True, max_redirects=5) as http,
+            _client() as http,
             http.stream("GET", url, headers={"Accept-Encoding": "identity"}) as answer,
         ):
             if not leaves and any(hop.url.scheme != "https" for hop in (*answer.history, answer)):

@@ -48,7 +48,11 @@ class Wanted:
 def _client() -> httpx.Client:
     import httpx  # only a download needs it, and it takes its time to load
 
-    return httpx.Client(follow_redirects=True, timeout=httpx.Timeout(30.0, connect=15.0))
+    from nqrust.tls.patience import patient
+
+    made = httpx.Client(follow_redirects=True, timeout=httpx.Timeout(30.0, connect=15.0))
+    patient(made)
+    return made
 
 
 def fetch(

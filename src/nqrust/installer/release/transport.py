@@ -40,15 +40,19 @@ def client(*, signed: bool) -> httpx.Client:
 
     import httpx
 
+    from nqrust.tls.patience import patient
+
     def check(request: httpx.Request) -> None:
         error = objection(str(request.url), signed=signed)
         if error is not None:
             raise error
 
     direct: dict[str, httpx.BaseTransport | None] = {f"all://{_host(address)}": None for address in LOOPBACK}
-    return httpx.Client(
+    made = httpx.Client(
         follow_redirects=True, timeout=httpx.Timeout(30.0, connect=15.0), event_hooks={"request": [check]}, mounts=direct
     )
+    patient(made)
+    return made
 
 
 def _host(address: str) -> str:

@@ -21,6 +21,7 @@ from nqrust.manager.images import folder, outgoing
 
 _MANIFEST_LIMIT = 256 * 1024
 _KEPT_FREE = 1024**3
+_SECONDS = 6 * 3600.0
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 
 
@@ -77,8 +78,15 @@ def no_room() -> ImageError:
 async def files(url: str, wanted: ImageManifest, target: str, progress: Download, local: bool) -> None:
     """Download every file into a folder beside `target`, then rename it. `progress.done` counts received bytes.
 
-    Raises ImageError.
+    Raises ImageError, also after _SECONDS: a slow server must not keep the place of other downloads.
     """
+    try:
+        await asyncio.wait_for(_files(url, wanted, target, progress, local), _SECONDS)
+    except (TimeoutError, asyncio.TimeoutError) as error:
+        raise ImageError(f"the download took longer than {_SECONDS / 3600:.0f} hours") from error
+
+
+async def _files(url: str, wanted: ImageManifest, target: str, progress: Download, local: bool) -> None:
     try:
         staging = tempfile.mkdtemp(prefix=folder.STAGING_PREFIX, dir=os.path.dirname(target))
     except OSError as error:

@@ -6,7 +6,9 @@ Services on this machine, and a cloud's services on the link, are not for users 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import ssl
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
@@ -14,7 +16,9 @@ from typing import Any
 import httpcore
 import httpx
 
+from nqrust.host.environment import certificates
 from nqrust.manager.errors import ImageError
+from nqrust.tls.patience import patient
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _MOST_REDIRECTS = 5
@@ -23,14 +27,25 @@ _MOST_REDIRECTS = 5
 async def client(url: str, local: bool, verify: bool = True) -> httpx.AsyncClient:
     """Return the client. `local`: `url` itself may lead to this machine. A redirect may do so only if `url` does. `verify`: refuse
     unknown certificates."""
-    transport = httpx.AsyncHTTPTransport(verify=verify)
+    trusted = _trusted() if verify else httpx.create_ssl_context(verify=False)
+    transport = httpx.AsyncHTTPTransport(verify=trusted)
     if not (local and any(map(_is_local, await _addresses(httpx.URL(url).host)))):
-        transport._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(verify=verify), network_backend=_Elsewhere(), keepalive_expiry=5.0
-        )
-    return httpx.AsyncClient(
+        transport._pool = httpcore.AsyncConnectionPool(ssl_context=trusted, network_backend=_Elsewhere(), keepalive_expiry=5.0)
+    made = httpx.AsyncClient(
         timeout=_TIMEOUT, follow_redirects=True, max_redirects=_MOST_REDIRECTS, transport=transport, trust_env=False
     )
+    patient(made)
+    return made
+
+
+def _trusted() -> ssl.SSLContext:
+    """Return the authorities of httpx, of this machine, and of the file that the environment names."""
+    context = httpx.create_ssl_context()
+    context.load_default_certs()
+    named = certificates(os.environ)
+    if named:
+        context.load_verify_locations(named)
+    return context
 
 
 def refused(host: str) -> ImageError:

@@ -190,8 +190,11 @@ def _unreachable(url: str) -> str | None:
     """Why `url` cannot be had now; None when its server answers for it."""
     import httpx
 
+    from nqrust.tls.patience import patient
+
     try:
         with httpx.Client(follow_redirects=True, timeout=httpx.Timeout(10.0, connect=5.0)) as client:
+            patient(client)
             status = client.head(url).status_code
     except httpx.HTTPError as error:
         return str(error).rstrip(".") or type(error).__name__

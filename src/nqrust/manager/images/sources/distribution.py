@@ -1,7 +1,8 @@
-"""Copies a container image from a registry into an OCI layout (OCI distribution specification), and connects to other machines only.
+"""Copies a container image from a registry into an OCI layout (OCI distribution specification). A registry leads it to no service
+of the manager's own machine.
 
-skopeo goes wherever a registry sends it: to the place of a token, or of a layer. So it serves administrators alone. Answers are
-not shown, because a registry may send a request to another service.
+skopeo goes wherever a registry sends it: to the place of a token, or of a layer. So it serves administrators alone, and only
+through a proxy. Answers are not shown, because a registry may send a request to another service.
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 _ACCEPT = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))
 
 
-async def copy(reference: Reference, scratch: str, login: RegistryLogin | None, tls_verify: bool, tell: Progress) -> str:
-    """Copy the image for this platform into the layout `scratch`/layout and return its path.
+async def copy(
+    reference: Reference, scratch: str, login: RegistryLogin | None, tls_verify: bool, tell: Progress, local: bool = False
+) -> str:
+    """Copy the image for this platform into the layout `scratch`/layout and return its path. `local`: the registry may be on this
+    machine.
 
     Raises image.errors.ImageError as `skopeo.copy` and `layout.read` do; manager.errors.ImageError for this machine or a full disk;
     OSError.
@@ -45,7 +49,7 @@ async def copy(reference: Reference, scratch: str, login: RegistryLogin | None, 
     target = f"{scratch}/layout"
     tell("asking the registry", 0, 0)
     try:
-        await asyncio.wait_for(_copy(reference, target, login, tls_verify, tell), _SECONDS)
+        await asyncio.wait_for(_copy(reference, target, login, tls_verify, tell, local), _SECONDS)
     except (TimeoutError, asyncio.TimeoutError) as error:
         raise skopeo.failed(reference, f"it took longer than {_SECONDS:.0f} s") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -55,10 +59,12 @@ async def copy(reference: Reference, scratch: str, login: RegistryLogin | None, 
     return target
 
 
-async def _copy(reference: Reference, target: str, login: RegistryLogin | None, tls_verify: bool, tell: Progress) -> None:
+async def _copy(
+    reference: Reference, target: str, login: RegistryLogin | None, tls_verify: bool, tell: Progress, local: bool
+) -> None:
     await asyncio.to_thread(os.makedirs, f"{target}/blobs/sha256", 0o700)
     host = _API_OF_DOCKER_HUB if reference.registry == DOCKER_HUB else reference.registry
-    async with await outgoing.client(f"https://{host}", local=False, verify=tls_verify) as http:
+    async with await outgoing.client(f"https://{host}", local=local, verify=tls_verify) as http:
         registry = _Registry(http, reference, f"https://{host}", login, tls_verify)
         try:
             content, kind = await registry.document(reference.digest or reference.tag)

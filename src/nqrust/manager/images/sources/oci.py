@@ -1,5 +1,5 @@
-"""Images of containers from a registry. skopeo fetches for administrators, `distribution` for others. A process of its own unpacks,
-and `tiny` lends its kernel."""
+"""Images of containers from a registry. `distribution` fetches them, or skopeo where an administrator's registry is behind a proxy.
+A process of its own unpacks, and `tiny` lends its kernel."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import os
 import shutil
 import sys
 import tempfile
+from urllib.request import getproxies, proxy_bypass
 
 from pydantic import ValidationError
 from sqlalchemy import select
 
 import nqrust
+from nqrust import loopback
 from nqrust.contract.images import ImageManifest, ImagePull
 from nqrust.host.errors import HostError
 from nqrust.host.own_files import OwnFiles
@@ -50,10 +52,10 @@ class Oci:
         root = core.settings.image_root
         scratch = await asyncio.to_thread(tempfile.mkdtemp, prefix=folder.STAGING_PREFIX, dir=root)
         try:
-            if local:
+            if local and _proxied(parsed, wanted.tls_verify):
                 layout = await _with_skopeo(host, parsed, wanted, scratch, root, tell)
             else:
-                layout = await distribution.copy(parsed, scratch, wanted.login, wanted.tls_verify, tell)
+                layout = await distribution.copy(parsed, scratch, wanted.login, wanted.tls_verify, tell, local)
             order = Order(
                 source=layout,
                 scratch=f"{scratch}/build",
@@ -71,6 +73,15 @@ class Oci:
             raise ImageError(f"The image could not be written: {error}.") from error
         finally:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+
+
+def _proxied(parsed: reference.Reference, tls_verify: bool) -> bool:
+    """Return whether the manager's environment names a proxy for this registry."""
+    if loopback.is_local(parsed.host):
+        return False
+    proxies = getproxies()
+    named = proxies.get("https") or (not tls_verify and proxies.get("http"))
+    return bool(named) and not proxy_bypass(parsed.registry)
 
 
 def translated(error: errors.ImageError) -> ImageError:
