@@ -58,6 +58,12 @@ class Children:
             with self._lock:
                 self._listener = None
 
+    def tell(self) -> None:
+        """Pass the list to the listener again."""
+        with self._lock:
+            if self._listener is not None:
+                self._listener(tuple(self._now.values()))
+
     def _change(self, pid: int, child: Child | None) -> None:
         with self._lock:
             if child is not None:

@@ -7,6 +7,9 @@ import contextlib
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
+ASKING = "asking"
+"""Key in the installer's lock file while its holder waits for an answer, and changes nothing."""
+
 
 def holders(host: Host, path: str) -> list[int]:
     """Return PIDs that hold a lock on `path`, and have it open."""

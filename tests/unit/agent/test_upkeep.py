@@ -178,6 +178,33 @@ def test_no_rules_are_put_back_while_a_run_of_nqr_changes_them(taken: str, does:
     assert ran == does
 
 
+@pytest.mark.parametrize(
+    ("noted", "put_back"),
+    [
+        ('{"pid": 812, "asking": true}', True),
+        ('{"pid": 812}', False),
+        ('{"pid": 812, "asking": false}', False),
+        ('{"pid": 700, "asking": true}', False),
+        ("", False),
+        ("[]", False),
+    ],
+    ids=["asks", "changes", "has asked", "of a killed run", "empty", "another form"],
+)
+def test_rules_are_put_back_while_a_run_of_nqr_only_asks(noted: str, put_back: bool) -> None:
+    """Nobody knows how long a question stays without an answer, and guests would reach the host meanwhile."""
+    host = FakeHost.debian12()
+    host.install(SCRIPT)
+    host.put(SCRIPT, "", mode=0o755)
+    host.put(LOCK_FILE, noted.ljust(4096))
+    stat = host.stat(LOCK_FILE)
+    assert stat is not None
+    host.put_directory("/proc/812/fd")
+    host.symlink(LOCK_FILE, "/proc/812/fd/3")
+    host.put("/proc/locks", f"1: FLOCK  ADVISORY  WRITE 812 00:17:{stat.inode} 0 EOF\n")
+    host.on(SCRIPT, prefix=True, answer=lambda host, cmd: Completed(cmd.argv, 1 if cmd.argv[1] == "check" else 0, "", ""))
+    assert NetworkRules(host, SCRIPT).keep() is put_back
+
+
 def record(number: int, asked: str = "run", ip: str | None = "") -> Any:
     address = f"10.0.0.{number}" if ip == "" else ip
     return SimpleNamespace(id=f"vm{number}", ip=address, mac=f"06:4e:00:00:00:{number:02x}", asked=asked)

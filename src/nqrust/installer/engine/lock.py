@@ -1,6 +1,7 @@
 """One installer at a time, by flock(2). The kernel releases the lock however the holder ends, so it cannot become stale.
 
-The file names the holder and the programs that it runs. The next holder finds there the programs of a killed one.
+The file names the holder and the programs that it runs. The next holder finds there the programs of a killed one. It also
+says while the holder waits for an answer, because the agent keeps the firewall rules until the holder changes something.
 """
 
 from __future__ import annotations
@@ -9,27 +10,40 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from nqrust.host.children import CHILDREN, Child
+from nqrust.host.locks import ASKING
 from nqrust.installer.engine import survivors
 from nqrust.installer.engine.errors import Locked
 from nqrust.installer.engine.events import NullReporter, Reporter
 
 _LENGTH = 4096  # bytes of the file
+Asking = Callable[[], AbstractContextManager[None]]
 
 
 @contextmanager
-def exclusive(path: str, verb: str, events: Reporter | None = None) -> Iterator[None]:
+def exclusive(path: str, verb: str, events: Reporter | None = None) -> Iterator[Asking]:
     """Hold the lock at `path` while the block runs. Wait first until no program of a killed holder runs any more, and report
-    a long wait to `events`. Raises Locked NQR-ENG-020, which names the holder."""
+    a long wait to `events`. Yields a context in which the holder waits for an answer and changes nothing. Raises Locked
+    NQR-ENG-020, which names the holder."""
     descriptor = _acquire(path)
-    holder = {"pid": os.getpid(), "verb": verb, "since": time.time()}
+    holder: dict[str, object] = {"pid": os.getpid(), "verb": verb, "since": time.time()}
 
     def note(children: tuple[Child, ...]) -> None:
         # One write of a fixed length: nobody reads half of it.
         os.pwrite(descriptor, json.dumps({**holder, "children": children}).encode().ljust(_LENGTH), 0)
+
+    @contextmanager
+    def asking() -> Iterator[None]:
+        holder[ASKING] = True
+        CHILDREN.tell()
+        try:
+            yield
+        finally:
+            del holder[ASKING]
+            CHILDREN.tell()
 
     try:
         left = _left_behind(descriptor)
@@ -37,7 +51,7 @@ def exclusive(path: str, verb: str, events: Reporter | None = None) -> Iterator[
         survivors.wait_for(left, events or NullReporter())
         try:
             with CHILDREN.told_to(note):
-                yield
+                yield asking
         finally:
             # Unlink while holding the lock. A process that opened the file earlier finds another inode and retries.
             os.unlink(path)

@@ -38,13 +38,15 @@ def carry_out(request: Request, verb: str, events: Reporter, look: Callable[[Sit
     try:
         if request.run.dry_run:
             return summary.previewed(look(open_site(events)).preview(), request)
-        with exclusive(paths.LOCK_FILE, verb, events):
+        with exclusive(paths.LOCK_FILE, verb, events) as while_asking:
             site = open_to_change(events)
             old_network_first(site.host, events)
             prospect = look(site)
             if request.run.confirm is not None:
                 preview = prospect.preview()
-                if preview.changes and not request.run.confirm(preview):
+                with while_asking():
+                    declined = preview.changes and not request.run.confirm(preview)
+                if declined:
                     return summary.declined(request)
             return standing_undo.keep_current(site, _changed(prospect, site, request))
     except NqrError as error:

@@ -14,6 +14,7 @@ import pytest
 
 from nqrust.host.children import Child, at_work
 from nqrust.host.local import LocalHost
+from nqrust.host.locks import ASKING
 from nqrust.host.port import command
 from nqrust.installer.engine import survivors
 from nqrust.installer.engine.errors import Locked
@@ -106,3 +107,15 @@ def test_installer_takes_a_lock_without_an_owner(tmp_path: Path, content: bytes)
         assert told["pid"] == os.getpid() and told["children"] == []
         with pytest.raises(Locked, match="nqr install"), exclusive(str(lock), "uninstall"):
             raise AssertionError("two at a time")
+
+
+def test_lock_says_that_its_holder_asks_until_the_answer_comes(tmp_path: Path) -> None:
+    """With programs that end meanwhile, too: each writes the file again."""
+    lock = tmp_path / "lock"
+    with exclusive(str(lock), "install") as asking:
+        assert ASKING not in json.loads(lock.read_text())
+        with asking():
+            LocalHost().run(command("true"))
+            noted = json.loads(lock.read_text())
+            assert noted[ASKING] is True and noted["pid"] == os.getpid()
+        assert ASKING not in json.loads(lock.read_text())

@@ -14,6 +14,7 @@ from nqrust.host.errors import NoSpace
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.lock import Asking
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.runner import Runner
@@ -29,11 +30,12 @@ PREVIEW = PlanPreview("install", (PhasePreview("config", "Config", (StepPreview(
 
 @dataclass
 class Bench:
-    """`locked`: whether the installer's lock is held."""
+    """`locked`: whether the installer's lock is held. `asking`: whether its file says that its holder waits for an answer."""
 
     host: FakeHost
     store: MemoryJournalStore
     locked: bool = False
+    asking: bool = False
     written: list[bool] = field(default_factory=list)  # for each time that the script was written: was the lock held
 
     def site(self) -> ChangingSite:
@@ -60,10 +62,16 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     made.host.put_directory(paths.STATE_DIR, mode=0o700)
 
     @contextmanager
-    def exclusive(*_: object) -> Iterator[None]:
+    def asking() -> Iterator[None]:
+        made.asking = True
+        yield
+        made.asking = False
+
+    @contextmanager
+    def exclusive(*_: object) -> Iterator[Asking]:
         assert not made.locked
         made.locked = True
-        yield
+        yield asking
         made.locked = False
 
     keep = standing_undo.keep_current
@@ -105,6 +113,22 @@ def test_a_run_that_changes_nothing_writes_no_script(bench: Bench, options: dict
     bench.host.mutations.clear()
     done = bench.carry_out(lambda site: pytest.fail("it was changed"), **options)
     assert done.changed == 0 and bench.written == [] and bench.host.mutations == []
+
+
+def test_lock_says_that_a_run_asks_only_until_the_answer(bench: Bench) -> None:
+    """Meanwhile the agent restores firewall rules, and it may not do so during the change."""
+    seen: list[tuple[str, bool]] = []
+
+    def confirm(preview: PlanPreview) -> bool:
+        seen.append(("question", bench.asking and bench.locked))
+        return True
+
+    def change(site: ChangingSite) -> Summary:
+        seen.append(("change", bench.asking))
+        return Summary("ok", 0)
+
+    assert bench.carry_out(change, confirm=confirm).outcome == "ok"
+    assert seen == [("question", True), ("change", False)]
 
 
 def test_a_script_that_is_current_is_left_alone(bench: Bench) -> None:
