@@ -96,6 +96,20 @@ def cut(path: str, keep: int, owner: int) -> None:
         os.close(descriptor)
 
 
+def append(path: str, data: bytes, owner: int) -> None:
+    """Add to the plain file of `owner` at `path`. Raises PathError."""
+    where, _, name = path.rpartition("/")
+    with folder(where) as directory, translating(path):
+        descriptor = os.open(name, _PLAIN | os.O_RDWR | os.O_APPEND, dir_fd=directory)
+    try:
+        _check(path, os.fstat(descriptor), owner)
+        with translating(path):
+            while data:
+                data = data[os.write(descriptor, data) :]
+    finally:
+        os.close(descriptor)
+
+
 def hand_over(host: Host, path: str, user: int) -> None:
     """Give the plain file at `path`, in a folder of root, to `user` (0: root) and to nobody else. Under a second name another
     user could have it, so a copy takes the place of a file that has one.

@@ -280,3 +280,17 @@ def test_a_passwd_file_above_a_mib_is_not_copied_out(tmp_path: Path, make_ext4: 
     assert failed.value.code == "NQR-IMG-103" and "/etc/passwd" in failed.value.what
     assert not any("dump" in script for script in seen)
     assert HOST.run(command("debugfs", "-R", "cat /etc/passwd", str(disk))).stdout.count("#") == MIB, "it is as it was"
+
+
+def test_root_adds_to_a_log_of_the_vm_and_to_no_other_file(theirs: Path, shadow: Path) -> None:
+    log = put(theirs / "console.log", b"one\n")
+    untrusted.append(str(log), b"two\n", USER)
+    assert log.read_bytes() == b"one\ntwo\n"
+    (theirs / "link").symlink_to(shadow)
+    os.link(log, theirs / "second")
+    os.mkfifo(theirs / "fifo")
+    foreign = put(theirs / "foreign", b"", OTHER)
+    for path in (theirs / "link", log, theirs / "fifo", foreign, theirs / "missing"):
+        with pytest.raises(PathError):
+            untrusted.append(str(path), b"three\n", USER)
+    assert (log.read_bytes(), shadow.read_bytes(), foreign.read_bytes()) == (b"one\ntwo\n", SHADOW, b"")

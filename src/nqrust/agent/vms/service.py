@@ -12,20 +12,22 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 
-from nqrust.agent import facts, survivors
+from nqrust.agent import facts, survivors, untrusted
 from nqrust.agent.disks import disks, volumes
 from nqrust.agent.disks import writers as disk_writers
 from nqrust.agent.errors import AgentError, Conflict, unknown_vm
 from nqrust.agent.network import addresses
 from nqrust.agent.scopes import launch
-from nqrust.agent.scopes.port import Scope, exit_status
+from nqrust.agent.scopes.port import Scope, console_log, exit_status
 from nqrust.agent.store import VmRecord, check_generation, check_id
 from nqrust.agent.vmm.port import RunState, Vmm
 from nqrust.agent.vms import appearing, ends, holds
 from nqrust.agent.vms.making import Making
 from nqrust.agent.vms.starting import Starter
+from nqrust.agent.vms.status import CONTINUES
 from nqrust.contract.agent import Inventory, VmSpec, VmStatus
 from nqrust.contract.vms import NetworkConfig, StopRequest
+from nqrust.host.errors import HostError
 from nqrust.host.secret import Secret
 
 _ASKED_AT_ONCE = 64
@@ -252,7 +254,10 @@ class VmService(Starter):
 
     def go_on(self, record: VmRecord, snapshot: str) -> None:
         """Resume the VM from the memory in the folder `snapshot`."""
-        self.host.remove(exit_status(self.store.directory(record.id)))
+        directory = self.store.directory(record.id)
+        self.host.remove(exit_status(directory))
+        with contextlib.suppress(HostError):  # it has no log yet
+            untrusted.append(console_log(directory), b"\n" + CONTINUES + b"\n", record.user)
         self._start(record, snapshot)
 
     def running(self, vm_id: str) -> tuple[str, Vmm]:

@@ -18,7 +18,9 @@ from nqrust.contract.text import plain
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
-_PROCESS = re.compile(rb"nqr-init: (?:started|ended with code (\d{1,3}))[ \r\n]")
+CONTINUES = b"nqr: the VM continues from a snapshot"
+"""A line of the agent in the console log. The lines before it are of another run of the VM."""
+_PROCESS = re.compile(rb"(?:nqr-init: (?:started|ended with code (\d{1,3}))|" + CONTINUES + rb")[ \r\n]")
 """Lines of the init that runs the process of a container, see guest-agent/src/init.rs."""
 _PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]{1,120})")
 _LAUNCHER = 2.0  # seconds that a launcher gets to write how its VMM ended
