@@ -43,7 +43,7 @@ async def pull(core: Core, wanted: ImagePull, local: bool) -> ApiImage:
     except IntegrityError as error:
         raise Conflict(f"There is already an image named {wanted.name or planned.name}.") from error
     if row.id not in core.downloads:
-        core.downloads[row.id] = Download(total=0, step="waiting for other pulls")
+        core.downloads[row.id] = Download(total=0, step="waiting for other pulls" if core.fetching.locked() else "")
         task = asyncio.create_task(_run(core, row, source, wanted, planned, local), name=registry.fetching(row.id))
         core.background.add(task)
         task.add_done_callback(core.background.discard)
