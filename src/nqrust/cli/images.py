@@ -11,12 +11,15 @@ from nqrust.cli import image_import, output, pulling
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.failures import choice, require_root
 from nqrust.cli.output import Output, Quiet
+from nqrust.contract.text import plain
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
+    from nqrust.client.manager import ManagerClient
     from nqrust.contract.images import Image, ImageList
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the image.")]
+Known = Annotated[str, typer.Argument(metavar="NAME", help="Name of the image, or the reference that it was pulled from.")]
 
 
 def build(app: typer.Typer) -> typer.Typer:
@@ -40,11 +43,11 @@ def ls(out: Output = "text", quiet: Quiet = False, url: ManagerUrl = None) -> No
     _list(found, out)
 
 
-def show(name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+def show(name: Known, out: Output = "text", url: ManagerUrl = None) -> None:
     from nqrust.client import calls
 
     with manager(url) as client:
-        found = client.send(calls.get_image(name))
+        found = client.send(calls.get_image(_name(client, name)))
     _print(found, out)
 
 
@@ -141,7 +144,7 @@ def scan(out: Output = "text", url: ManagerUrl = None) -> None:
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names of the images.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names or references of the images.")],
     out: Output = "text",
     url: ManagerUrl = None,
 ) -> None:
@@ -149,8 +152,21 @@ def rm(
 
     with manager(url) as client, output.Done(out) as done:
         for name in names:
-            client.send(calls.delete_image(name))
-            done(name, f"removed {name}")
+            found = _name(client, name)
+            client.send(calls.delete_image(found))
+            done(found, f"removed {found}")
+
+
+def _name(client: ManagerClient, given: str) -> str:
+    """Return the name of the image that was pulled from the reference `given`, or `given` itself. Raises UsageError NQR-USE-090."""
+    from nqrust.client import calls
+
+    if ":" not in given and "/" not in given:
+        return given
+    found = client.send(calls.list_images(given)).items
+    if not found:
+        raise UsageError("NQR-USE-090", f"No image was pulled from {plain(given)}.", "List the images with: nqr image ls")
+    return found[0].name
 
 
 def _list(found: ImageList, out: str) -> None:

@@ -33,6 +33,31 @@ class Command(TyperCommand):
                 formatter.write_dl(rows)
 
 
+class OfAnother(Command):
+    """A command whose second argument begins the command line of another program: options after it are that program's."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        options = {
+            name: getattr(one, "is_flag", False) for one in self.get_params(ctx) if not is_argument(one) for name in one.opts
+        }
+        return super().parse_args(ctx, separated(args, {name for name, is_flag in options.items() if not is_flag}))
+
+
+def separated(words: list[str], with_value: set[str]) -> list[str]:
+    """Return the words with `--` before the second argument, if there is none yet. `with_value`: options that take a value."""
+    arguments, at = 0, 0
+    while at < len(words) and words[at] != "--":
+        word = words[at]
+        if not word.startswith("-") or word == "-":
+            arguments += 1
+            if arguments == 2:
+                return [*words[:at], "--", *words[at:]]
+        elif word in with_value:
+            at += 1
+        at += 1
+    return words
+
+
 def is_argument(parameter: Any) -> bool:
     return not parameter.opts[0].startswith("-")
 

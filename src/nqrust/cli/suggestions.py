@@ -14,10 +14,11 @@ _ELSEWHERE = {
     "launch": "vm create", "new": "vm create", "kill": "vm stop", "halt": "vm stop", "shutdown": "vm stop",
     "destroy": "vm rm", "purge": "vm rm", "terminate": "vm rm", "reboot": "vm restart", "suspend": "vm pause", "freeze": "vm pause",
     "unpause": "vm resume", "attach": "vm console", "get": "vm ls", "describe": "vm show", "instances": "vm ls",
-    "containers": "vm ls", "pull": "image pull", "nodes": "host ls", "join": "host token",
-    "passwd": "user password", "whoami": "token ls", "update": "install", "upgrade": "install", "remove": "vm rm",
-    "self-update": "install", "rmi": "image rm", "find": "image ls", "search": "image ls", "login": "token create",
-    "commit": "vm snapshot create", "transfer": "vm cp", "port": "vm forward", "top": "vm ls",
+    "containers": "vm ls", "nodes": "host ls", "join": "host token",
+    "passwd": "user password", "whoami": "token ls", "update": "install", "upgrade": "install",
+    "self-update": "install", "find": "image ls", "search": "image ls", "login": "token create",
+    "commit": "vm snapshot create", "restore": "vm snapshot restore", "transfer": "vm cp", "port": "vm forward", "top": "vm show",
+    "stats": "vm show", "snapshots": "vm snapshot ls",
 }  # fmt: skip
 """Words of other programs, and the command of nqr."""
 _OPTIONS = {
@@ -78,6 +79,8 @@ def _within(word: str, path: Sequence[str], root: Any) -> str:
     found = _closest(word, [*here.commands, *(a for a, name in ALIASES.items() if name in here.commands)])
     if found:
         return " ".join([*path, canonical(here.commands, found)])
+    if list(path) == ["vm", "snapshot"]:
+        return f"vm snapshot create {shlex.quote(plain(word))}"  # the word is a VM
     group, _, name = _ELSEWHERE.get(word, "").partition(" ")
     if name in here.commands:
         return " ".join([*path, name])

@@ -16,16 +16,35 @@ from nqrust.cli import pages
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 ALIASES = {"list": "ls", "ps": "ls", "delete": "rm", "remove": "rm", "inspect": "show", "info": "show"}
 """Other names in every group that has the command. docs/operate/command-line.md lists them."""
+_OF_VMS = (
+    "ls",
+    "show",
+    "create",
+    "run",
+    "start",
+    "stop",
+    "restart",
+    "pause",
+    "resume",
+    "rm",
+    "exec",
+    "shell",
+    "cp",
+    "ssh",
+    "console",
+    "snapshot",
+)
 SHORTCUTS = {
-    "ps": ("vm", "ls"),
-    "ls": ("vm", "ls"),
-    "rm": ("vm", "rm"),
-    "run": ("vm", "run"),
-    "exec": ("vm", "exec"),
-    "shell": ("vm", "shell"),
-    "cp": ("vm", "cp"),
+    **{name: ("vm", name) for name in _OF_VMS},
+    **{other: ("vm", name) for other, name in ALIASES.items()},
+    "images": ("image", "ls"),
+    "pull": ("image", "pull"),
+    "rmi": ("image", "rm"),
 }
 """First words of a command line that stand for a command of a group, where the group has it."""
+
+_OF_PS = {"-a": (), "--all": (), "-aq": ("-q",), "-qa": ("-q",)}
+"""Options of docker's `ps`. The list of nqr has all VMs in any case."""
 
 
 def canonical(commands: Mapping[str, Any], word: str) -> str:
@@ -40,6 +59,8 @@ def expanded(commands: Mapping[str, Any], words: list[str]) -> list[str]:
     if target is None or words[0] in commands:
         return words
     group, name = target
+    if words[0] == "ps":
+        words = [new for word in words for new in _OF_PS.get(word, (word,))]
     return [group, name, *words[1:]] if name in getattr(commands.get(group), "commands", {}) else words
 
 

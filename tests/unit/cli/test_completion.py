@@ -31,7 +31,7 @@ def words(line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "shown"),
     [
-        ("sta", ["status"]), ("vm st", ["start", "stop"]), ("ps --wa", ["--watch"]), ("vm list --wa", ["--watch"]),
+        ("sta", ["status", "start"]), ("vm st", ["start", "stop"]), ("ps --wa", ["--watch"]), ("vm list --wa", ["--watch"]),
         ("vm create x --restart ", ["never", "on-failure", "always"]), ("vm ls -o j", ["json"]), ("vm ls --output=y", ["--output=yaml"]),
         ("install --mode p", ["production"]), ("install --config ", [":files"]), ("phase run ne", ["network"]), ("logs man", ["manager"]),
         ("rotate c", ["certificates"]), ("image build t", ["tiny"]), ("completion ", ["bash", "zsh", "fish"]), ("--he", ["--help"]),

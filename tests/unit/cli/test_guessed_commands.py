@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 from tests.unit.cli.test_cli_contract import nqr
-from tests.unit.installer.effects.fake_manager import FakeManager
+from tests.unit.installer.effects.fake_manager import VM, FakeManager
 
-from nqrust.cli import app, suggestions, tree
+from nqrust.cli import app, pages, suggestions, tree
 from nqrust.cli.__main__ import run
+from nqrust.cli.vm import ssh as vm_ssh
+from nqrust.cli.vm.logs import last
+from nqrust.contract.vms import Vm
 
 TREE = app.command()
 
@@ -32,6 +35,13 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> FakeManager:
         ("vm inspect web1", "GET /v1/vms/web1"), ("vm info web1", "GET /v1/vms/web1"), ("image list", "GET /v1/images"),
         ("host list", "GET /v1/hosts"), ("host inspect h1", "GET /v1/hosts/h1"), ("vm snapshot list web1", "GET /v1/vms/web1/snapshots"),
         ("token list", "GET /v1/tokens"), ("template delete small", "DELETE /v1/templates/small"), ("volume list", "GET /v1/volumes"),
+        ("ps -a", "GET /v1/vms"), ("ps -aq", "GET /v1/vms"), ("list", "GET /v1/vms"), ("delete web1", "DELETE /v1/vms/v1"),
+        ("start web1", "POST /v1/vms/web1/start"), ("stop web1", "POST /v1/vms/web1/stop"), ("restart web1", "POST /v1/vms/web1/restart"),
+        ("pause web1", "POST /v1/vms/web1/pause"), ("resume web1", "POST /v1/vms/web1/resume"), ("inspect web1", "GET /v1/vms/web1"),
+        ("show web1", "GET /v1/vms/web1"), ("create web1 --image tiny --no-wait", "POST /v1/vms"), ("logs web1", "GET /v1/vms/web1/console/log"),
+        ("images", "GET /v1/images"), ("pull nginx", "POST /v1/images/pull"), ("rmi tiny", "DELETE /v1/images/tiny"),
+        ("rmi nginx:alpine", "DELETE /v1/images/tiny"), ("image inspect nginx:alpine", "GET /v1/images/tiny"),
+        ("snapshot create web1 s1", "POST /v1/vms/web1/snapshots"), ("snapshot ls web1", "GET /v1/vms/web1/snapshots"),
     ],
 )  # fmt: skip
 def test_an_alias_runs_the_command_that_it_stands_for(words: str, call: str, manager: FakeManager) -> None:
@@ -62,17 +72,18 @@ def test_help_of_an_alias_names_the_command(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("words", "meant"),
     [
-        ("vm lst", "nqr vm ls"), ("vm lits", "nqr vm ls"), ("list", "nqr vm ls"), ("start web1", "nqr vm start web1"),
-        ("create", "nqr vm create"), ("create web1 --image tiny", "nqr vm create web1 --image tiny"), ("stop web1", "nqr vm stop web1"),
-        ("delete web1", "nqr vm rm web1"), ("inspect web1", "nqr vm show web1"), ("images", "nqr image ls"), ("vms", "nqr vm ls"),
-        ("launch", "nqr vm create"), ("vm launch", "nqr vm create"), ("kill web1", "nqr vm stop web1"), ("snapshot", "nqr vm snapshot"),
+        ("vm lst", "nqr vm ls"), ("vm lits", "nqr vm ls"),
+        ("vms", "nqr vm ls"),
+        ("launch", "nqr vm create"), ("vm launch", "nqr vm create"), ("kill web1", "nqr vm stop web1"),
         ("nodes", "nqr host ls"), ("drain h1", "nqr host drain h1"), ("instal", "nqr install"), ("strat web1", "nqr vm start"),
         ("image lst", "nqr image ls"), ("image pul x", "nqr image pull x"), ("vm snapshot lst", "nqr vm snapshot ls"),
         ("lss", "nqr vm ls"), ("hosts", "nqr host ls"), ("token delet x", "nqr token rm"),
-        ("rmi tiny", "nqr image rm tiny"), ("attach web1", "nqr vm console web1"), ("help", "nqr --help`"), ("help vm", "nqr vm --help`"),
+        ("attach web1", "nqr vm console web1"), ("help", "nqr --help`"), ("help vm", "nqr vm --help`"),
         ("vm help", "nqr vm --help`"), ("container ls", "nqr vm ls"), ("config set a", "nqr install"), ("network ls", "nqr network status"),
         ("volume create", "nqr volume attach"), ("host add h2", "nqr host token h2"), ("find debian", "nqr image ls"),
         ("import debian", "nqr image import debian"), ("commit web1", "nqr vm snapshot create web1"), ("port web1", "nqr vm forward web1"),
+        ("snapshots web1", "nqr vm snapshot ls web1"), ("top web1", "nqr vm show web1"), ("snapshot web1 s1", "nqr vm snapshot create web1 s1"),
+        ("restore web1 s1", "nqr vm snapshot restore web1 s1"), ("strat web1", "nqr vm start web1"),
     ],
 )  # fmt: skip
 def test_a_wrong_command_leads_to_what_was_meant(words: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +114,7 @@ def test_a_wrong_option_leads_to_what_was_meant(words: str, meant: str, capsys: 
 @pytest.mark.parametrize(
     ("words", "cure"),
     [
-        ("ps -a", "Leave it out: the list has all VMs, stopped ones too."), ("vm ls --all", "Leave it out: the list has all VMs"),
+        ("vm ls --all", "Leave it out: the list has all VMs"),
         ("run -it alpine sh", "Leave it out: for a terminal in the VM, use `nqr vm shell NAME`."),
     ],
 )  # fmt: skip
@@ -113,11 +124,41 @@ def test_an_option_that_nqr_does_without_is_explained(words: str, cure: str, cap
     assert said.startswith("NQR-USE-002  ") and cure in said
 
 
-def test_logs_of_a_vm_are_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["logs", "web1"]) == 2
+def test_logs_knows_vms_beside_services(manager: FakeManager, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["logs", "web1"]) == 0 and capsys.readouterr().out == "booting\nup\n"
+    manager.deleted = True  # from here on, no VM has any name
+    assert run(["logs", "web9"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("NQR-USE-070  ") and "nqr vm logs web1" in said
+    assert said.startswith("NQR-USE-070  There is no service and no VM web9.") and "nqr vm ls" in said
     assert run(["logs", "managr"]) == 2 and "Did you mean manager?" in capsys.readouterr().err
+
+
+def test_the_last_lines_of_a_vms_log() -> None:
+    said = "one\r\ntwo\r\nlogin: "
+    assert (last(said, 1), last(said, 2), last(said, 9)) == ("login: ", "two\r\nlogin: ", said)
+
+
+@pytest.mark.parametrize(
+    ("words", "taken"),
+    [
+        ("web1 ls -l", "web1 -- ls -l"), ("-it web1 sh -c true", "-it web1 -- sh -c true"), ("web1 -e A=b ls -e", "web1 -e A=b -- ls -e"),
+        ("--env=A web1 ls", "--env=A web1 -- ls"), ("web1 -- ls -l", "web1 -- ls -l"), ("web1", "web1"), ("-e A", "-e A"),
+    ],
+)  # fmt: skip
+def test_a_command_in_a_guest_needs_no_dashes_before_it(words: str, taken: str) -> None:
+    assert pages.separated(words.split(), {"-e", "--env"}) == taken.split()
+
+
+def test_ssh_takes_the_user_before_the_name(manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr(vm_ssh.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(vm_ssh, "_found", lambda name, url, jump: (Vm.model_validate({**VM, "name": name}), None))
+    monkeypatch.setattr(vm_ssh, "_host_keys", lambda name, url, accept: ["ssh-ed25519 AAAA"])
+    monkeypatch.setattr(vm_ssh, "_known_hosts", lambda *given: "known")
+    monkeypatch.setattr(vm_ssh.os, "execv", lambda program, argv: called.append(argv))
+    for words in (["ssh", "debian@web1", "uname", "-a"], ["ssh", "-l", "debian", "web1", "--", "uname", "-a"]):
+        assert run(words) == 0
+    assert called[0] == called[1] and called[0][-6:] == ["-l", "debian", "--", "10.0.0.10", "uname", "-a"]
 
 
 def test_words_of_other_programs_lead_to_commands_that_exist() -> None:
@@ -138,9 +179,9 @@ def _options(path: str) -> list[str]:
 
 
 def test_the_rest_of_a_command_line_is_shown_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["start", "web\x1b[31m1"]) == 2
+    assert run(["reboot", "web\x1b[31m1"]) == 2
     assert "\x1b" not in capsys.readouterr().err
-    assert run(["start", "a b"]) == 2 and "`nqr vm start 'a b'`" in capsys.readouterr().err
+    assert run(["reboot", "a b"]) == 2 and "`nqr vm restart 'a b'`" in capsys.readouterr().err
 
 
 def test_help_of_the_root_imports_no_group() -> None:

@@ -47,7 +47,7 @@ def test_a_page_fits_its_width(path: tuple[str, ...], page: Any) -> None:
     [
         ("vm create", "Usage: nqr vm create [OPTIONS] [NAME]"), ("vm rm", "Usage: nqr vm rm [OPTIONS] NAME..."),
         ("vm show", "Usage: nqr vm show [OPTIONS] NAME"), ("rotate", "Usage: nqr rotate [OPTIONS] [NAME]..."),
-        ("vm snapshot create", "Usage: nqr vm snapshot create [OPTIONS] VM NAME"), ("logs", "Usage: nqr logs [OPTIONS] [SERVICE]"),
+        ("vm snapshot create", "Usage: nqr vm snapshot create [OPTIONS] VM NAME"), ("logs", "Usage: nqr logs [OPTIONS] [NAME]"),
         ("completion", "Usage: nqr completion [OPTIONS] bash|zsh|fish"), ("vm", "Usage: nqr vm [OPTIONS] COMMAND [ARGS]..."),
     ],
 )  # fmt: skip

@@ -114,7 +114,7 @@ def _values(parameter: Any, current: str, before: str, path: list[str], argument
         return
     choices = metavar.strip("[].").split("|") if "|" in metavar and metavar == metavar.lower() else _fixed(path, parameter.name)
     kind = _kind(parameter, path, arguments)
-    found = choices or (names.of(kind, arguments) if kind and asks else [])
+    found = [*choices, *(names.of(kind, arguments) if kind and asks else ())]
     yield from _starting(before + current, ((before + name, "") for name in found if name not in arguments))
 
 
@@ -123,6 +123,8 @@ def _kind(parameter: Any, path: list[str], arguments: list[str]) -> str:
         return next((_OPTIONS[name] for name in parameter.opts if name in _OPTIONS), "")
     if path[:2] == ["vm", "snapshot"]:
         return "vms" if not arguments else "snapshots" if path[-1] in ("restore", "rm") else ""
+    if path == ["logs"]:
+        return "vms"
     if path == ["vm", "adopt"]:
         return "unknown"
     if parameter.name == "vm":

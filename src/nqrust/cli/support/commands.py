@@ -3,63 +3,79 @@
 from __future__ import annotations
 
 import os
-import shlex
 from typing import Annotated
 
 import typer
 
-from nqrust.cli.failures import choice, require_root
+from nqrust.cli.failures import require_root
 from nqrust.contract.names import UNITS
 from nqrust.contract.text import plain
-from nqrust.installer.engine.errors import UsageError
+from nqrust.installer.engine.errors import NqrError, UsageError
 
 _FOREVER = 10 * 365 * 86400.0
+_LINES = 100
+_SERVICES = (*UNITS, "install", "all")
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command(help="Show the logs of a service, or of the last run (install).")(logs)
+    app.command(help="Show the logs of a service, of the last run (install), or of a VM.")(logs)
     app.command("support-bundle", help="Collect settings, status and logs in one file. Masks all secrets.")(support_bundle)
 
 
 def logs(
-    service: Annotated[str, typer.Argument(metavar="SERVICE", help=f"{', '.join(UNITS)}, install, or all.")] = "all",
+    service: Annotated[
+        str, typer.Argument(metavar="NAME", help=f"Name of a VM, or of a service: {', '.join(_SERVICES)}.")
+    ] = "all",
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Follow new lines.")] = False,
-    lines: Annotated[int, typer.Option("-n", "--lines", metavar="N", min=1, help="Number of lines.")] = 100,
+    lines: Annotated[
+        int | None,
+        typer.Option("-n", "--tail", "--lines", metavar="N", min=1, help=f"Number of lines (default: {_LINES}; of a VM, all)."),
+    ] = None,
 ) -> None:
-    from nqrust.cli import suggestions
-
-    services = (*UNITS, "install", "all")
-    if service not in services and not suggestions.near(service, services):
-        raise UsageError(
-            "NQR-USE-070",
-            f"There is no service {plain(service)}. The services are {', '.join(services)}.",
-            f"For the output of a VM: nqr vm logs {plain(shlex.quote(service))}",
-        )
-    choice("SERVICE", service, services)
+    if service not in _SERVICES:
+        _of_vm(service, follow, lines)
+        return
     require_root("logs")
     from nqrust.contract.paths import INSTALL_LOG_DIR, LOG_DIR
     from nqrust.host.local import LocalHost
     from nqrust.host.port import command
 
-    host = LocalHost()
+    host, count = LocalHost(), str(lines or _LINES)
     if service == "install":
         found = host.glob(f"{INSTALL_LOG_DIR}/*.log")[-1:]
     elif os.path.isdir("/run/systemd/system"):
         units = UNITS.values() if service == "all" else [UNITS[service]]
-        argv = ["journalctl", "--no-pager", "-n", str(lines), *(f"--unit={unit}" for unit in units)]
+        argv = ["journalctl", "--no-pager", "-n", count, *(f"--unit={unit}" for unit in units)]
         host.run(command(*argv, *(["-f"] if follow else []), timeout=_FOREVER), on_line=typer.echo)
         return
     else:
-        name = "*" if service == "all" else f"*{service}*"
-        found = host.glob(f"{LOG_DIR}/{name}.log")
+        found = host.glob(f"{LOG_DIR}/{'*' if service == 'all' else f'*{service}*'}.log")
     if not found:
         raise UsageError(
             "NQR-USE-012",
             f"This host has no log of {service}.",
             "See what is installed with: nqr status",
         )
-    argv = ["tail", "-n", str(lines), *(["-F"] if follow else []), *found]
+    argv = ["tail", "-n", count, *(["-F"] if follow else []), *found]
     host.run(command(*argv, timeout=_FOREVER), on_line=typer.echo)
+
+
+def _of_vm(name: str, follow: bool, lines: int | None) -> None:
+    """Print the output of a VM. Raises UsageError NQR-USE-070 if there is none and the word is like a service."""
+    from nqrust.cli import suggestions
+    from nqrust.cli.vm import logs as of_vm
+
+    try:
+        of_vm.logs(name, follow, lines)
+    except NqrError as error:
+        near = suggestions.near(name, _SERVICES)
+        if not near and error.code != "NQR-API-103":
+            raise
+        raise UsageError(
+            "NQR-USE-070",
+            f"There is no service and no VM {plain(name)}. The services are {', '.join(_SERVICES)}.",
+            near or "The VMs are in the list of: nqr vm ls",
+        ) from error
 
 
 def support_bundle(

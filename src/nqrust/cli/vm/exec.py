@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nqrust.cli import pages
 from nqrust.cli.connection import ManagerUrl
 from nqrust.cli.vm import terminal
 from nqrust.cli.vm.guest_session import Session, SessionFailed, connected, ticket
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")]
-Words = Annotated[list[str], typer.Argument(metavar="COMMAND...", help="Command and its arguments, after `--`.")]
+Words = Annotated[list[str], typer.Argument(metavar="COMMAND", help="Command and its arguments. `--` may stand before it.")]
 _PASSED_ON = (*ENDING, signal.SIGQUIT)
 _PATIENCE = 3
 """Signals of one kind after which nqr leaves, whatever the command does."""
 
 
 def build(app: typer.Typer) -> None:
-    app.command("exec", help="Run a command in a VM and exit with its code.")(exec_)
+    app.command("exec", cls=pages.OfAnother, help="Run a command in a VM and exit with its code.")(exec_)
     app.command("shell", help="Open root's shell in a VM.")(shell)
 
 

@@ -13,6 +13,9 @@ from nqrust.cli.connection import ManagerUrl, manager
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")]
 Follow = Annotated[bool, typer.Option("-f", "--follow", help="Print new output until Ctrl-C.")]
+Lines = Annotated[
+    int | None, typer.Option("-n", "--tail", "--lines", metavar="N", min=1, help="Number of earlier lines (default: all).")
+]
 WINDOW = 64 * 1024
 """Bytes of the log that are read each time; more than a serial port writes in that time."""
 _EVERY = 1.0  # seconds
@@ -23,18 +26,23 @@ def build(app: typer.Typer) -> None:
     app.command("logs", help="Print the output of the serial console of a VM.")(logs)
 
 
-def logs(name: Name, follow: Follow = False, url: ManagerUrl = None) -> None:
+def logs(name: Name, follow: Follow = False, lines: Lines = None, url: ManagerUrl = None) -> None:
     from nqrust.client import calls
 
     with manager(url) as client:
         before = _whole(client.send(calls.console_log(name)))
-        _show(before)
+        _show(before if lines is None else last(before, lines))
         with stopping.is_the_end():
             while follow:
                 time.sleep(_EVERY)
                 now = _whole(client.send(calls.console_log(name, tail=WINDOW)))
                 _show(added(before[-WINDOW:], now))
                 before = now
+
+
+def last(text: str, count: int) -> str:
+    """Return the last `count` lines. A line that has not ended yet is one of them."""
+    return "".join(text.splitlines(keepends=True)[-count:])
 
 
 def added(before: str, now: str) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nqrust.cli import output
+from nqrust.cli import output, stopping
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output, Quiet
 from nqrust.cli.tree import new
+from nqrust.cli.vm import options as opt
 
 if TYPE_CHECKING:
     from nqrust.client.manager import ManagerClient
@@ -60,11 +61,18 @@ def create(vm: Vm, name: Name, timeout: Timeout = 600.0, out: Output = "text", u
         raise typer.Exit(1)
 
 
-def restore(vm: Vm, name: Name, out: Output = "text", url: ManagerUrl = None) -> None:
+def restore(
+    vm: Vm, name: Name, wait: opt.Wait = True, timeout: opt.Timeout = 120.0, out: Output = "text", url: ManagerUrl = None
+) -> None:
     from nqrust.client import calls
 
     with manager(url) as client:
+        saved = {one.name: one.kind for one in client.send(calls.list_snapshots(vm)).items}
         found = client.send(calls.restore_snapshot(vm, name))
+        if wait:
+            until: Literal["running", "stopped"] = "running" if saved.get(name) == "full" else "stopped"
+            with stopping.told(f"The manager continues to restore VM {found.name}.", f"nqr vm show {found.name}"):
+                found = client.wait_for(found.id, until, timeout, since=found.generation) or found
     output.details(found, out, [("id", found.id), ("name", found.name), ("state", found.state)])
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from nqrust.cli import pages
 from nqrust.cli.connection import ManagerError, ManagerUrl, manager
 from nqrust.cli.vm.guest_session import Session, SessionFailed, connected, ticket
 from nqrust.contract.guest import ExecRequest, Kind
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from nqrust.client.manager import ManagerClient
     from nqrust.contract.vms import Vm
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")]
 _PORT, _PATIENCE = 22, 3.0
 _KEYS = "cat /etc/ssh/ssh_host_*_key.pub /etc/dropbear/*.pub 2>/dev/null"
 _KEY = re.compile(r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) ([A-Za-z0-9+/]{40,2000}={0,3})(?: |$)", re.MULTILINE)
@@ -33,12 +33,12 @@ _WORD = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.:-]{0,252}")
 
 
 def build(app: typer.Typer) -> None:
-    app.command("ssh", help="Sign in to a VM with SSH, or run a command there.")(ssh)
+    app.command("ssh", cls=pages.OfAnother, help="Sign in to a VM with SSH, or run a command there.")(ssh)
 
 
 def ssh(
-    name: Name,
-    command: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND...]", help="Command, after `--`.")] = None,
+    name: Annotated[str, typer.Argument(metavar="[USER@]NAME", help="Name or id of the VM.")],
+    command: Annotated[list[str] | None, typer.Argument(metavar="COMMAND", help="Command. `--` may stand before it.")] = None,
     user: Annotated[str | None, typer.Option("-l", "--user", metavar="USER", help="User (default: the VM's, or root).")] = None,
     identity: Annotated[str | None, typer.Option("-i", "--identity", metavar="FILE", help="File with the private key.")] = None,
     jump: Annotated[
@@ -50,6 +50,8 @@ def ssh(
     ] = False,
     url: ManagerUrl = None,
 ) -> None:
+    given, _, name = name.rpartition("@")
+    user = user or given or None
     program = shutil.which("ssh")
     if program is None:
         raise UsageError("NQR-USE-003", "ssh is not installed on this machine.", f"Install it, or use: nqr vm shell {name}")

@@ -90,6 +90,8 @@ class FakeManager:
         status, shown = self._reply(request.method, path.partition("?")[0].split("/")[2:], body)
         if "?reference=absent" in path:
             shown = {"items": [], "total": 0}
+        if isinstance(shown, str):
+            return httpx.Response(status, text=shown)
         return httpx.Response(status, json=shown) if shown is not None else httpx.Response(status)
 
     def _reply(self, method: str, parts: list[str], body: Any) -> tuple[int, Any]:
@@ -120,8 +122,8 @@ class FakeManager:
     def _vm(self, method: str, rest: list[str], body: Any) -> tuple[int, Any]:
         if rest[:1] == ["snapshots"]:
             return self._snapshot(method, rest, body)
-        if rest == ["console", "log"]:
-            return 200, "booting"
+        if rest == ["console", "log"] and not self.deleted:
+            return 200, "booting\nup\n"
         if rest == ["exec-ticket"]:
             return 200, {"ticket": "t", "path": "/exec", "expires_in": 30}
         if rest == ["console-ticket"]:
@@ -162,6 +164,8 @@ class FakeManager:
             self.snapshots = [{**SNAPSHOT, **body}]
         if method == "GET":
             return 200, {"items": self.snapshots, "total": len(self.snapshots)}
+        if rest[-1] == "restore":
+            self.state = "stopped"  # its kind is disk
         return (200, self._shown()) if rest[-1] == "restore" else (202, SNAPSHOT)
 
     # --- the clock

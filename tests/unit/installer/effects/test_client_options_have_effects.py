@@ -30,7 +30,7 @@ from nqrust.contract.guest import ExecRequest
 TABLE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "tests/tables/effects/client.yaml").read_text())
 TREE = app.command()
 EVERYWHERE = ("--manager", "--output", "--quiet")
-PROOFS = ("body", "call", "no_call", "says", "waits")
+PROOFS = ("body", "call", "no_call", "says", "no_word", "waits")
 
 
 def options(group: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -163,6 +163,7 @@ def test_an_option_has_the_effect_that_its_row_names(here: str, one: str, ran: A
         "call": lambda it: row["call"] in [call for call, _ in it.manager.asked],
         "no_call": lambda it: row["no_call"] not in [call for call, _ in it.manager.asked],
         "says": lambda it: row["says"] in it.said,
+        "no_word": lambda it: row["no_word"] not in it.said,
         "waits": lambda it: row["waits"] <= it.manager.seconds < row["waits"] + 2,
     }
     for proof in (name for name in PROOFS if name in row):
