@@ -228,13 +228,13 @@ class FakeHost(FakeMachine):
         content = data.reveal().encode() if isinstance(data, Secret) else data if isinstance(data, bytes) else b"".join(data)
         self._put_content("write_file", path, content, mode, owner, group, dict(xattrs or {}))
 
-    def copy_file(self, source: str, target: str, *, mode: int, largest: int | None = None, **owned: str) -> None:
+    def copy_file(self, source: str, target: str, *, mode: int, largest: int | None = None, keep_free: int = 0, **o: str) -> None:
         self._absolute(source)
         with translating(source):
             node = self.tree.lookup(source)
             if node.kind is not Kind.file or (largest is not None and len(node.data) > largest):
                 raise failure(errno.EFBIG if node.kind is Kind.file else errno.EINVAL, source)
-        self._put_content("copy_file", target, node.data, mode, owned.get("owner", "root"), owned.get("group", "root"), {})
+        self._put_content("copy_file", target, node.data, mode, o.get("owner", "root"), o.get("group", "root"), {})
 
     def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root", synced: bool = True) -> None:
         self._absolute(path)

@@ -44,10 +44,11 @@ def write_file(
     _replace(path, fill, mode=mode, uid=uid, gid=gid, xattrs=xattrs, synced=synced)
 
 
-def copy_file(source: str, target: str, *, mode: int, uid: int, gid: int, largest: int | None = None) -> None:
+def copy_file(source: str, target: str, *, mode: int, uid: int, gid: int, largest: int | None = None, keep_free: int = 0) -> None:
     """Copy a file, with shared blocks if the file system supports it (FICLONE), otherwise with its holes.
 
-    `largest`: bytes above which it is not copied. Its owner may change it meanwhile.
+    `largest`: bytes above which it is not copied. Its owner may change it meanwhile. `keep_free`: bytes that the file system of
+    the copy keeps; raises OSError (ENOSPC).
     """
     # O_NONBLOCK: neither a FIFO nor a lease of the file's owner holds the caller.
     with _opened(source, os.O_RDONLY | os.O_NONBLOCK) as source_fd:
@@ -60,7 +61,7 @@ def copy_file(source: str, target: str, *, mode: int, uid: int, gid: int, larges
             try:
                 fcntl.ioctl(fd, FICLONE, source_fd)
             except OSError:
-                _copy_with_holes(source_fd, fd, found.st_size)
+                _copy_with_holes(source_fd, fd, found.st_size, keep_free)
             _refuse_longer(os.fstat(fd), largest, source)
 
         _replace(target, fill, mode=mode, uid=uid, gid=gid, xattrs={})
@@ -259,7 +260,7 @@ def _is_at(fd: int, name: str, folder_fd: int) -> bool:
     return os.path.samestat(there, os.fstat(fd))
 
 
-def _copy_with_holes(source: int, target: int, size: int) -> None:
+def _copy_with_holes(source: int, target: int, size: int, keep_free: int) -> None:
     """Copy with lseek(2) SEEK_DATA / SEEK_HOLE. File systems without them report one piece of data."""
     os.ftruncate(target, size)
     position = 0
@@ -275,15 +276,19 @@ def _copy_with_holes(source: int, target: int, size: int) -> None:
             end = min(size, os.lseek(source, start, os.SEEK_HOLE))
         if end <= start:
             end = size
-        _copy_range(source, target, start, end)
+        _copy_range(source, target, start, end, keep_free)
         position = end
 
 
-def _copy_range(source: int, target: int, start: int, end: int) -> None:
+def _copy_range(source: int, target: int, start: int, end: int, keep_free: int) -> None:
     while start < end:
         piece = os.pread(source, min(_PIECE, end - start), start)
         if not piece:
             return  # the source shrank during the copy
+        if keep_free:
+            room = os.fstatvfs(target)
+            if room.f_bavail * room.f_frsize - len(piece) < keep_free:
+                raise OSError(errno.ENOSPC, f"{keep_free >> 20} MiB must stay free")
         written = 0
         while written < len(piece):
             written += os.pwrite(target, piece[written:], start + written)

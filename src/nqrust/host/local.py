@@ -222,11 +222,12 @@ class LocalHost:
             durable.write_file(path, content, mode=mode, uid=uid, gid=gid, xattrs=xattrs or {}, synced=synced)
 
     def copy_file(
-        self, source: str, target: str, *, mode: int, owner: str = "root", group: str = "root", largest: int | None = None
-    ) -> None:
+        self, source: str, target: str, *, mode: int, owner: str = "root", group: str = "root",
+        largest: int | None = None, keep_free: int = 0,
+    ) -> None:  # fmt: skip
         uid, gid = accounts.uid(owner, target), accounts.gid(group, target)
         with translating(target):
-            durable.copy_file(source, target, mode=mode, uid=uid, gid=gid, largest=largest)
+            durable.copy_file(source, target, mode=mode, uid=uid, gid=gid, largest=largest, keep_free=keep_free)
 
     def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root", synced: bool = True) -> None:
         uid, gid = accounts.uid(owner, path), accounts.gid(group, path)

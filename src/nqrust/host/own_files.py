@@ -29,9 +29,17 @@ class OwnFiles(LocalHost):
         super().write_file(path, data, mode=mode, owner=_user(), group=_group(), xattrs=xattrs, synced=synced)
 
     def copy_file(
-        self, source: str, target: str, *, mode: int, owner: str = "", group: str = "", largest: int | None = None
+        self,
+        source: str,
+        target: str,
+        *,
+        mode: int,
+        owner: str = "",
+        group: str = "",
+        largest: int | None = None,
+        keep_free: int = 0,
     ) -> None:
-        super().copy_file(source, target, mode=mode, owner=_user(), group=_group(), largest=largest)
+        super().copy_file(source, target, mode=mode, owner=_user(), group=_group(), largest=largest, keep_free=keep_free)
 
     def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "", group: str = "", synced: bool = True) -> None:
         super().mkdir(path, mode=mode, owner=_user(), group=_group(), synced=synced)

@@ -207,11 +207,20 @@ class Host(Protocol):
         ...
 
     def copy_file(
-        self, source: str, target: str, *, mode: int, owner: str = "root", group: str = "root", largest: int | None = None
+        self,
+        source: str,
+        target: str,
+        *,
+        mode: int,
+        owner: str = "root",
+        group: str = "root",
+        largest: int | None = None,
+        keep_free: int = 0,
     ) -> None:
         """Like write_file, from a file of the host; with reflinks if the file system supports them, holes kept.
 
-        PathError (EFBIG) if the source is longer than `largest` bytes, holes included.
+        PathError (EFBIG) if the source is longer than `largest` bytes, holes included. NoSpace if fewer than `keep_free` bytes of
+        the file system would be left.
         """
         ...
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from nqrust.agent.errors import Conflict, NotFound, Refused
 from nqrust.agent.vmm.port import Capabilities
+from nqrust.agent.vms import room
 from nqrust.agent.vms.snapshots import Snapshots
 from nqrust.contract.vms import StopRequest
+from nqrust.host import durable
+from nqrust.host.errors import NoSpace
+from nqrust.host.port import DiskUsage
 
 from .conftest import VM, Bench
 
@@ -75,3 +81,34 @@ def test_names_lead_nowhere_else(bench: Bench, name: str) -> None:
     bench.service.put(bench.spec(run=False))
     with pytest.raises(Refused):
         Snapshots(bench.service).create(VM, name)
+
+
+def nearly_full(monkeypatch: pytest.MonkeyPatch, bench: Bench, left_mib: int) -> None:
+    """The disk of the VMs has `left_mib` MiB more than the reserve."""
+    total, free = 100 << 30, room.RESERVE + (left_mib << 20)
+    monkeypatch.setattr(type(bench.service.host), "disk_usage", lambda self, path: DiskUsage(total, free, 1000, False))
+    monkeypatch.setattr(durable.os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=free // 4096, f_frsize=4096))
+    monkeypatch.setattr(durable, "FICLONE", 0)  # a file system without shared blocks
+
+
+def test_a_snapshot_leaves_room_for_the_other_vms(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.service.put(bench.spec(volumes=VOLUMES, run=False))
+    (bench.vm_dir() / "vdb.raw").write_bytes(b"x" * (2 << 20))
+    nearly_full(monkeypatch, bench, left_mib=0)
+    with pytest.raises(NoSpace):
+        Snapshots(bench.service).create(VM, "full")
+    assert not list((bench.vm_dir() / "snapshots").iterdir())
+    nearly_full(monkeypatch, bench, left_mib=64)
+    Snapshots(bench.service).create(VM, "fits")
+    nearly_full(monkeypatch, bench, left_mib=0)
+    with pytest.raises(NoSpace):
+        Snapshots(bench.service).restore(VM, "fits")
+
+
+def test_memory_that_does_not_fit_is_not_saved(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.vmm.capabilities = Capabilities(frozenset({"tcg"}), snapshot=True)
+    bench.service.put(bench.spec())
+    nearly_full(monkeypatch, bench, left_mib=1)
+    with pytest.raises(NoSpace, match="the memory"):
+        Snapshots(bench.service).create(VM, "live")
+    assert not bench.vmm.paused and not list((bench.vm_dir() / "snapshots").iterdir())

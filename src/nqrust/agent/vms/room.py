@@ -13,12 +13,17 @@ from nqrust.agent.vmm.port import RunState
 from nqrust.agent.vms import holds
 from nqrust.agent.vms.service import VmService
 from nqrust.host.errors import HostError
+from nqrust.host.port import DiskUsage
 
 RESERVE = 512 << 20
 """Bytes that must be free before VMs continue, so that they do not fill the disk again at once."""
 
 PART = 20
 """A twentieth of a small file system is enough."""
+
+
+def reserve(usage: DiskUsage) -> int:
+    return min(RESERVE, usage.total // PART)
 
 
 def waiting(service: VmService) -> list[str]:
@@ -34,7 +39,7 @@ def go_on(service: VmService, vm_id: str) -> bool:
     directory = service.store.directory(vm_id)
     try:
         usage = service.host.disk_usage(directory)
-        if usage.available < min(RESERVE, usage.total // PART) or not _waits(service, vm_id):
+        if usage.available < reserve(usage) or not _waits(service, vm_id):
             return False
         _, driver = service.running(vm_id)
         driver.resume(directory)

@@ -21,10 +21,11 @@ from nqrust.agent.disks.disks import MIB
 from nqrust.agent.errors import Conflict, Failed, NotFound, Refused
 from nqrust.agent.store import VmRecord, check_id
 from nqrust.agent.vmm.port import RunState, largest_saved
+from nqrust.agent.vms import room
 from nqrust.agent.vms.service import VmService
 from nqrust.contract.agent import VmStatus
 from nqrust.contract.vms import SNAPSHOT_PATTERN, SnapshotFound
-from nqrust.host.errors import HostError, PathError, PathMissing
+from nqrust.host.errors import HostError, NoSpace, PathError, PathMissing
 
 
 class Meta(BaseModel):
@@ -112,7 +113,7 @@ class Snapshots:
             self._service.end_survivors(vm_id)
         for path in self._disks(record):
             saved = f"{folder}/{path.rpartition('/')[2]}"
-            self._host.copy_file(saved, f"{path}.restored", mode=0o600)
+            self._host.copy_file(saved, f"{path}.restored", mode=0o600, keep_free=self._reserve(vm_id))
             self._host.rename(f"{path}.restored", path)
         record.injected = meta.injected
         record.token_sha256 = meta.token_sha256 or record.token_sha256
@@ -157,6 +158,7 @@ class Snapshots:
             driver.pause(directory)
         try:
             limit = largest_saved(record.memory_mib)
+            self._require_room(record)
             driver.snapshot(directory, part, record.user, limit)
             for name in self._host.listdir(part):
                 untrusted.settle(self._host, f"{part}/{name}", limit)  # the VMM may still have it open
@@ -169,7 +171,8 @@ class Snapshots:
         for path, mib in self._disks(record).items():
             largest = (mib + 1) * MIB  # an image may be a part of a MiB longer than its VM's disk
             try:
-                self._host.copy_file(path, f"{part}/{path.rpartition('/')[2]}", mode=0o600, largest=largest)
+                copy = f"{part}/{path.rpartition('/')[2]}"
+                self._host.copy_file(path, copy, mode=0o600, largest=largest, keep_free=self._reserve(record.id))
             except PathError as error:
                 if error.errno != errno.EFBIG:
                     raise
@@ -178,6 +181,17 @@ class Snapshots:
                     f"{path} is longer than the {mib} MiB that VM {record.name} has there.",
                     "Copy the files that you need out of the VM, then create it again.",
                 ) from error
+
+    def _reserve(self, vm_id: str) -> int:
+        """Return the bytes that copies leave free: on a full disk, the VMs of the host stop or lose what they write."""
+        return room.reserve(self._host.disk_usage(self._store.directory(vm_id)))
+
+    def _require_room(self, record: VmRecord) -> None:
+        """Raise NoSpace if the memory of the VM does not fit. Its VMM writes it, and stops for nothing."""
+        usage = self._host.disk_usage(self._store.directory(record.id))
+        if usage.available - record.memory_mib * MIB < room.reserve(usage):
+            what = f"the memory of {record.memory_mib} MiB does not fit, and {room.reserve(usage) // MIB} MiB must stay free"
+            raise NoSpace(self._store.directory(record.id), what, errno.ENOSPC)
 
     def _disks(self, record: VmRecord) -> dict[str, int]:
         """Path -> size in MiB. The VM's processes can give these files any length."""
