@@ -45,9 +45,13 @@ class Pair:
     log: str = "/root/dnsmasq.log"
 
     def serve(self) -> Running:
-        """Start the DHCP server and the router's advertisements."""
+        """Start the DHCP server and the router's advertisements. Without forwarding, the peer would also say that it is no router:
+        whenever the host asks for its MAC, the host's default route would go until the next advertisement (RFC 4861, 7.2.5)."""
         number = self.peer.network.number
-        self.peer.run(f"ip address add fd77:{number:x}::1/64 dev host0; echo 0 >/proc/sys/net/ipv6/conf/host0/accept_dad")
+        self.peer.run(
+            f"ip address add fd77:{number:x}::1/64 dev host0;"
+            "cd /proc/sys/net/ipv6/conf/host0 && echo 0 >accept_dad && echo 1 >forwarding"
+        )
         return self.peer.start(
             [
                 "dnsmasq", "--keep-in-foreground", "--port=0", "--interface=host0", "--bind-interfaces", "--no-resolv", "--no-hosts",
