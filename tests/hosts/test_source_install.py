@@ -15,7 +15,7 @@ from tests.hosts.product import CACHE, fetch, nqr
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(3600)]
 
-TREE = "/root/upstream"
+TREE = "/root/up stream/sources"  # any path must do
 OPTIONS = ("--mode", "dev", "--source", TREE, "--non-interactive")
 # npm looks at no certificates of the system.
 CERTIFICATES = {"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}

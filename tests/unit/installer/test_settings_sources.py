@@ -150,6 +150,26 @@ def test_relative_paths_start_where_the_user_is(tmp_path: Path) -> None:
     assert found.settings.release.source_dir == str(tmp_path / "src")
 
 
+def test_paths_that_nqr_only_reads_may_have_spaces(tmp_path: Path) -> None:
+    stick = tmp_path / "My Stick (grün)"
+    stick.mkdir()
+    for name in ("release.pub", "join", "cert.pem", "key.pem"):
+        (stick / name).touch()
+    given = {
+        "release.source_dir": str(stick),
+        "release.public_key": str(stick / "release.pub"),
+        "agent.join_token_file": str(stick / "join"),
+        "tls.certificate": str(stick / "cert.pem"),
+        "tls.key": str(stick / "key.pem"),
+    }
+    for name, value in given.items():
+        mode = {"mode": "agent", "agent.manager_base": "https://10.0.0.5:18080"} if name.startswith("agent") else {}
+        pair = {key: given[key] for key in ("tls.certificate", "tls.key")} if name.startswith("tls") else {}
+        source = {"release.source": "https://host/v1"} if name == "release.public_key" else {}
+        found = gather(flags={name: value, **mode, **pair, **source}, environ={}).settings
+        assert value_of(found, name) == value
+
+
 def test_remembered_settings_round_trip() -> None:
     first = gather(flags={"mode": "minimal", "network.bridge_name": "br7", "vmm": "qemu"}, environ={}).settings
     again = gather(flags={}, environ={}, recorded=remembered(first)).settings

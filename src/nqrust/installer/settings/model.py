@@ -61,6 +61,18 @@ def _absolute(value: str) -> str:
     return value
 
 
+_UNSAFE = frozenset("*?[]{}'\"\\`$|;<>&")
+
+
+def _readable(value: str) -> str:
+    parts = value.split("/")[1:]
+    if not value.startswith("/") or not value.isprintable() or _UNSAFE & set(value):
+        raise ValueError("must be an absolute path without quotes, wildcards or other characters of a shell")
+    if any(part in ("", ".", "..") or part != part.strip() for part in parts):
+        raise ValueError("must be an absolute path below / without '.', '..', a trailing slash, or a space around a name")
+    return value
+
+
 def _interface(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,15}", value) or value in (".", ".."):
         raise ValueError("must be a network interface name of at most 15 characters")
@@ -86,6 +98,9 @@ def _on_or_off(value: object) -> object:
 
 Bind = Annotated[str, AfterValidator(_bind)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+ReadPath = Annotated[str, AfterValidator(_readable)]
+"""A path of the administrator's own choice, which nqr reads. It may have spaces. A path that goes into units and sudo rules is an
+AbsolutePath."""
 InterfaceName = Annotated[str, AfterValidator(_interface)]
 Url = Annotated[str, AfterValidator(_url)]
 SqlName = Annotated[str, AfterValidator(_identifier)]
@@ -140,7 +155,7 @@ class DatabaseSettings(Section):
     port: int = Field(default=names.POSTGRES_PORT, ge=1, le=65535)
     name: SqlName = "nexus"
     user: SqlName = "nexus"
-    password_file: AbsolutePath | None = None
+    password_file: ReadPath | None = None
 
 
 class ComponentSettings(Section):
@@ -161,7 +176,7 @@ class ManagerSettings(Section):
 class AgentSettings(Section):
     bind: Bind = f"0.0.0.0:{names.AGENT_PORT}"
     manager_base: Url = f"http://localhost:{names.MANAGER_PORT}"
-    join_token_file: AbsolutePath | None = None
+    join_token_file: ReadPath | None = None
     name: str | None = Field(default=None, description="the host's name when absent")
     advertise_address: str | None = Field(
         default=None, description="address at which the manager reaches this agent; found by the route to it when absent"
@@ -177,8 +192,8 @@ class TlsSettings(Section):
     web UI's and the API's own certificate, PEM files on this host."""
 
     mode: Annotated[TlsMode, BeforeValidator(_on_or_off)] = TlsMode.on
-    certificate: AbsolutePath | None = None
-    key: AbsolutePath | None = None
+    certificate: ReadPath | None = None
+    key: ReadPath | None = None
 
     @model_validator(mode="after")
     def _pair(self) -> TlsSettings:
@@ -197,8 +212,8 @@ class ReleaseSettings(Section):
     release, refused with `bundled`. `mirror`: another address of the release's files, for those that `source` does not give."""
 
     source: str = "bundled"
-    source_dir: AbsolutePath | None = None
-    public_key: AbsolutePath | None = None
+    source_dir: ReadPath | None = None
+    public_key: ReadPath | None = None
     mirror: Url | None = None
 
 
@@ -217,7 +232,7 @@ class Settings(Section):
     mode: Mode = Mode.production
     vmm: VmmChoice = VmmChoice.auto
     firecracker_version: FirecrackerVersion = Field(default=VERSION, description="release of Firecracker that is installed")
-    firecracker: AbsolutePath | None = Field(default=None, description="archive of Firecracker on this host")
+    firecracker: ReadPath | None = Field(default=None, description="archive of Firecracker on this host")
     nested: bool = Field(default=False, description="let VMs run VMs (kvm module option)")
     paths: PathSettings = PathSettings()
     network: NetworkSettings = NetworkSettings()
