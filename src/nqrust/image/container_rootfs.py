@@ -10,7 +10,7 @@ import shlex
 
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
-from nqrust.image import applets, initrd, resources
+from nqrust.image import applets, fixed_times, initrd, resources
 from nqrust.image.container_packages import SUITE, Repository, Selection
 from nqrust.image.errors import ImageError
 from nqrust.image.kernel import GuestFiles
@@ -81,7 +81,9 @@ _LEFT = (
     "etc/machine-id",
 )
 _CNI_EXAMPLE = "/etc/cni/net.d/87-podman-bridge.conflist"  # podman warns about plugins named here
+# Fixed, so that the same packages give the same bytes.
 _UUID = "6e717275-7374-4d56-8000-636f6e740001"
+_HASH_SEED = "6e717275-7374-4d56-8000-636f6e740002"
 
 
 def debian(host: Host, root: str, repository: Repository, tell: Progress) -> None:
@@ -106,7 +108,7 @@ def debian(host: Host, root: str, repository: Repository, tell: Progress) -> Non
     ]
     try:
         host.run(
-            command("mmdebstrap", *options, SUITE, root, repository.source, timeout=3600),
+            command("mmdebstrap", *options, SUITE, root, repository.source, env=fixed_times.VARIABLES, timeout=3600),
             on_line=lambda line: tell(line.removeprefix("I: ").strip(), None),
         )
     except HostError as error:
@@ -220,6 +222,7 @@ def size_mib(listing: str) -> int:
 def make_ext4(host: Host, root: str, target: str) -> int:
     """Create `target`, an ext4 with the folder `root` (mke2fs(8), `-d`). Return its size in MiB. Raises ImageError NQR-IMG-006."""
     try:
+        fixed_times.touch(host, root)
         size = size_mib(host.run(command("find", root, "-xdev", "-printf", "%y %s\\n", timeout=300)).stdout)
         host.run(
             command(
@@ -248,14 +251,16 @@ def make_ext4(host: Host, root: str, target: str) -> int:
                 "-O",
                 FEATURES,
                 "-E",
-                "lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard",
+                f"hash_seed={_HASH_SEED},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard",
                 "-d",
                 root,
                 target,
                 f"{size}M",
+                env=fixed_times.VARIABLES,
                 timeout=600,
             )
         )
+        fixed_times.settle(host, root, target)
     except HostError as error:
         raise ImageError(
             "NQR-IMG-006",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
-from nqrust.image import applets, resources
+from nqrust.image import applets, fixed_times, resources
 from nqrust.image.errors import ImageError
 
 SIZE_MIB = 32
 # Fixed, so that the same packages give the same bytes. Each VM has only one such file system, so the IDs never clash.
 _UUID = "6e717275-7374-4d56-8000-74696e790001"
 _HASH_SEED = "6e717275-7374-4d56-8000-74696e790002"
-_EPOCH = 1_700_000_000
 # Explicit, so that the host's mke2fs.conf has no effect and older kernels and tools can read the result.
 FEATURES = (
     "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,"
@@ -104,9 +103,8 @@ def make_ext4(host: Host, root: str, target: str) -> None:
 
     Raises ImageError NQR-IMG-006.
     """
-    fixed = {"SOURCE_DATE_EPOCH": str(_EPOCH), "E2FSPROGS_FAKE_TIME": str(_EPOCH)}
     try:
-        host.run(command("find", root, "-exec", "touch", "-h", "-d", f"@{_EPOCH}", "{}", "+", timeout=60))
+        fixed_times.touch(host, root)
         host.run(
             command(
                 "mke2fs",
@@ -138,25 +136,14 @@ def make_ext4(host: Host, root: str, target: str) -> None:
                 root,
                 target,
                 f"{SIZE_MIB}M",
-                env=fixed,
+                env=fixed_times.VARIABLES,
                 timeout=120,
             )
         )
-        _fix_times(host, root, target, fixed)
+        fixed_times.settle(host, root, target)
     except HostError as error:
         raise ImageError(
             "NQR-IMG-006",
             f"The guest's file system could not be made: {error}.",
             "Install e2fsprogs 1.43 or newer and check the free space, then run again.",
         ) from error
-
-
-def _fix_times(host: Host, root: str, image: str, fixed: dict[str, str]) -> None:
-    """Set change and creation times, which mke2fs takes from the host's clock, with debugfs(8)."""
-    listed = host.run(command("find", root, "-printf", "/%P\\n", timeout=60)).stdout.splitlines()
-    lines = []
-    for path in ["/lost+found", *listed]:
-        lines += [f'sif "{path}" {field} @{_EPOCH}' for field in ("ctime", "atime", "mtime", "crtime")]
-        lines += [f'sif "{path}" {field} 0' for field in ("ctime_extra", "atime_extra", "mtime_extra", "crtime_extra")]
-    # debugfs runs a file of commands, and exits 0 even if they fail. Wrong times are no reason to fail.
-    host.run(command("debugfs", "-w", "-f", "/dev/stdin", image, input="\n".join(lines).encode() + b"\n", env=fixed, timeout=120))

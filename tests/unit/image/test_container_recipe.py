@@ -194,8 +194,14 @@ def test_the_disk_holds_the_content_and_room_for_an_image(host: FakeHost) -> Non
     assert container_rootfs.size_mib("f 1\n" * 25600) == 384, "a file takes whole blocks: 100 MiB of them"
     host.on("find", prefix=True, answer=f"d 4096\nf {140 * 2**20}\n")
     host.on("mke2fs", prefix=True)
+    host.on("debugfs", prefix=True)
     assert container_rootfs.make_ext4(host, "/s/root", "/s/rootfs.ext4") == 448
-    argv = host.commands[-1].argv
+    made = next(one for one in host.commands if one.argv[0] == "mke2fs")
+    assert "hash_seed=" in made.argv[made.argv.index("-E") + 1] and made.env["SOURCE_DATE_EPOCH"] == "1700000000"
+    touched, settled = host.commands[0], host.commands[-1]
+    assert touched.argv[:2] == ("find", "/s/root") and "@1700000000" in touched.argv, "no time of the build stays"
+    assert settled.argv[0] == "debugfs" and b'sif "/lost+found" crtime @1700000000' in (settled.input or b"")
+    argv = made.argv
     assert argv[-4:] == ("-d", "/s/root", "/s/rootfs.ext4", "448M") and "mount" not in " ".join(argv)
     host.on("mke2fs", prefix=True, answer=CommandFailed(("mke2fs",), 1, "no space"))
     with pytest.raises(ImageError, match="no space") as caught:
