@@ -19,6 +19,8 @@ from nqrust.image.oci.models import INDEX_TYPES, LARGEST_DOCUMENT, Config, Descr
 
 M = TypeVar("M", bound=BaseModel)
 _CHUNK = 2**20
+LARGEST_PROCESS = 128 << 10
+"""Bytes of what an image says about its process. It is in every list of images, in image.json, and in each request to an agent."""
 _AGAIN = "Pull the image again. If that fails, ask the publisher of the image."
 
 
@@ -46,10 +48,12 @@ def read(folder: str, *, architecture: str = "amd64") -> Contents:
     if config.rootfs.diff_ids and len(config.rootfs.diff_ids) != len(manifest.layers):
         raise damaged("its configuration does not list its layers")
     try:
-        config.process  # noqa: B018 - raises for values out of bounds
+        process = config.process  # raises for values out of bounds
     except ValidationError as error:
         field = next(iter(error.errors()[0]["loc"]), "config")
         raise damaged(f"no process can have what its configuration says in “{field}”") from error
+    if len(process.model_dump_json()) > LARGEST_PROCESS:
+        raise damaged(f"its configuration has more than {LARGEST_PROCESS >> 10} KiB of words")
     return Contents(chosen.digest, manifest, config)
 
 

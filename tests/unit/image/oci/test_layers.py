@@ -228,3 +228,11 @@ def test_room_for_contents_is_half_of_what_is_free_above_a_gibibyte(monkeypatch:
     found = dataclasses.replace(host.disk_usage("/"), available=5 * 2**30)
     monkeypatch.setattr(host, "disk_usage", lambda path: found)
     assert build.room(host, "/") == 2 * 2**30
+
+
+@pytest.mark.parametrize("field", ["Env", "Cmd", "Entrypoint", "ExposedPorts"])
+def test_long_configuration_is_refused(tmp_path: Path, field: str) -> None:
+    """Every list of images and each request to an agent would carry it."""
+    words = [f"A{number}={'x' * 4000}" for number in range(40)]
+    config = {field: {word: {} for word in words} if field == "ExposedPorts" else words}
+    assert refused(tmp_path, Image([layer([])], config)) == "NQR-IMG-032"
