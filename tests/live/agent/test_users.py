@@ -40,9 +40,13 @@ def disk(tmp_path: Path) -> str:
 
 def test_a_disk_tool_runs_as_the_owner_of_the_disk_without_privileges_and_network(disk: str) -> None:
     said = tools.run(
-        HOST, disk, "sh", "-c", "id -u; id -g; grep -E '^(Cap|NoNewPrivs)' /proc/self/status; cat /proc/net/dev"
+        HOST,
+        disk,
+        "sh",
+        "-c",
+        "id -u; id -g; cat /proc/self/oom_score_adj; grep -E '^(Cap|NoNewPrivs)' /proc/self/status; cat /proc/net/dev",
     ).stdout
-    assert said.split()[:2] == [str(USER), str(USER)]
+    assert said.split()[:3] == [str(USER), str(USER), "1000"], "no VM ends for its memory"
     assert {line.split()[1] for line in said.splitlines() if line.startswith("Cap")} == {"0" * 16}
     assert "NoNewPrivs:\t1" in said
     assert [line.split(":")[0].strip() for line in said.splitlines() if line.strip().startswith(("eth", "host", "wl"))] == []

@@ -21,6 +21,7 @@ from nqrust.image.oci.build import Base, build
 
 _MEMORY = 3 * 2**30
 _FILE = 2**40
+OOM_SCORE = "/proc/self/oom_score_adj"
 
 
 class Order(BaseModel):
@@ -55,6 +56,8 @@ def _tell(told: Told) -> None:
 def main() -> None:
     with contextlib.suppress(PermissionError):  # the manager's unit allows no change of priorities (SystemCallFilter=)
         os.nice(5)
+    with contextlib.suppress(OSError), open(OOM_SCORE, "w", encoding="ascii") as file:
+        file.write("1000")  # without memory the kernel ends this process, and no VM: proc(5)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE, _FILE))

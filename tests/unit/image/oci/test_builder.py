@@ -26,6 +26,7 @@ def test_it_answers_where_priorities_cannot_change(
         raise PermissionError(1, "Operation not permitted")
 
     kept: list[int] = []
+    monkeypatch.setattr(builder, "OOM_SCORE", str(tmp_path / "score"))
     monkeypatch.setattr(os, "nice", refuse)
     monkeypatch.setattr(resource, "setrlimit", lambda kind, limit: kept.append(kind))
     order: dict[str, Any] = {name: f"{tmp_path}/{name}" for name in builder.Order.model_fields}
@@ -37,5 +38,6 @@ def test_it_answers_where_priorities_cannot_change(
     }
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(json.dumps(order).encode())))
     builder.main()
+    assert (tmp_path / "score").read_text() == "1000", "no VM ends for its memory"
     (told,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert told["code"] == "NQR-IMG-007" and set(kept) == {resource.RLIMIT_CORE, resource.RLIMIT_AS, resource.RLIMIT_FSIZE}
