@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
 
 from nqrust.image.errors import ImageError
 from nqrust.image.oci import reference
+from nqrust.manager.errors import ImageError as ManagerImageError
+from nqrust.manager.images import outgoing
 from nqrust.manager.images.sources.distribution import _Registry
+from nqrust.tls.authority import new_authority
 
 BASE = "https://registry.example"
 
@@ -76,3 +81,17 @@ async def test_credentials_do_not_go_to_a_place_without_tls() -> None:
     with pytest.raises(ImageError, match="401"):
         await document(answer)
     assert asked == ["registry.example"]
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+async def test_file_of_certificates_of_the_environment_counts(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for other in ("SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(other, raising=False)
+    own = new_authority("own")
+    (tmp_path / "ca.crt").write_text(own.certificate)
+    monkeypatch.setenv(name, str(tmp_path / "ca.crt"))
+    trusted = outgoing._trusted().get_ca_certs(binary_form=True)
+    assert ssl.PEM_cert_to_DER_cert(own.certificate) in trusted
+    monkeypatch.setenv(name, str(tmp_path / "missing"))
+    with pytest.raises(ManagerImageError, match="cannot be read"):
+        await outgoing.client("https://registry.example", local=False)

@@ -39,12 +39,18 @@ async def client(url: str, local: bool, verify: bool = True) -> httpx.AsyncClien
 
 
 def _trusted() -> ssl.SSLContext:
-    """Return the authorities of httpx, of this machine, and of the file that the environment names."""
-    context = httpx.create_ssl_context()
-    context.load_default_certs()
+    """Return the authorities of httpx, of this machine, and of the file that the environment names. Raises ImageError."""
     named = certificates(os.environ)
-    if named:
-        context.load_verify_locations(named)
+    try:
+        context = httpx.create_ssl_context()
+        context.load_default_certs()
+        if named:
+            context.load_verify_locations(named)
+    except OSError as error:  # ssl.SSLError is one
+        raise ImageError(
+            f"The file of certificates {named} cannot be read: {error.strerror or error}.",
+            cure="Correct SSL_CERT_FILE, CURL_CA_BUNDLE or REQUESTS_CA_BUNDLE of the manager's environment, then restart it.",
+        ) from error
     return context
 
 
