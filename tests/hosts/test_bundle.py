@@ -120,6 +120,27 @@ def test_install_from_a_bundle_sends_nothing_to_the_outside(bundle: Path, tell: 
             assert sent.frames == []
 
 
+CONTAINER = """
+mkdir -p /root/c/bin && cp /bin/busybox /root/c/bin/ && ln -s busybox /root/c/bin/sh
+podman run --rm --network none --rootfs /root/c sh -c 'echo inside-$((6*7))-$$'
+"""
+
+
+@pytest.mark.matrix
+def test_a_container_runs_on_a_host_that_has_only_the_bundle(bundle: Path, tell: Callable[[str], None]) -> None:
+    with TestNetwork(outward=False) as network, Machine(network=network, primed=False) as host:
+        product.clone(host)
+        host.push(bundle, BUNDLE)
+        host.run("ip route del default")
+        product.bootstrap(host, "--mode", "minimal", "--with-container-runtime", "--non-interactive", "--release", BUNDLE)
+        began = time.monotonic()
+        created = ("create", "--name", "box", "--image", "container-runtime", "--memory", "512", "--start", "--wait")
+        product.nqr(host, "vm", *created, timeout=600)
+        said = product.nqr(host, "vm", "exec", "box", "--", "sh", "-c", CONTAINER, timeout=600).stdout
+        assert "inside-42-1\n" in said, "the first process of its own PID namespace"
+        tell(f"a container in a VM, with the VM's creation: {time.monotonic() - began:.0f} s")
+
+
 @pytest.mark.matrix
 def test_two_builds_are_byte_identical(bundle: Path) -> None:
     again = bundle.with_name("again.tar.zst")
