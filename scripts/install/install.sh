@@ -352,12 +352,13 @@ if [ ! -f "$environment/.complete" ]; then
     say "Preparing the installer's environment (Python $version) …"
     rm -rf -- "$environment"
     mkdir -p -- "$CACHE/bootstrap" "$CACHE/wheelhouse"
+    # nqr compiles what it loads, into $CACHE/pycache; it would not read what pip compiles here.
     fill() { # with the pip of the environment, or with the one among the wheels that was named
         in_root env PIP_CONFIG_FILE=/dev/null "$environment/bin/python" -I -c '
 import runpy, sys
 sys.path[:0] = filter(None, [sys.argv.pop(1)])
 runpy.run_module("pip", run_name="__main__", alter_sys=True)' "$(ls -- "$wheels"/pip-*.whl 2>/dev/null)" \
-            --isolated -q install --no-index --no-cache-dir \
+            --isolated -q install --no-compile --no-index --no-cache-dir \
             --find-links "${wheels:-$CACHE/wheelhouse}" --require-hashes -r "$locks/installer.txt" -r "$locks/build.txt"
     }
     if [ -n "$bundle" ]; then

@@ -44,6 +44,8 @@ def test_bootstrap_works_from_nothing_again_and_offline(host: Machine) -> None:
     record = json.loads(host.read(f"{CACHE}/bootstrap.json"))
     assert record["packages"] == [] and record["cache"] == CACHE
     assert not host.exists("/root/.cache")
+    compiled = host.run(f"find {CACHE} -name '*.pyc' -path '*/typer/*'").stdout.split()
+    assert compiled and all(path.startswith(f"{CACHE}/pycache/") for path in compiled), "compiled once, where it is read"
 
     mark = host.mark()
     began = time.monotonic()
