@@ -134,8 +134,8 @@ def test_logs_knows_vms_beside_services(manager: FakeManager, capsys: pytest.Cap
 
 
 def test_the_last_lines_of_a_vms_log() -> None:
-    said = "one\r\ntwo\r\nlogin: "
-    assert (last(said, 1), last(said, 2), last(said, 9)) == ("login: ", "two\r\nlogin: ", said)
+    said = "one\r\r\ntwo\r\r\nlogin: "
+    assert (last(said, 1), last(said, 2), last(said, 9)) == ("login: ", "two\r\r\nlogin: ", said)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from typing import Annotated
@@ -42,7 +43,7 @@ def logs(name: Name, follow: Follow = False, lines: Lines = None, url: ManagerUr
 
 def last(text: str, count: int) -> str:
     """Return the last `count` lines. A line that has not ended yet is one of them."""
-    return "".join(text.splitlines(keepends=True)[-count:])
+    return "".join(io.StringIO(text, newline="\n").readlines()[-count:])  # a guest's line ends with \r\r\n, too
 
 
 def added(before: str, now: str) -> str:
