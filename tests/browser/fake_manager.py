@@ -284,7 +284,10 @@ async def delete_volume(name: str) -> None:
 
 # --- images
 @app.get("/v1/images", dependencies=[Depends(who)])
-async def list_images() -> images.ImageList:
+async def list_images(reference: str | None = None) -> images.ImageList:
+    if reference is not None:
+        found = [image for image in world.images.values() if reference in (image.name, image.origin)]
+        return images.ImageList(items=found, total=len(found))
     return images.ImageList(items=list(world.images.values()), total=len(world.images))
 
 
@@ -296,6 +299,20 @@ async def add_image(wanted: images.ImageAdd) -> images.Image:
     if wanted.url:
         return world.fetch_image(wanted.name, broken="broken" in wanted.url)
     return world.add_image(wanted.name)
+
+
+@app.get("/v1/images/{name}", dependencies=[Depends(who)])
+async def get_image(name: str) -> images.Image:
+    return world.images[name]
+
+
+@app.post("/v1/images/pull", dependencies=[Depends(operator)], status_code=202)
+async def pull_image(wanted: images.ImagePull) -> images.Image:
+    if wanted.reference.startswith("127.") and wanted.tls_verify:
+        why = f"{wanted.reference} is on the manager's own machine"
+        raise Refusal(403, "Not allowed", why, "NQR-IMG-114", "Ask an administrator to pull it.")
+    name = wanted.name or wanted.reference.rpartition("/")[2].replace(":", "-")
+    return world.fetch_image(name, broken="broken" in wanted.reference, origin=wanted.reference)
 
 
 @app.post("/v1/images/scan", dependencies=[Depends(operator)])
@@ -380,6 +397,15 @@ async def arrange(what: str, body: dict[str, Any]) -> None:
         world.events.clear()
     elif what == "go-on":
         world.go_on.set()
+    elif what == "came":
+        for image in world.images.values():
+            if image.download is not None:
+                image.download.done = int(body["value"]) << 20
+
+
+@app.get("/test/user-data/{name}")
+async def user_data(name: str) -> str:
+    return world.user_data[name]
 
 
 def main() -> None:

@@ -53,6 +53,7 @@ class World:
         self.audit: list[events.AuditEntry] = []
         self.tickets: dict[str, str] = {}
         self.passwords: dict[str, str] = {}
+        self.user_data: dict[str, str] = {}
         self.snapshots: dict[str, list[vms.Snapshot]] = {}
         self.go_on = asyncio.Event()
         self.verbs: set[asyncio.Task[None]] = set()
@@ -87,9 +88,10 @@ class World:
         self.images[name] = image
         return image
 
-    def fetch_image(self, name: str, broken: bool) -> images.Image:
+    def fetch_image(self, name: str, broken: bool, origin: str = "") -> images.Image:
         """Reach the half, wait for a signal to continue, and end as ready or corrupt."""
         image = self.add_image(name, state="downloading")
+        image.origin = origin
         image.download = images.Download(done=24 << 20, total=48 << 20)
 
         async def fetch() -> None:
@@ -207,6 +209,7 @@ class World:
             ],
         )
         self.vms[vm.name] = vm
+        self.user_data[vm.name] = wanted.user_data
         self.tell("vm", vm.id, vm.name, "Created", f"{vm.name} was created on {host} from {vm.image}.")
         return vm
 

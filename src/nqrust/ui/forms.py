@@ -99,6 +99,10 @@ class FormDialog:
         self._dialog.open()
         return self._button
 
+    @property
+    def is_open(self) -> bool:
+        return bool(self._dialog.value) and not self._dialog.is_deleted
+
     def done(self, said: str) -> None:
         """Close it and show the result."""
         self._dialog.close()

@@ -21,6 +21,7 @@ from nqrust.ui.pages.vm_attachments import describe_rates
 from nqrust.ui.pages.vm_detail import describe
 from nqrust.ui.pages.vms import row
 from nqrust.ui.parts import explain
+from nqrust.ui.remaining import Remaining
 from nqrust.ui.session import SignedIn
 from nqrust.ui.tables import button
 from nqrust.ui.vm_actions import possible
@@ -166,11 +167,11 @@ def image(**more: object) -> Image:
 
 
 def test_a_download_in_percent() -> None:
-    found = images.row(image(state="downloading", download={"done": 10 << 20, "total": 40 << 20}))
+    found = images.row(image(state="downloading", download={"done": 10 << 20, "total": 40 << 20}), Remaining())
     assert (found["fetched"], found["fetched_text"], found["tone"]) == (25, "10 MiB of 40 MiB", "busy")
-    assert images.row(image(state="corrupt", error="kernel is short"))["error"] == "kernel is short"
-    assert images.row(image())["fetched"] is None
-    assert images.row(image(download={"done": 0, "total": 0}))["fetched"] == 0
+    assert images.row(image(state="corrupt", error="kernel is short"), Remaining())["error"] == "kernel is short"
+    assert images.row(image(), Remaining())["fetched"] is None
+    assert images.row(image(download={"done": 0, "total": 0}), Remaining())["fetched"] == 0
 
 
 def test_vm_search_covers_the_visible_columns() -> None:

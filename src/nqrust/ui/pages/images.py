@@ -11,13 +11,15 @@ from nicegui import ui
 from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient, ClientError
 from nqrust.contract.auth import Role
-from nqrust.contract.images import Download, Image, ImageAdd, ImageList
+from nqrust.contract.images import Image, ImageAdd, ImageList
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
 from nqrust.ui.fields import Wrong
 from nqrust.ui.forms import FormDialog
 from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
+from nqrust.ui.pages.image_pull import open_pull, progress
+from nqrust.ui.remaining import Remaining
 from nqrust.ui.tables import BADGE, Column, Listing, Row, button
 
 _NAME = """<span class="name">{{ props.row.name }}</span><div class="muted small">{{ props.row.description }}</div>"""
@@ -30,12 +32,13 @@ _CARD = f"""<div class="top"><div class="grow">{_NAME}</div>{BADGE}</div>{_HOW}
 <div class="muted small">{{{{ props.row.size_text }}}} · needs {{{{ props.row.least }}}}</div>"""
 
 
-def row(image: Image) -> Row:
+def row(image: Image, remaining: Remaining) -> Row:
     """Return an image's table row. `fetched`: whole percent; None without a download."""
     got = image.download
     return {
         "fetched": int(100 * fmt.share(got.done, got.total)) if got else None,
-        "fetched_text": _progress(got) if got else "",
+        "fetched_text": progress(image.name, got, remaining) if got else "",
+        "new": image.state == "downloading",
         "error": image.error,
         "name": image.name,
         "description": image.description,
@@ -49,11 +52,6 @@ def row(image: Image) -> Row:
         "age": fmt.ago(image.created_at),
         "created": image.created_at.isoformat(),
     }
-
-
-def _progress(got: Download) -> str:
-    amount = f"{fmt.size(got.done)} of {fmt.size(got.total)}" if got.total else ""
-    return ": ".join(part for part in (got.step, amount) if part)
 
 
 @ui.page("/images")
@@ -70,6 +68,10 @@ def images(request: Request) -> RedirectResponse | None:
         ):
             await parts.carry_out(manager.send(calls.delete_image(name)), f"{name} is removed.", live.refresh)
 
+    async def cancel(name: str) -> None:
+        if await parts.confirm(f"Cancel {name}?", "The files that came so far are removed.", "Cancel download"):
+            await parts.carry_out(manager.send(calls.delete_image(name)), f"{name} is cancelled.", live.refresh)
+
     async def scan() -> None:
         scanning.props("loading")
         try:
@@ -85,6 +87,9 @@ def images(request: Request) -> RedirectResponse | None:
     async def add() -> None:
         await _add(manager, live)
 
+    def pull() -> None:
+        open_pull(manager, live.refresh)
+
     def build(data: ImageList) -> Callable[[ImageList], None]:
         listing = Listing(
             [
@@ -98,12 +103,20 @@ def images(request: Request) -> RedirectResponse | None:
             key="name",
             card=_CARD,
             card_foot='<span class="mono muted">{{ props.row.sum }}</span>',
-            handlers={"remove": remove},
-            actions=button("delete_outline", "Remove", "remove", "name", danger=True) if may_act else "",
+            handlers={"remove": remove, "cancel": cancel},
+            actions=(
+                button("close", "Cancel", "cancel", "name", shown="props.row.new")
+                + button("delete_outline", "Remove", "remove", "name", shown="!props.row.new", danger=True)
+            )
+            if may_act
+            else "",
         )
 
+        remaining = Remaining()
+
         def update(fresh: ImageList) -> None:
-            listing.show([row(image) for image in fresh.items])
+            remaining.keep({image.name for image in fresh.items if image.download})
+            listing.show([row(image, remaining) for image in fresh.items])
 
         update(data)
         return update
@@ -112,7 +125,8 @@ def images(request: Request) -> RedirectResponse | None:
         with head("Images"), parts.box("actions"):
             if may_act:
                 scanning = parts.quiet("Scan", scan, icon="refresh")
-                parts.primary("Add image", add, icon="add")
+                parts.quiet("Add image", add, icon="add")
+                parts.primary("Pull image", pull, icon="download")
         live = Live(
             lambda: manager.send(calls.list_images()),
             build,
@@ -121,8 +135,8 @@ def images(request: Request) -> RedirectResponse | None:
                 "album",
                 "No images yet",
                 "An image is a root file system with its kernel. Scan registers the images in the image folder.",
-                "Add image" if may_act else "",
-                add if may_act else None,
+                "Pull image" if may_act else "",
+                pull if may_act else None,
             ),
         )
     return None

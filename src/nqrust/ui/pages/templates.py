@@ -132,7 +132,7 @@ async def _edit(manager: AsyncManagerClient, template: Template | None, after: C
         return
     title, note = (f"Change {template.name}", "Its VMs stay unchanged.") if template else ("New template", "")
     with FormDialog(title, note) as form, parts.box("sheet-body"):
-        fields = VmFields(images, passwords=False)
+        fields = VmFields(images, new_vm=False)
         with parts.box("form"):
             name = (
                 ui.input(

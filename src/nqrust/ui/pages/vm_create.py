@@ -21,7 +21,8 @@ from nqrust.ui import format as fmt
 from nqrust.ui import parts
 from nqrust.ui.fields import Repeated, forward_row
 from nqrust.ui.forms import FormDialog
-from nqrust.ui.pages.vm_fields import VmFields, fold
+from nqrust.ui.pages.image_pull import present
+from nqrust.ui.pages.vm_fields import PULLED, VmFields, fold
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,29 @@ async def open_create(manager: AsyncManagerClient, after: Callable[[Vm], Awaitab
         parts.failed(error)
         return
     with FormDialog("Create a VM") as dialog, parts.box("sheet-body"):
-        if not found.images:
-            parts.notice("No image is ready. Add an image first.", "", "album")
         if not found.hosts:
             parts.notice("No host takes new VMs now. The VM will wait.", "", "memory")
         form = Form(found, template)
 
+        said = parts.Text("", "p").classes("muted small break").props('role="status"')
+
     async def create() -> None:
-        wanted = form.read()
+        image = str(form.fields.image.value or "")
+        if image == PULLED:
+            form.read("pulled")  # shows faults of other fields before the pull
+            try:
+                pulled = await present(manager, form.fields.reference.value, said.say, lambda: dialog.is_open)
+            finally:
+                said.say("")
+            if pulled is None:
+                return
+            image = pulled
+        wanted = form.read(image)
         vm = await manager.send(calls.create_vm(wanted, form.key(wanted)))
         dialog.done(f"Creating {vm.name}.")
         await after(vm)
 
-    dialog.open("Create", create).set_enabled(bool(found.images))
+    dialog.open("Create", create)
 
 
 class Form:
@@ -109,6 +120,10 @@ class Form:
             fields.accounts_fold()
             with fold("Port forwards", "swap_horiz", "Forwarded ports"):
                 self.forwards = Repeated("port forward", forward_row, 64)
+            with fold("User data", "description", "For cloud-init in the guest"):
+                self.user_data = ui.textarea("User data", placeholder="#cloud-config").props("autogrow rows=4")
+                self.user_data.classes("full mono").props("maxlength=49152 spellcheck=false autocomplete=off")
+                self.user_data.props('hint="At most 48 KiB. nqr does not show it again" hide-bottom-space')
             fields.volumes_fold()
             fields.rates_fold()
             with fold("Placement and restart", "tune", "Host, restart policy, network, tags"), parts.box("form full"):
@@ -128,9 +143,9 @@ class Form:
             self._sent = (wanted, str(uuid.uuid4()))
         return self._sent[1]
 
-    def read(self) -> VmCreate:
-        """Raises ValidationError and Wrong."""
-        spec = self.fields.spec()
+    def read(self, image: str) -> VmCreate:
+        """Return the request for a VM of `image`. Raises ValidationError and Wrong."""
+        spec = self.fields.spec(image)
         return VmCreate(
             **{
                 field: getattr(spec, field)
@@ -143,6 +158,7 @@ class Form:
             forwards=self.forwards.read(),
             volumes=self.fields.volumes.read(),
             users=self.fields.accounts.read(),
+            user_data=self.user_data.value or "",
         )
 
 

@@ -21,21 +21,30 @@ _POLICIES = {
     RestartPolicy.always.value: "always",
     RestartPolicy.never.value: "never",
 }
+PULLED = "another image"  # a value that no image has as its name
 NETWORKS = {NetworkConfig.dhcp.value: "DHCP (written into the disk)", NetworkConfig.image.value: "The image's own"}
 
 
 class VmFields:
-    """Built in parts, in the order of the form. `kept`: attachable volumes; None: new ones only."""
+    """Built in parts, in the order of the form. `kept`: attachable volumes; None: new ones only. `new_vm`: not a template."""
 
-    def __init__(self, images: list[Image], kept: dict[str, str] | None = None, passwords: bool = True) -> None:
+    def __init__(self, images: list[Image], kept: dict[str, str] | None = None, new_vm: bool = True) -> None:
         self._images = {image.name: image for image in images}
-        self._kept, self._passwords = kept, passwords
+        self._kept, self._new_vm = kept, new_vm
 
     def size(self) -> None:
         """Image, processors, memory, disk."""
         first = "tiny" if "tiny" in self._images else next(iter(self._images), None)
         shown = {name: _label(image) for name, image in self._images.items()}
+        if self._new_vm:
+            shown[PULLED] = "A container image, pulled now …"
+            first = first or PULLED
         self.image = ui.select(shown, label="Image", value=first, on_change=self._fit).classes("both")
+        if self._new_vm:
+            self.reference = ui.input("Container image", placeholder="nginx:alpine").classes("both")
+            self.reference.props("autocomplete=off autocapitalize=none")
+            self.reference.props('hint="Pulled unless it is there. Without a registry: docker.io" hide-bottom-space')
+            self.reference.bind_visibility_from(self.image, "value", value=PULLED)
         self.vcpus = ui.number("vCPUs", value=1, min=1, max=32, precision=0)
         self.memory = ui.select({mib: fmt.mib(mib) for mib in _MEMORY}, label="Memory", value=256)
         self.disk = Size("Disk").classes("both")
@@ -44,7 +53,7 @@ class VmFields:
     def accounts_fold(self) -> None:
         with fold("Accounts and SSH keys", "key", "Written to the disk before the VM boots"):
             self.keys = ui.textarea("SSH keys of root, one per line").props("autogrow rows=2").classes("full mono")
-            self.accounts = Repeated("account", partial(account_row, self._passwords), 8)
+            self.accounts = Repeated("account", partial(account_row, self._new_vm), 8)
 
     def volumes_fold(self) -> None:
         with fold("Volumes", "storage", "Extra disks: vdb, vdc …"):
@@ -98,10 +107,10 @@ class VmFields:
         for account in template.users:
             self.accounts.add(account)
 
-    def spec(self) -> TemplateSpec:
-        """Return the fields' values, without passwords and kept volumes. Raises ValidationError and Wrong."""
+    def spec(self, image: str | None = None) -> TemplateSpec:
+        """Return the fields' values, without passwords and kept volumes. `image`: instead of the chosen one. Raises ValidationError and Wrong."""
         return TemplateSpec(
-            image=self.image.value or "",
+            image=self.image.value or "" if image is None else image,
             vcpus=int(self.vcpus.value or 1),
             memory_mib=int(self.memory.value or 256),
             disk_mib=self.disk.mib(),
