@@ -15,12 +15,14 @@ class Remaining:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._began: dict[str, tuple[int, int, float]] = {}
+        self._last: dict[str, int] = {}
 
     def seconds(self, name: str, done: int, total: int) -> float | None:
         """Return the seconds left of `total` bytes, or None if nothing is known yet. Another total is another download."""
         now = self._clock()
-        began = self._began.get(name)
-        if began is None or began[0] != total or done < began[1]:
+        began, last = self._began.get(name), self._last.get(name, 0)
+        self._last[name] = done
+        if began is None or began[0] != total or done < last:
             self._began[name] = (total, done, now)
             return None
         passed, gained = now - began[2], done - began[1]
@@ -29,3 +31,4 @@ class Remaining:
     def keep(self, names: Collection[str]) -> None:
         """Forget all others."""
         self._began = {name: began for name, began in self._began.items() if name in names}
+        self._last = {name: last for name, last in self._last.items() if name in names}

@@ -62,7 +62,7 @@ async def present(
 ) -> str | None:
     """Return the name of the ready image of a reference. Pull it if the manager does not have it.
 
-    `tell` gets the progress. None: `wanted` became false meanwhile; the pull goes on. Raises ClientError, ValidationError and
+    `tell` gets the progress. None: `wanted` became false meanwhile; the pull continues. Raises ClientError, ValidationError and
     Wrong.
     """
     asked = request(reference)
