@@ -19,9 +19,9 @@ from fastapi.responses import JSONResponse
 
 from nqrust.agent.api.console import _show, _type
 from nqrust.agent.vms.terminal import Terminal
-from nqrust.contract import auth, events, hosts, images, templates, vms, volumes
+from nqrust.contract import auth, events, hosts, templates, vms, volumes
 from nqrust.contract.problem import MEDIA_TYPE
-from tests.browser import reports, tokens
+from tests.browser import fake_images, reports, tokens
 from tests.browser.fake_guest import serve_shell
 from tests.browser.world import PASSWORD, TURNS, Refusal, World, furnish, now
 
@@ -71,6 +71,7 @@ async def admin(user: tuple[str, auth.Role] = Depends(who)) -> tuple[str, auth.R
 
 reports.serve(app, lambda: world, who, operator, admin)
 tokens.serve(app, lambda: world, operator, admin)
+fake_images.serve(app, lambda: world, who, operator)
 
 
 @app.get("/health")
@@ -280,51 +281,6 @@ async def list_volumes(host: str = "") -> volumes.StoredVolumeList:
 @app.delete("/v1/volumes/{name}", dependencies=[Depends(operator)], status_code=204)
 async def delete_volume(name: str) -> None:
     world.volumes.pop(name, None)
-
-
-# --- images
-@app.get("/v1/images", dependencies=[Depends(who)])
-async def list_images(reference: str | None = None) -> images.ImageList:
-    if reference is not None:
-        found = [image for image in world.images.values() if reference in (image.name, image.origin)]
-        return images.ImageList(items=found, total=len(found))
-    return images.ImageList(items=list(world.images.values()), total=len(world.images))
-
-
-@app.post("/v1/images", dependencies=[Depends(operator)], status_code=201)
-async def add_image(wanted: images.ImageAdd) -> images.Image:
-    if wanted.path and not wanted.path.startswith("/srv/images/"):
-        why = f"{wanted.path} is not below an allowed folder"
-        raise Refusal(422, "Not allowed", why, "NQR-IMG-020", "Move it below /srv/images.")
-    if wanted.url:
-        return world.fetch_image(wanted.name, broken="broken" in wanted.url)
-    return world.add_image(wanted.name)
-
-
-@app.get("/v1/images/{name}", dependencies=[Depends(who)])
-async def get_image(name: str) -> images.Image:
-    return world.images[name]
-
-
-@app.post("/v1/images/pull", dependencies=[Depends(operator)], status_code=202)
-async def pull_image(wanted: images.ImagePull) -> images.Image:
-    if wanted.reference.startswith("127.") and wanted.tls_verify:
-        why = f"{wanted.reference} is on the manager's own machine"
-        raise Refusal(403, "Not allowed", why, "NQR-IMG-114", "Ask an administrator to pull it.")
-    name = wanted.name or wanted.reference.rpartition("/")[2].replace(":", "-")
-    return world.fetch_image(name, broken="broken" in wanted.reference, origin=wanted.reference)
-
-
-@app.post("/v1/images/scan", dependencies=[Depends(operator)])
-async def scan_images() -> images.ImageList:
-    if "debian-12" not in world.images:
-        world.add_image("debian-12", "Debian 12 with systemd")
-    return await list_images()
-
-
-@app.delete("/v1/images/{name}", dependencies=[Depends(operator)], status_code=204)
-async def delete_image(name: str) -> None:
-    world.images.pop(name, None)
 
 
 # --- hosts
