@@ -110,7 +110,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captur
     for module in (gate, looking, removing):
         monkeypatch.setattr(module, "open_site", lambda events: opened(Site, Unwritable))
     monkeypatch.setattr(gate, "open_to_change", lambda events: opened(ChangingSite, None))
-    monkeypatch.setattr(gate, "exclusive", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(gate, "exclusive", lambda *_: contextlib.nullcontext(contextlib.nullcontext))
     for module in (installing, looking, rotating):
         monkeypatch.setattr(module, "facts_for", made.facts)
     for module in (looking, rotating):

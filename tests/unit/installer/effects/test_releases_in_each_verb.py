@@ -28,7 +28,7 @@ def site(bench: Bench) -> Site:
 @pytest.fixture
 def it(bench: Bench, web: Web, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A bench whose host can rehearse."""
-    monkeypatch.setattr(operation, "exclusive", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(operation, "exclusive", lambda *_: contextlib.nullcontext(contextlib.nullcontext))
     monkeypatch.setattr(operation, "open_site", lambda events: site(bench))
     monkeypatch.setattr(operation, "facts_for", lambda *_: fit())
     monkeypatch.setattr(means, "refuse_without_card", lambda host: None)

@@ -44,7 +44,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Retiring:
     made = a_bench()
     made.host.on("dpkg-query", prefix=True, answer="")
     monkeypatch.setattr(gate, "open_to_change", lambda events: site(made))
-    monkeypatch.setattr(gate, "exclusive", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(gate, "exclusive", lambda *_: contextlib.nullcontext(contextlib.nullcontext))
     monkeypatch.setattr(reinstating, "facts_for", lambda host, wanted: fit())
     monkeypatch.setattr(reinstating, "make_context", lambda site, asked, *_: context(asked.settings))
     monkeypatch.setattr(planner, "plan", lambda found: plan(Thing("/etc/old")))
