@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from nqrust.agent import survivors, untrusted, users, view
 from nqrust.agent.errors import Failed
+from nqrust.host import memory
 from nqrust.host.errors import CommandTimedOut, OutputTooLong, PathMissing
 from nqrust.host.port import Completed, Host, Stat, command
 
@@ -18,8 +19,6 @@ LARGEST_OUTPUT = 16 << 20
 _MEMORY = 4 << 30
 _MORE_FILE = 64 << 20  # what debugfs dumps and e2fsck notes beside the disk itself
 _OPEN_FILES = _PROCESSES = 64
-_DIE_FIRST = "{ echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null"
-"""Without memory, the kernel ends this program and no VM: proc(5)."""
 _CAN_DIE: set[Stat] = set()
 """Files of setpriv(1) whose help told of --pdeathsig. An upgrade replaces the file, and the agent asks again."""
 
@@ -48,7 +47,7 @@ def run(host: Host, disk: str, *argv: str, size: int = 0, ok: tuple[int, ...] = 
                 *dying,
                 *users.alone(
                     found.uid,
-                    f"{_DIE_FIRST}; {view.only_hidden(disk, in_dev)}",
+                    f"{memory.DIE_FIRST}; {view.only_hidden(disk, in_dev)}",
                     more=("--pid", "--fork", "--kill-child"),
                     limits=("prlimit", *(f"--{name}={value}" for name, value in limits.items())),
                     group=found.gid,

@@ -11,6 +11,7 @@ import zlib
 from dataclasses import dataclass
 
 from nqrust.contract.names import IMAGE_USERS
+from nqrust.host import memory
 from nqrust.host.errors import PathError
 from nqrust.host.port import Completed, Host, Kind, command
 
@@ -20,8 +21,6 @@ LARGEST_OUTPUT = 4 << 20
 _MEMORY = 4 << 30
 _OPEN_FILES = _PROCESSES = 64
 _FOR_EVERYBODY = "/run /tmp /var/tmp /dev/shm /dev/mqueue"
-_DIE_FIRST = "{ echo 1000 >/proc/self/oom_score_adj; } 2>/dev/null"
-"""Without memory, the kernel ends this program and no VM: proc(5)."""
 _HIDE = (
     f"for folder in {_FOR_EVERYBODY}; do "
     'case "$needed" in "$folder"/*) continue ;; esac; [ -d "$folder" ] || continue; '
@@ -50,7 +49,7 @@ class Sandbox:
         return self.host.run(
             command(
                 *("unshare", "--net", "--ipc", "--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child"),
-                *("sh", "-c", f'needed={shlex.quote(self.folder)}; {_DIE_FIRST}; {_HIDE}; exec "$@"', "sh"),
+                *("sh", "-c", f'needed={shlex.quote(self.folder)}; {memory.DIE_FIRST}; {_HIDE}; exec "$@"', "sh"),
                 *("prlimit", *(f"--{name}={value}" for name, value in limits.items())),
                 *("setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", "--inh-caps=-all"),
                 *("--bounding-set=-all", "--no-new-privs", "--"),

@@ -15,13 +15,13 @@ from pydantic import BaseModel
 
 from nqrust.contract.images import ImageManifest
 from nqrust.host.errors import HostError
+from nqrust.host.memory import OOM_SCORE
 from nqrust.host.own_files import OwnFiles
 from nqrust.image.errors import ImageError
 from nqrust.image.oci.build import Base, build
 
 _MEMORY = 3 * 2**30
 _FILE = 2**40
-OOM_SCORE = "/proc/self/oom_score_adj"
 
 
 class Order(BaseModel):
