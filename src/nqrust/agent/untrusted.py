@@ -35,15 +35,15 @@ def folder(path: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def opened(path: str, owner: int | None = None) -> Iterator[int]:
-    """Yield a descriptor, for reading, of the plain file at `path`. Neither it nor its folder may be a link.
+def opened(path: str, owner: int | None = None, *, flags: int = os.O_RDONLY) -> Iterator[int]:
+    """Yield a descriptor of the plain file at `path`. Neither it nor its folder may be a link.
 
     `owner`: the user who can write to the folder. The file must be that user's and have no second name. None: only root can
-    write to the folder. Raises PathError.
+    write to the folder. `flags`: of open(2), for more than reading. Raises PathError.
     """
     where, _, name = path.rpartition("/")
     with folder(where) as directory, translating(path):
-        descriptor = os.open(name, _PLAIN, dir_fd=directory)
+        descriptor = os.open(name, _PLAIN | flags, dir_fd=directory)
     try:
         _check(path, os.fstat(descriptor), owner)
         yield descriptor
@@ -89,25 +89,20 @@ def cut(path: str, keep: int, owner: int) -> None:
             os.lseek(descriptor, max(0, found.st_size - keep), os.SEEK_SET)
             data = _all(descriptor, keep)
             os.ftruncate(descriptor, 0)
-            data = data[data.find(b"\n") + 1 :]
-            while data:
-                data = data[os.write(descriptor, data) :]
+            _write(descriptor, data[data.find(b"\n") + 1 :])
     finally:
         os.close(descriptor)
 
 
 def append(path: str, data: bytes, owner: int) -> None:
     """Add to the plain file of `owner` at `path`. Raises PathError."""
-    where, _, name = path.rpartition("/")
-    with folder(where) as directory, translating(path):
-        descriptor = os.open(name, _PLAIN | os.O_RDWR | os.O_APPEND, dir_fd=directory)
-    try:
-        _check(path, os.fstat(descriptor), owner)
-        with translating(path):
-            while data:
-                data = data[os.write(descriptor, data) :]
-    finally:
-        os.close(descriptor)
+    with opened(path, owner, flags=os.O_RDWR | os.O_APPEND) as descriptor, translating(path):
+        _write(descriptor, data)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def hand_over(host: Host, path: str, user: int) -> None:

@@ -188,10 +188,12 @@ class Snapshots:
 
     def _require_room(self, record: VmRecord) -> None:
         """Raise NoSpace if the memory of the VM does not fit. Its VMM writes it, and stops for nothing."""
-        usage = self._host.disk_usage(self._store.directory(record.id))
-        if usage.available - record.memory_mib * MIB < room.reserve(usage):
-            what = f"the memory of {record.memory_mib} MiB does not fit, and {room.reserve(usage) // MIB} MiB must stay free"
-            raise NoSpace(self._store.directory(record.id), what, errno.ENOSPC)
+        directory = self._store.directory(record.id)
+        usage = self._host.disk_usage(directory)
+        keep = room.reserve(usage)
+        if usage.available - record.memory_mib * MIB < keep:
+            what = f"the memory of {record.memory_mib} MiB does not fit, and {keep // MIB} MiB must stay free"
+            raise NoSpace(directory, what, errno.ENOSPC)
 
     def _disks(self, record: VmRecord) -> dict[str, int]:
         """Path -> size in MiB. The VM's processes can give these files any length."""
