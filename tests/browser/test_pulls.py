@@ -24,15 +24,19 @@ def begin(page: Page, reference: str, name: str = "") -> Locator:
     return dialog
 
 
+def looking(page: Page, width: int, scheme: str) -> Page:
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    return page
+
+
 def fits(page: Page, width: int) -> bool:
     return int(page.evaluate("document.documentElement.scrollWidth")) <= width
 
 
 @SIZES
 def test_a_pull_shows_its_progress_and_the_time_left(sign_in: SignIn, site: Site, width: int, scheme: str) -> None:
-    page = sign_in("olga", "/images", "Images")
-    page.set_viewport_size({"width": width, "height": 844})
-    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page = looking(sign_in("olga", "/images", "Images"), width, scheme)
     dialog = begin(page, "nginx:alpine", "Not A Name")
     expect(dialog.get_by_role("alert")).to_contain_text("Not A Name is no usable name")
     dialog.get_by_label(re.compile("^Name")).fill("")
@@ -90,9 +94,7 @@ def new_vm(page: Page, name: str, reference: str) -> Locator:
 
 @SIZES
 def test_a_vm_pulls_its_image_and_gets_its_user_data(sign_in: SignIn, site: Site, width: int, scheme: str) -> None:
-    page = sign_in("olga", "/vms", "VMs")
-    page.set_viewport_size({"width": width, "height": 844})
-    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page = looking(sign_in("olga", "/vms", "VMs"), width, scheme)
     dialog = new_vm(page, "web9", "")
     expect(dialog.get_by_role("alert")).to_contain_text("Enter a container image")
     dialog.get_by_label("Container image", exact=True).fill("nginx:alpine")
