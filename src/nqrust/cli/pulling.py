@@ -65,6 +65,11 @@ def pull(
     )
 
 
+def is_reference(wanted: str) -> bool:
+    """Return whether this is no name of an image of the manager: it has a tag or a registry."""
+    return ":" in wanted or "/" in wanted
+
+
 def present(client: ManagerClient, wanted: str) -> str:
     """Return the image for `--image`. One with a tag or a registry in its name is imported or pulled if the manager does not have
     it. The catalogue goes before registries. Raises NqrError."""
@@ -73,7 +78,7 @@ def present(client: ManagerClient, wanted: str) -> str:
     def known(reference: str) -> str:
         return next((one.name for one in client.send(calls.list_images(reference)).items if one.state == "ready"), "")
 
-    if ":" not in wanted and "/" not in wanted:
+    if not is_reference(wanted):
         return wanted
     entry = image_import.of_catalogue(wanted)
     if entry is None:

@@ -51,6 +51,11 @@ def test_an_alias_runs_the_command_that_it_stands_for(words: str, call: str, man
     assert call in [asked.partition("?")[0] for asked, _ in manager.asked]
 
 
+def test_a_cloud_image_is_found_by_its_name_in_the_catalogue(manager: FakeManager) -> None:
+    assert run(["rmi", "debian:trixie"]) == 0
+    assert "GET /v1/images?reference=debian-13" in [asked for asked, _ in manager.asked]
+
+
 def test_aliases_are_hidden_and_never_hide_a_command() -> None:
     def groups(node: Any) -> Any:
         yield node
