@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import httpcore
 import httpx
@@ -16,13 +16,17 @@ SLOWEST, PATIENCE = 1024, 60.0
 """A server that sends fewer bytes a second, over so many seconds of waiting, counts as stalled."""
 
 
-def patient(client: httpx.Client | httpx.AsyncClient) -> None:
-    """Make all connections of a client raise ReadTimeout for a server that only drips, also through a proxy."""
+_Client = TypeVar("_Client", httpx.Client, httpx.AsyncClient)
+
+
+def patient(client: _Client) -> _Client:
+    """Return the client. All its connections raise ReadTimeout for a server that only drips, also through a proxy."""
     kind = _AsyncBackend if isinstance(client, httpx.AsyncClient) else _Backend
     for transport in (client._transport, *client._mounts.values()):
         pool: Any = getattr(transport, "_pool", None)
         if pool is not None:
             pool._network_backend = kind(pool._network_backend)
+    return client
 
 
 class _Pace:

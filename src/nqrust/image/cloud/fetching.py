@@ -74,12 +74,6 @@ def _checked(url: str, digest: str, tell: Progress) -> Iterator[bytes]:
     _compare(url, known.hexdigest(), digest)
 
 
-def _client() -> httpx.Client:
-    made = httpx.Client(timeout=_TIMEOUT, follow_redirects=True, max_redirects=5)
-    patient(made)
-    return made
-
-
 def _with_room(host: Host, folder: str, url: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Yield the pieces as long as the disk keeps its reserve: the digest of what came is known at the end only, and a server sends
     what it likes."""
@@ -106,7 +100,7 @@ def _pieces(url: str, progress: Callable[[int, int], None], leaves: bool = True)
     """`leaves`: a redirect may lead to plain HTTP."""
     try:
         with (
-            _client() as http,
+            patient(httpx.Client(timeout=_TIMEOUT, follow_redirects=True, max_redirects=5)) as http,
             http.stream("GET", url, headers={"Accept-Encoding": "identity"}) as answer,
         ):
             if not leaves and any(hop.url.scheme != "https" for hop in (*answer.history, answer)):

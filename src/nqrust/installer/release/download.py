@@ -50,9 +50,7 @@ def _client() -> httpx.Client:
 
     from nqrust.tls.patience import patient
 
-    made = httpx.Client(follow_redirects=True, timeout=httpx.Timeout(30.0, connect=15.0))
-    patient(made)
-    return made
+    return patient(httpx.Client(follow_redirects=True, timeout=httpx.Timeout(30.0, connect=15.0)))
 
 
 def fetch(

@@ -48,11 +48,8 @@ def client(*, signed: bool) -> httpx.Client:
             raise error
 
     direct: dict[str, httpx.BaseTransport | None] = {f"all://{_host(address)}": None for address in LOOPBACK}
-    made = httpx.Client(
-        follow_redirects=True, timeout=httpx.Timeout(30.0, connect=15.0), event_hooks={"request": [check]}, mounts=direct
-    )
-    patient(made)
-    return made
+    timeout = httpx.Timeout(30.0, connect=15.0)
+    return patient(httpx.Client(follow_redirects=True, timeout=timeout, event_hooks={"request": [check]}, mounts=direct))
 
 
 def _host(address: str) -> str:

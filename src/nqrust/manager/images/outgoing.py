@@ -31,11 +31,11 @@ async def client(url: str, local: bool, verify: bool = True) -> httpx.AsyncClien
     transport = httpx.AsyncHTTPTransport(verify=trusted)
     if not (local and any(map(_is_local, await _addresses(httpx.URL(url).host)))):
         transport._pool = httpcore.AsyncConnectionPool(ssl_context=trusted, network_backend=_Elsewhere(), keepalive_expiry=5.0)
-    made = httpx.AsyncClient(
-        timeout=_TIMEOUT, follow_redirects=True, max_redirects=_MOST_REDIRECTS, transport=transport, trust_env=False
+    return patient(
+        httpx.AsyncClient(
+            timeout=_TIMEOUT, follow_redirects=True, max_redirects=_MOST_REDIRECTS, transport=transport, trust_env=False
+        )
     )
-    patient(made)
-    return made
 
 
 def _trusted() -> ssl.SSLContext:

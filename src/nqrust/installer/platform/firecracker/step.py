@@ -193,8 +193,7 @@ def _unreachable(url: str) -> str | None:
     from nqrust.tls.patience import patient
 
     try:
-        with httpx.Client(follow_redirects=True, timeout=httpx.Timeout(10.0, connect=5.0)) as client:
-            patient(client)
+        with patient(httpx.Client(follow_redirects=True, timeout=httpx.Timeout(10.0, connect=5.0))) as client:
             status = client.head(url).status_code
     except httpx.HTTPError as error:
         return str(error).rstrip(".") or type(error).__name__
