@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 _PIECE = 1 << 20
 _ATTEMPTS = 5
 _LARGEST = 2 << 30  # bytes of a file whose size nobody has stated
-SLOWEST, PATIENCE = 1024, 60.0
-"""A server that sends fewer bytes a second, over so many seconds, counts as stalled."""
+PATIENCE = 60.0  # seconds for a small file
 
 
 @dataclass(frozen=True)
@@ -61,15 +60,15 @@ def fetch(
     client: httpx.Client | None = None,
     pause: float = 1.0,
     attempts: int = _ATTEMPTS,
-    patience: float = PATIENCE,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
     """Path of the file in the content-addressed `folder`, downloaded if it is not there yet.
 
-    Proxies come from the environment (http_proxy, https_proxy, no_proxy). A Range request (RFC 9110 section 14) resumes a partial
-    file; a wrong digest deletes it. After the last attempt at an address, its mirrors are asked in order. `pause`: seconds before
-    the second attempt, growing; a server's Retry-After counts instead. Raises ReleaseError of the first address: NQR-REL-020
-    unreachable or interrupted, 021 the server answered with an error, 022 wrong size or digest, 023 disk.
+    `client`: one that is `patient`, as nqr's are; it ends a download that only drips. Proxies come from the environment
+    (http_proxy, https_proxy, no_proxy). A Range request (RFC 9110 section 14) resumes a partial file; a wrong digest deletes it.
+    After the last attempt at an address, its mirrors are asked in order. `pause`: seconds before the second attempt, growing; a
+    server's Retry-After counts instead. Raises ReleaseError of the first address: NQR-REL-020 unreachable or interrupted, 021 the
+    server answered with an error, 022 wrong size or digest, 023 disk.
     """
     target = f"{folder}/{wanted.sha256}"
     if os.path.exists(target) and (wanted.size is None or os.path.getsize(target) == wanted.size):
@@ -80,7 +79,7 @@ def fetch(
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         for url in (wanted.url, *wanted.mirrors):
-            attempt = _Attempt(client, wanted, url, f"{target}.part", progress, patience)
+            attempt = _Attempt(client, wanted, url, f"{target}.part", progress)
             try:
                 retrying(attempts, pause, sleep)(attempt)
             except Again as error:
@@ -112,7 +111,6 @@ class _Attempt:
     url: str
     partial: str
     progress: Progress
-    patience: float
 
     def __call__(self) -> None:
         import httpx
@@ -190,7 +188,6 @@ class _Attempt:
     def _write(self, response: httpx.Response, have: int, total: int | None) -> tuple[str, int]:
         digest = _hashed(self.partial, have)
         meter = Meter(self.wanted.name, total, self.progress)
-        since, before = time.monotonic(), have
         most = total if total is not None else _LARGEST
         with open(self.partial, "ab" if have else "wb") as file:
             for piece in response.iter_raw():  # write at once, to keep the data from before an interruption
@@ -202,10 +199,6 @@ class _Attempt:
                 file.write(piece)
                 digest.update(piece)
                 meter.at(have)
-                if time.monotonic() - since > self.patience:
-                    if have - before < SLOWEST * self.patience:
-                        raise Again(f"the server sent only {have - before} bytes in {self.patience:g} s")
-                    since, before = time.monotonic(), have
             file.flush()
             os.fsync(file.fileno())
         if total is not None and have < total:

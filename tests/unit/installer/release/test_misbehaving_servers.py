@@ -24,6 +24,7 @@ from nqrust.installer.release import transport
 from nqrust.installer.release.download import Wanted, fetch, read_small
 from nqrust.installer.release.meter import Meter, duration, size
 from nqrust.installer.release.retrying import LONGEST, retry_after
+from nqrust.tls.patience import patient
 
 CONTENT = random.Random(7).randbytes(200_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -132,6 +133,11 @@ def serving(*answers: Answer) -> Iterator[Server]:
         listener.close()
 
 
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nqrust.tls.patience.PATIENCE", 0.35)  # more than the timeout of `get`
+
+
 def get(
     server: Server,
     folder: Path,
@@ -140,9 +146,9 @@ def get(
     stated: int | None = len(CONTENT),
     mirrors: tuple[str, ...] = (),
 ) -> bytes:
-    with httpx.Client(follow_redirects=True, timeout=0.3, trust_env=False) as client:
+    with patient(httpx.Client(follow_redirects=True, timeout=0.3, trust_env=False)) as client:
         wanted = Wanted(server.url, DIGEST, stated, mirrors)
-        path = fetch(wanted, str(folder), lambda *_: None, client=client, pause=0, patience=0.2,
+        path = fetch(wanted, str(folder), lambda *_: None, client=client, pause=0,
                      sleep=(slept if slept is not None else []).append)  # fmt: skip
     return Path(path).read_bytes()
 
