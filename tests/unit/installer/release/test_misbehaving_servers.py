@@ -83,7 +83,7 @@ def endless(connection: socket.socket, asked: dict[str, str]) -> None:
 
 
 def silent(connection: socket.socket, asked: dict[str, str]) -> None:
-    time.sleep(0.6)
+    time.sleep(0.4)  # more than the timeout of `get`, less than two of them
 
 
 def chunked(body: bytes) -> Answer:
