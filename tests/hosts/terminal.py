@@ -20,10 +20,13 @@ class Pane:
 
     def starts(self, line: str, *, columns: int = 80, rows: int = 24, folder: str = CLONE) -> None:
         if self.number:
-            self._tmux("kill-server")
+            self.ends()
         self.number += 1
         inside = f"cd {shlex.quote(folder)}; {line}; echo ended with $?; sleep 3600"
         self._tmux("-u", "new-session", "-d", "-x", str(columns), "-y", str(rows), inside)
+
+    def ends(self) -> None:
+        self._tmux("kill-server")
 
     def _tmux(self, *words: str) -> str:
         return self.host.run(["tmux", "-L", f"guide{self.number}", *words]).stdout

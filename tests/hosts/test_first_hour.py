@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.matrix, pytest.mark.timeout(3600)]
 
 RECORDED = ROOT / "docs/images/first-hour.txt"
 IMAGE = "localhost:5000/site:1.0"
+COLUMNS = 100
 
 
 class User:
@@ -38,11 +39,12 @@ class User:
         """The screen of each command."""
 
     def begins(self) -> None:
-        self.pane.starts("env PS1='$ ' bash --norc --noprofile -i", columns=100, rows=34, folder="/root")
+        self.pane.starts("env PS1='$ ' bash --norc --noprofile -i", columns=COLUMNS, rows=34, folder="/root")
         self.pane.waits_for(r"(?m)^\$ *$", 30)
 
     def types(self, line: str, timeout: float = 300.0, code: int = 0) -> str:
-        """Return what the command printed. Its exit code must be `code`."""
+        """Return what the command printed. Its exit code must be `code`. `line` must fit into one of the terminal."""
+        assert len(f"$ {line}") < COLUMNS
         self.host.run("rm -f /root/.ended")
         self.pane.types(f"{line}")
         before = self.pane.text()
@@ -135,7 +137,7 @@ def test_a_cloud_image_with_a_key(user: User, tmp_path: Path) -> None:
     user.begins()
     user.types("ssh-keygen -q -t ed25519 -N '' -f .ssh/id_ed25519")
     user.types("nqr image import debian ./debian.qcow2", timeout=600)
-    made = "nqr create db1 --image debian --memory 768 --disk 2G --ssh-key .ssh/id_ed25519.pub --wait --timeout 1200"
+    made = "nqr create db1 --image debian --memory 768 --disk 2G --ssh-key .ssh/id_ed25519.pub --timeout 1200"
     assert "running" in user.types(made, timeout=1300)
     assert user.types("nqr ssh db1 cat /etc/hostname", timeout=300) == "db1"
     assert user.types("nqr exec db1 -- hostname", timeout=200) == "db1"
@@ -148,5 +150,6 @@ def test_a_cloud_image_with_a_key(user: User, tmp_path: Path) -> None:
 
 
 def test_the_uninstall_leaves_the_host_as_it_was(user: User) -> None:
+    user.pane.ends()
     user.host.run("rm -rf /root/.cache/nqr")
     removed(user.host, user.before)
