@@ -17,12 +17,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.machine_scripts.vms_on_a_bridge import A, B, Site, typed, up
+from tests.machine_scripts.vms_on_a_bridge import BRIDGE, A, B, Site, typed, up
 
 import nqrust
 from nqrust.client.agent import AgentClient
 from nqrust.contract.agent import VmStatus
 from nqrust.contract.images import GuestProcess
+from nqrust.contract.names import tap_name
 from nqrust.contract.paths import GUEST_FOLDER
 from nqrust.contract.vms import StopRequest
 
@@ -48,6 +49,16 @@ async def booted_times(client: AgentClient, vm_id: str, times: int) -> None:
         if time.monotonic() > end:
             raise SystemExit(f"the guest did not boot {times} times")
         await asyncio.sleep(0.02)
+
+
+async def connected(tap: str, seconds: float = 30.0) -> bool:
+    """Whether a TAP becomes a port of the bridge, and up."""
+    end, link = time.monotonic() + seconds, Path("/sys/class/net", tap)
+    while time.monotonic() < end:
+        if (link / "master").exists() and int((link / "flags").read_text(), 16) & 1:
+            return (link / "master").resolve().name == BRIDGE
+        await asyncio.sleep(0.1)
+    return False
 
 
 async def settled(client: AgentClient, vm_id: str, seconds: float = 60.0) -> VmStatus:
@@ -160,9 +171,14 @@ async def scenario(site: Site) -> dict[str, Any]:
         assert site.agent is not None
         site.agent.kill()
         site.agent.wait()
+        tap = tap_name(A)
+        subprocess.run(
+            ["ip", "link", "set", "dev", tap, "netns", str(restored.pids[0])], check=True
+        )  # as if it had not come to that
         site.start_agent()
         await up(site)
         after = await client.get_vm(A)
+        seen["connected"] = await connected(tap)
         seen["after_kill"] = after is not None and [after.state, after.pids == restored.pids]
         seen["typed_after_kill"] = "counter 4" in await typed(client, A, "count", wait=0.5)
 

@@ -38,6 +38,7 @@ class KeepUp:
             self.give_leases_back,
             self.keep_rules,
             self.draw_forwards,
+            self.connect_vms,
             self.remove_taps,
             self.watch_the_vmm,
             self.pin_taps,
@@ -93,6 +94,14 @@ class KeepUp:
     async def draw_forwards(self) -> None:
         if await self._verbs.run(self._service.forwards.sync):
             log.info("forwards.drawn")
+
+    async def connect_vms(self) -> None:
+        for vm_id in await self._verbs.run(self._service.stranded):
+            await self._try("connect_vms", functools.partial(self._connect, vm_id))
+
+    async def _connect(self, vm_id: str) -> None:
+        if await self._verbs.on_vm(vm_id, functools.partial(self._service.reconnect, vm_id)):
+            log.info("vm.connected", vm=vm_id, why="its TAP was not on the bridge")
 
     async def remove_taps(self) -> None:
         for tap, vm_id in await self._verbs.run(lambda: upkeep.idle_taps(self._service)):

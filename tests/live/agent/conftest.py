@@ -157,6 +157,10 @@ class MemoryTaps:
     limited: dict[str, RateLimits] = field(default_factory=dict)
     cannot: bool = False
     no_bridge: bool = False
+    before_it_takes: Callable[[], object] = lambda: None
+
+    def connected(self, name: str, vm_id: str) -> bool:
+        return self.links.get(name) == vm_id
 
     def all(self) -> list[TapStatus]:
         return [TapStatus(name=n, vm_id=v, bridge="fcbr0", up=True) for n, v in self.links.items()]
@@ -174,6 +178,7 @@ class MemoryTaps:
 
     def take(self, name: str, vm_id: str, pid: int) -> None:
         assert pid > 4_000_000, "the process of the VMM"
+        self.before_it_takes()
         self.links[name] = vm_id
 
     def limit(self, name: str, vm_id: str, limits: RateLimits) -> None:

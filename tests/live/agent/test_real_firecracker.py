@@ -103,6 +103,10 @@ def test_a_vm_outlives_its_agent(seen: dict[str, Any]) -> None:
     assert seen["typed_after_kill"]
 
 
+def test_a_vm_whose_agent_was_killed_before_it_took_the_tap_gets_its_network(seen: dict[str, Any]) -> None:
+    assert seen["connected"]
+
+
 def test_vms_run_on_while_the_agent_is_replaced_by_a_newer_one(seen: dict[str, Any]) -> None:
     """Its successor also stops, starts and deletes them: see the tests below."""
     assert seen["old_agent_ended"] == 0

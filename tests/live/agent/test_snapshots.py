@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -74,6 +75,19 @@ def test_a_full_snapshot_freezes_the_vm_and_goes_on_from_there(bench: Bench) -> 
     bench.service.stop(VM, StopRequest())
     assert snapshots.restore(VM, "live").state == "running"
     assert bench.vmm.loaded == [str(bench.vm_dir() / "snapshots" / "live")]
+
+
+def test_a_guest_goes_on_once_its_tap_is_on_the_bridge(bench: Bench) -> None:
+    bench.vmm.capabilities = Capabilities(frozenset({"tcg"}), snapshot=True)
+    snapshots = Snapshots(bench.service)
+    bench.service.put(bench.spec())
+    snapshots.create(VM, "live")
+    bench.service.stop(VM, StopRequest())
+    begin, seen = bench.vmm.begin, list[bool]()
+    bench.vmm.begin = lambda machine: (seen.append(bench.taps.connected(machine.tap, VM)), begin(machine))[1]  # type: ignore[method-assign]
+    bench.taps.before_it_takes = lambda: time.sleep(0.2)
+    snapshots.restore(VM, "live")
+    assert seen == [True], "it may have connections"
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "", "A", "x" * 70])

@@ -96,6 +96,17 @@ def test_a_tap_comes_from_the_vms_namespace_to_the_bridge_and_is_kept_from_other
     ]
 
 
+def test_a_tap_that_is_here_already_is_made_a_port() -> None:
+    """An agent that is killed may have moved it, and no more."""
+    host = machine(alias="nqrust-vm:a1")
+    host.write_file(f"/sys/class/net/{TAP}/flags", b"0x1002\n")
+    seen = ran(host)
+    taps = Taps(host, "fcbr0", isolated=True)
+    assert not taps.connected(TAP, "a1")
+    taps.take(TAP, "a1", 77)
+    assert [line[0] for line in seen] == ["ip"] and seen[0][-1] == f"link set dev {TAP} up"
+
+
 def test_the_fixed_mac_of_a_bridge_and_guests_that_may_meet_stay_so() -> None:
     host = machine()
     host.write_file("/sys/class/net/fcbr0/addr_assign_type", b"3\n")
@@ -123,9 +134,10 @@ def test_a_port_goes_up_pinned_and_no_other_vm_has_its_mac() -> None:
     taps.take("tapffffffffff0", "a1", 77)
     assert seen[1:] == [
         ("ip", "-batch", "-", f"link set dev {TAP} address {tap_mac('b2')}"),
-        ("ip", "-batch", "-", *port),
-        ("bridge", "fdb", "replace", mac, "dev", "tapffffffffff0", "master", "static"),
+        ("ip", "-batch", "-", *port[:-1]),
         ("ip", "link", "set", "dev", "tapffffffffff0", "type", "bridge_slave", "locked", "on"),
+        ("ip", "-batch", "-", port[-1]),
+        ("bridge", "fdb", "replace", mac, "dev", "tapffffffffff0", "master", "static"),
     ]
     seen.clear()
     taps.take("tapffffffffff0", "a1", 77)

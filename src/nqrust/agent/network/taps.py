@@ -82,6 +82,11 @@ class Taps:
             up=bool(int(flags, 16) & _IFF_UP),
         )
 
+    def connected(self, name: str, vm_id: str) -> bool:
+        """Return whether the TAP is the VM's port of the bridge, and up."""
+        found = self.get(name)
+        return found is not None and (found.vm_id, found.bridge, found.up) == (vm_id, self._bridge, True)
+
     def make_way(self, name: str, vm_id: str) -> None:
         """Check that the VM's TAP can become a port of the bridge, and remove one of an earlier start. Raises Conflict, Failed."""
         if not self._host.exists(f"{_NET}/{self._bridge}/bridge"):
@@ -105,26 +110,32 @@ class Taps:
 
     def take(self, name: str, vm_id: str, pid: int) -> None:
         """Move the VM's TAP from the network namespace of process `pid` to the host, as a port of the bridge that is pinned to
-        the VM. Raises Failed."""
+        the VM. One that is here already is made that port. Raises Failed."""
         word(name), word(vm_id)
         records = list(self._records()) if self._records is not None else []
         own = next((record for record in records if record.id == vm_id), None)
         # The MAC comes first: udev gives a MAC of its own to links without one that somebody chose. systemd.link(5).
         move = [f"link set dev {name} address {tap_mac(vm_id)}", f"link set dev {name} netns {os.getpid()}"]
         try:
-            self._ip(move, "nsenter", f"--net=/proc/{pid}/ns/net", "--")
+            if self.get(name) is None:
+                self._ip(move, "nsenter", f"--net=/proc/{pid}/ns/net", "--")
             if own is not None:
                 for record in self._ports(records):
                     self._strange_mac(record)  # one that took this VM's MAC would keep its entry
-            self._ip(self._port(name, vm_id, own))
+            lines, up = self._port(name, vm_id, own), [f"link set dev {name} up"]
+            if own is None or self._locks:
+                self._ip([*lines, *up])
+            else:  # its guest may run by now: the port is locked before it goes up
+                self._ip(lines)
+                self._lock(name)
+                self._ip(up)
             if own is not None:
                 self._enter(name, own.mac)
-                self._lock(name)
         except (CommandFailed, ProgramMissing) as error:
             raise Failed("NQR-NET-702", f"The TAP {name} could not be set up ({error}).", "Run `nqr doctor`.") from error
 
     def _port(self, name: str, vm_id: str, own: VmRecord | None) -> list[str]:
-        """Return the lines of ip(8) that make a TAP a port. It goes up last, with all that one call can set."""
+        """Return the lines of ip(8) that make a TAP a port which is down yet."""
         fixed = self._bridge_mac(tap_mac(vm_id))
         known = [own] if own is not None and own.ip else []
         return [
@@ -134,7 +145,6 @@ class Taps:
             f"link set dev {name} master {self._bridge}",
             f"link set dev {name} type bridge_slave {self._flags(pinned=own is not None)}",
             *(self._neighbour(record) for record in known),
-            f"link set dev {name} up",
         ]
 
     def _bridge_mac(self, port: str) -> list[str]:

@@ -286,12 +286,38 @@ class VmService(Starter):
     def _resume(self, record: VmRecord | None, driver: Vmm) -> None:
         if record is None:
             return
-        directory = self.store.directory(record.id)
-        # An agent that is killed while it loads a snapshot leaves the TAP in the VM's namespace.
-        if self.taps.get(record.tap) is None and driver.state(directory) is RunState.paused:
-            self.taps.admit()
-            self.taps.take(record.tap, record.id, self._appeared(record, driver))
-        holds.resume(self.host, driver, directory)
+        self.reconnect(record.id)
+        holds.resume(self.host, driver, self.store.directory(record.id))
+
+    def stranded(self) -> list[str]:
+        """Return the VMs that run without their TAP on the bridge: an agent that is killed while it starts a VM leaves it in the
+        VM's network namespace, or down."""
+        scopes = self.scopes.all()
+        return [record.id for record in self.store.all() if self._stranded(record, scopes.get(record.id)) is not None]
+
+    def reconnect(self, vm_id: str) -> bool:
+        """Connect a stranded VM. Return whether it was one. Raises Failed, HostError."""
+        record = self.store.read(vm_id)
+        pid = self._stranded(record, self.scopes.get(vm_id)) if record is not None else None
+        if record is None or pid is None:
+            return False
+        self._admit(record)
+        self._connect(record, self.drivers[record.vmm], pid)
+        return True
+
+    def _stranded(self, record: VmRecord, scope: Scope | None) -> int | None:
+        """Return the process of the VM's VMM if its TAP is there and not connected. proc_pid_net(5)"""
+        if scope is None or not scope.vmm or record.vmm not in self.drivers or self.taps.connected(record.tap, record.id):
+            return None
+        pid = scope.vmm[0].pid
+        return pid if self.taps.get(record.tap) is not None or self._has_link(pid, record.tap) else None
+
+    def _has_link(self, pid: int, name: str) -> bool:
+        try:
+            links = self.host.read_text(f"/proc/{pid}/net/dev")
+        except HostError:  # it has ended
+            return False
+        return any(line.strip().startswith(f"{name}:") for line in links.splitlines())
 
     def _end(self, vm_id: str, record: VmRecord | None, grace: float) -> None:
         """End all processes of the VM. `grace`: seconds for the guest to power off."""

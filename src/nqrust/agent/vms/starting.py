@@ -16,7 +16,7 @@ from nqrust.agent.network.dhcp import Dhcp
 from nqrust.agent.network.forwards import Forwards
 from nqrust.agent.network.taps import Taps
 from nqrust.agent.scopes import launch, limits
-from nqrust.agent.scopes.port import Launch, Scopes
+from nqrust.agent.scopes.port import Launch, Scopes, exit_status
 from nqrust.agent.settings import Settings
 from nqrust.agent.store import Store, VmRecord
 from nqrust.agent.vmm import verdict
@@ -105,12 +105,13 @@ class Starter:
             with aside(lambda: self._admit(record)) as admitted:
                 pid = self._appeared(record, driver)
                 driver.configure(machine) if machine.snapshot is None else driver.load(machine, machine.snapshot)
-                self.taps.take(record.tap, record.id, pid)
-                if record.rate_limits.limits_network and not driver.capabilities.network_limits:
-                    self.taps.limit(record.tap, record.id, record.rate_limits)
                 admitted()
-            disk_ready()
-            driver.begin(machine)
+            with aside(lambda: self._connect(record, driver, pid)) as connected:
+                disk_ready()
+                if machine.snapshot is not None:
+                    connected()  # a guest that continues may have connections
+                driver.begin(machine)
+                connected()
         except (AgentError, HostError):
             self._kill(record.id)
             record.asked = "stop"
@@ -119,6 +120,16 @@ class Starter:
             with contextlib.suppress(AgentError, HostError):  # the upkeep does it again
                 self._admit(record)
             raise
+
+    def _connect(self, record: VmRecord, driver: Vmm, pid: int) -> None:
+        """Take the TAP of a VM whose VMM is process `pid`. A VM that has ended meanwhile needs none. Raises Failed, HostError."""
+        try:
+            self.taps.take(record.tap, record.id, pid)
+            if record.rate_limits.limits_network and not driver.capabilities.network_limits:
+                self.taps.limit(record.tap, record.id, record.rate_limits)
+        except (AgentError, HostError):
+            if not self.host.exists(exit_status(self.store.directory(record.id))):
+                raise
 
     @contextlib.contextmanager
     def _disk(self, record: VmRecord, machine: Machine, making: Making | None) -> Iterator[Callable[[], None]]:
