@@ -10,12 +10,11 @@ import shlex
 
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
-from nqrust.image import applets, fixed_times, initrd, resources
+from nqrust.image import applets, ext4, fixed_times, initrd, resources
 from nqrust.image.container_packages import SUITE, Repository, Selection
 from nqrust.image.errors import ImageError
 from nqrust.image.kernel import GuestFiles
 from nqrust.image.progress import Progress
-from nqrust.image.rootfs import FEATURES
 
 SELECTION = Selection(
     required=("busybox-static", "ca-certificates", "crun", "iptables", "podman"),
@@ -82,8 +81,7 @@ _LEFT = (
 )
 _CNI_EXAMPLE = "/etc/cni/net.d/87-podman-bridge.conflist"  # podman warns about plugins named here
 # Fixed, so that the same packages give the same bytes.
-_UUID = "6e717275-7374-4d56-8000-636f6e740001"
-_HASH_SEED = "6e717275-7374-4d56-8000-636f6e740002"
+_IDS = ext4.Ids("6e717275-7374-4d56-8000-636f6e740001", "6e717275-7374-4d56-8000-636f6e740002")
 
 
 def debian(host: Host, root: str, repository: Repository, tell: Progress) -> None:
@@ -220,51 +218,9 @@ def size_mib(listing: str) -> int:
 
 
 def make_ext4(host: Host, root: str, target: str) -> int:
-    """Create `target`, an ext4 with the folder `root` (mke2fs(8), `-d`). Return its size in MiB. Raises ImageError NQR-IMG-006."""
-    try:
-        fixed_times.touch(host, root)
+    """Create `target`, an ext4 with the folder `root`. Return its size in MiB. Raises ImageError NQR-IMG-006."""
+    with ext4.failures():
         size = size_mib(host.run(command("find", root, "-xdev", "-printf", "%y %s\\n", timeout=300)).stdout)
-        host.run(
-            command(
-                # Layers of containers are many small files: an inode for every 8 KiB.
-                "mke2fs",
-                "-q",
-                "-F",
-                "-t",
-                "ext4",
-                "-b",
-                "4096",
-                "-I",
-                "256",
-                "-i",
-                "8192",
-                "-m",
-                "0",
-                "-J",
-                "size=16",
-                "-L",
-                "root",
-                "-U",
-                _UUID,
-                "-M",
-                "/",
-                "-O",
-                FEATURES,
-                "-E",
-                f"hash_seed={_HASH_SEED},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard",
-                "-d",
-                root,
-                target,
-                f"{size}M",
-                env=fixed_times.VARIABLES,
-                timeout=600,
-            )
-        )
-        fixed_times.settle(host, root, target)
-    except HostError as error:
-        raise ImageError(
-            "NQR-IMG-006",
-            f"The guest's file system could not be made: {error}.",
-            "Install e2fsprogs 1.43 or newer and check the free space, then run again.",
-        ) from error
+    # Layers of containers are many small files: an inode for every 8 KiB.
+    ext4.make(host, root, target, size, _IDS, journal_mib=16, inodes=("-i", "8192"))
     return size

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from nqrust.host.errors import HostError
-from nqrust.host.port import Host, command
-from nqrust.image import applets, fixed_times, resources
-from nqrust.image.errors import ImageError
+from nqrust.host.port import Host
+from nqrust.image import applets, ext4, resources
 
 SIZE_MIB = 32
-# Fixed, so that the same packages give the same bytes. Each VM has only one such file system, so the IDs never clash.
-_UUID = "6e717275-7374-4d56-8000-74696e790001"
-_HASH_SEED = "6e717275-7374-4d56-8000-74696e790002"
-# Explicit, so that the host's mke2fs.conf has no effect and older kernels and tools can read the result.
-FEATURES = (
-    "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,"
-    "large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
-)
+_IDS = ext4.Ids("6e717275-7374-4d56-8000-74696e790001", "6e717275-7374-4d56-8000-74696e790002")
 
 _DIRECTORIES = (
     "bin",
@@ -99,51 +90,5 @@ def populate(host: Host, root: str, *, busybox: str, guest_agent: str) -> None:
 
 
 def make_ext4(host: Host, root: str, target: str) -> None:
-    """Create `target`, an ext4 of SIZE_MIB with the folder `root` (mke2fs(8), `-d`).
-
-    Raises ImageError NQR-IMG-006.
-    """
-    try:
-        fixed_times.touch(host, root)
-        host.run(
-            command(
-                "mke2fs",
-                "-q",
-                "-F",
-                "-t",
-                "ext4",
-                "-O",
-                FEATURES,
-                "-b",
-                "4096",
-                "-I",
-                "256",
-                "-N",
-                "4096",
-                "-m",
-                "0",
-                "-J",
-                "size=4",
-                "-L",
-                "root",
-                "-U",
-                _UUID,
-                "-M",
-                "/",
-                "-E",
-                f"hash_seed={_HASH_SEED},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard",
-                "-d",
-                root,
-                target,
-                f"{SIZE_MIB}M",
-                env=fixed_times.VARIABLES,
-                timeout=120,
-            )
-        )
-        fixed_times.settle(host, root, target)
-    except HostError as error:
-        raise ImageError(
-            "NQR-IMG-006",
-            f"The guest's file system could not be made: {error}.",
-            "Install e2fsprogs 1.43 or newer and check the free space, then run again.",
-        ) from error
+    """Create `target`, an ext4 of SIZE_MIB with the folder `root`. Raises ImageError NQR-IMG-006."""
+    ext4.make(host, root, target, SIZE_MIB, _IDS, journal_mib=4, inodes=("-N", "4096"))

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
 from nqrust.image.errors import ImageError
+from nqrust.image.ext4 import FEATURES
 from nqrust.image.oci.tree import Is, Node, Tree, hostile, shown
-from nqrust.image.rootfs import FEATURES
 
 HEADROOM_MIB = 128
 _SET_ID = 0o7000
