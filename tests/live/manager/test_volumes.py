@@ -130,6 +130,22 @@ async def test_record_of_a_stolen_host_takes_no_volume_of_another_host(manager: 
     assert (found.name, found.host, found.vm) == ("mine", "h1", "db1")
 
 
+async def test_a_host_that_reports_the_volume_of_anothers_vm_does_not_get_it(manager: Any) -> None:
+    _, agent, _ = await manager.host("h1", memory_mib=2048)
+    vm = await manager.admin.send(calls.create_vm(VmCreate(name="db1", image="tiny", volumes=KEEP)))
+    assert (await manager.until("db1", "running")).host == "h1"
+    kept = f"db1-vdb-{vm.id}"
+    _, stolen, _ = await manager.host("h2")
+    stolen.volumes[kept] = 64
+    await Reconciler(manager.core).once()
+    assert (await manager.admin.send(calls.list_volumes())).items == []
+    agent.volumes[kept] = 64
+    await manager.admin.send(calls.delete_vm("db1"))
+    await manager.until("db1", "deleted")
+    await Reconciler(manager.core).once()
+    assert [(one.name, one.host) for one in (await manager.admin.send(calls.list_volumes())).items] == [(kept, "h1")]
+
+
 async def test_volume_that_a_host_fails_to_delete_stays_recorded(manager: Any) -> None:
     _, agent, _ = await manager.host()
     kept = await leave_one(manager, agent)

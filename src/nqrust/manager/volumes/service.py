@@ -171,16 +171,20 @@ async def free(core: Core) -> set[str]:
 async def observed(core: Core, inventories: Mapping[str, Inventory], before: Collection[str]) -> None:
     """Update rows from the hosts' reports. `before`: names of volumes that were detached before the hosts were asked.
 
-    Only these can go missing. A volume in a VM's row gets no row of its own, wherever its file is at the moment.
+    Only these can go missing. A volume in a VM's row gets no row of its own, wherever its file is and whichever host reports it:
+    another host could take the name before the VM's own host keeps the volume.
     """
     async with core.db.transaction() as session:
         known: dict[str, set[str]] = {}
         for name, host_id in await session.execute(select(Volume.name, Volume.host_id)):
             known.setdefault(host_id, set()).add(name)
+        of_vms: set[str] | None = None
         for host_id, inventory in inventories.items():
             there = {volume.name: volume.size_mib for volume in inventory.volumes}
             new = there.keys() - known.get(host_id, set())
-            names = sorted(new - await _of_vms(session, host_id)) if new else []
+            if new and of_vms is None:
+                of_vms = await _of_vms(session)
+            names = sorted(new - (of_vms or set()))
             if rows := [_row(name, host_id, there[name]) for name in names[: max(0, MOST - len(known.get(host_id, ())))]]:
                 await session.execute(insert(Volume).values(rows).on_conflict_do_nothing())
             gone = (known.get(host_id, set()) & set(before)) - there.keys()
@@ -190,9 +194,9 @@ async def observed(core: Core, inventories: Mapping[str, Inventory], before: Col
                 )
 
 
-async def _of_vms(session: AsyncSession, host_id: str) -> set[str]:
-    """Return the present or future names of volumes of the host's VMs."""
-    query = select(Vm).where(Vm.host_id == host_id, func.jsonb_array_length(SPEC["volumes"]) > 0)
+async def _of_vms(session: AsyncSession) -> set[str]:
+    """Return the present or future names of volumes of VMs."""
+    query = select(Vm).where(func.jsonb_array_length(SPEC["volumes"]) > 0)
     return {volume.kept_name(vm.name, vm.id) for vm in await session.scalars(query) for volume in vm.spec.volumes}
 
 
