@@ -27,7 +27,7 @@ Asking = Callable[[], AbstractContextManager[None]]
 def exclusive(path: str, verb: str, events: Reporter | None = None) -> Iterator[Asking]:
     """Hold the lock at `path` while the block runs. Wait first until no program of a killed holder runs any more, and report
     a long wait to `events`. Yields a context in which the holder waits for an answer and changes nothing. Raises Locked
-    NQR-ENG-020, which names the holder."""
+    NQR-ENG-020, which names the holder and says whether it waits for an answer."""
     descriptor = _acquire(path)
     holder: dict[str, object] = {"pid": os.getpid(), "verb": verb, "since": time.time()}
 
@@ -86,8 +86,15 @@ def _held(content: bytes) -> Locked:
         holder = json.loads(content)
         seconds = max(0, round(time.time() - holder["since"]))
         who = f"`nqr {holder['verb']}` (process {holder['pid']}, running for {seconds} s)"
+        asks = holder.get(ASKING) is True
     except (ValueError, KeyError, TypeError):
-        who = "another nqr"
+        who, asks = "another nqr", False
+    if asks:
+        return Locked(
+            "NQR-ENG-020",
+            f"{who} waits for an answer at its terminal.",
+            "Answer there, or end it with Ctrl-C. Then run the same command again.",
+        )
     return Locked(
         "NQR-ENG-020",
         f"{who} is at work on this host.",

@@ -119,3 +119,20 @@ def test_lock_says_that_its_holder_asks_until_the_answer_comes(tmp_path: Path) -
             noted = json.loads(lock.read_text())
             assert noted[ASKING] is True and noted["pid"] == os.getpid()
         assert ASKING not in json.loads(lock.read_text())
+
+
+def test_second_run_is_told_whether_the_first_one_works_or_asks(tmp_path: Path) -> None:
+    lock = str(tmp_path / "lock")
+
+    def refusal() -> Locked:
+        with pytest.raises(Locked) as refused, exclusive(lock, "uninstall"):
+            raise AssertionError("two at a time")
+        return refused.value
+
+    with exclusive(lock, "install") as asking:
+        with asking():
+            told = refusal()
+            assert "waits for an answer" in told.what and "Answer there" in told.cure, told
+        told = refusal()
+        assert "is at work on this host" in told.what and "Answer" not in told.cure, told
+    assert told.code == "NQR-ENG-020"
