@@ -69,6 +69,7 @@ def test_main_job_on_the_hosts_own_card(case: Case, tell: Callable[[str], None])
         refused = product.bootstrap(host, *UNINSTALL, check=False, env={"NQR_VERB": "uninstall"})
         assert refused.code == 1 and "NQR-NET-140" in refused.stdout + refused.stderr, refused.describe()
         site.pair.await_state(BRIDGE, site.network)
+        assert case.manages(host, BRIDGE), host.run("nmcli device; nmcli connection").stdout
         assert "nqr network confirm" in refused.stdout, refused.describe()
         with site.pair.watched(site.address, {}):
             gone = product.bootstrap(host, *UNINSTALL, env={"NQR_VERB": "uninstall"})

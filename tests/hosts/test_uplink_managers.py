@@ -198,9 +198,10 @@ def test_card_moves_and_comes_back(case: Case, tell: Callable[[str], None]) -> N
         made.await_state(NIC, before, seconds=60)
 
 
-def test_step_and_its_undo_under_guard(tell: Callable[[str], None]) -> None:
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_step_and_its_undo_under_guard(case: Case, tell: Callable[[str], None]) -> None:
     """A new connection from the peer proves the network, both ways. A network that nobody enters does not stay."""
-    with pair(next(case for case in CASES if case.name == "networkd-dhcp")) as made:
+    with pair(case) as made:
         host = made.host
         address = made.settled()
         before = made.state(NIC)
@@ -212,7 +213,8 @@ def test_step_and_its_undo_under_guard(tell: Callable[[str], None]) -> None:
         refused = host.run(["python3", "/root/uplink_change.py", "/root/src", "undo"], check=False, timeout=200)
         assert "NQR-NET-140" in refused.stderr, "nobody connected, so the card is in the bridge again"
         made.await_state(BRIDGE, before)
-        tell(f"guard: the bridge is back {time.monotonic() - started:.0f} s after an undo that nobody confirmed")
+        assert case.manages(host, BRIDGE), host.run("nmcli device; nmcli connection").stdout
+        tell(f"guard, {case.name}: the bridge is back {time.monotonic() - started:.0f} s after an undo that nobody confirmed")
         with made.watched(address, {}):
             assert "Reverted" in made.change("undo")
             made.await_state(NIC, before)

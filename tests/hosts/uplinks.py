@@ -41,6 +41,12 @@ class Case:
     link_local: bool = True
     """Whether its link-local address stays. NetworkManager makes a stable private one from the link's name."""
 
+    def manages(self, host: Machine, bridge: str) -> bool:
+        """Whether the bridge has its profile. NetworkManager only watches a bridge that another program made."""
+        if "NetworkManager" not in self.manager:
+            return True
+        return host.run(f"nmcli -g GENERAL.CONNECTION device show {bridge}").stdout.strip() == f"nqrust-{bridge}"
+
 
 def _networkd_dns(server: str) -> Callable[[Machine, str], None]:
     def check(host: Machine, bridge: str) -> None:
@@ -152,6 +158,28 @@ chmod 0600 /etc/netplan/01-nm.yaml
 """,
         True,
         _nm_dns("9.9.9.9"),
+    ),
+    Case(
+        "netplan-networkmanager-static",
+        "netplan (NetworkManager)",
+        NETPLAN,
+        _NM
+        + """
+cat >/etc/netplan/01-nm.yaml <<END
+network:
+  version: 2
+  renderer: NetworkManager
+  ethernets:
+    host0:
+      mtu: 1400
+      addresses: [$ADDRESS/24, 172.20.9.9/32]
+      routes: [{to: default, via: $PEER}, {to: 198.51.100.0/24, via: $PEER, table: 100}]
+      nameservers: {addresses: [192.0.2.53], search: [example.org]}
+END
+chmod 0600 /etc/netplan/01-nm.yaml
+""",
+        False,
+        _nm_dns("192.0.2.53"),
     ),
     Case(
         "networkmanager-static",

@@ -84,7 +84,14 @@ def added(host: Host, path: str, content: str, *, mode: int = 0o644) -> FileChan
     return file_change(host, path, content.encode(), mode=mode)
 
 
-def make(nic: Nic, bridge: str, files: list[FileChange], load: list[list[str]], restore: list[list[str]]) -> NetworkChange:
+def make(
+    nic: Nic,
+    bridge: str,
+    files: list[FileChange],
+    load: list[list[str]],
+    restore: list[list[str]],
+    again: list[list[str]] | None = None,
+) -> NetworkChange:
     """Put the parts of a change together."""
     return NetworkChange(
         link=nic.name,
@@ -94,6 +101,7 @@ def make(nic: Nic, bridge: str, files: list[FileChange], load: list[list[str]], 
         restore=tuple(tuple(argv) for argv in restore),
         live=live_state(nic),
         gateways=nic.gateways,
+        again=tuple(tuple(argv) for argv in again or ()),
     )
 
 

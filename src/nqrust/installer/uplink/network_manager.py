@@ -148,12 +148,15 @@ def change(host: Host, nic: Nic, bridge: str, old: str, sections: list[Section])
         added(host, f"{FOLDER}/nqrust-{bridge}.nmconnection", render(bridged, head=MARK), mode=0o600),
         added(host, f"{FOLDER}/nqrust-{nic.name}.nmconnection", render(port, head=MARK), mode=0o600),
     ]
-    load = [["nmcli", "connection", "load", *(f.path for f in files)]]
-    load.append(["nmcli", "--wait", "30", "connection", "up", "uuid", str(of_port)])
+    take = ["nmcli", "connection", "load", *(f.path for f in files)]
+    load = [take, ["nmcli", "--wait", "30", "connection", "up", "uuid", str(of_port)]]
+    # A bridge that somebody made with ip(8) is "connected (externally)", so a port alone does not bring its profile up. Its end
+    # is not waited for: it needs the port.
+    again = [take, ["nmcli", "--wait", "0", "connection", "up", "uuid", str(of_bridge)], *load[1:]]
     back = ["connection", "up", "uuid", old] if old else ["device", "connect", nic.name]
     restore = [["nmcli", "connection", "reload"], remove_bridge(nic, bridge), ["nmcli", "--wait", "60", *back]]
     restore += own_frames_only(nic)
-    return make(nic, bridge, files, load, restore)
+    return make(nic, bridge, files, load, restore, again)
 
 
 def _priority(nic: Nic, connection: Section) -> str:

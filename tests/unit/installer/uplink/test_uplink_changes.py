@@ -24,7 +24,8 @@ def shown(change: NetworkChange) -> str:
         parts.append(
             f"=== {file.path} {file.mode:04o}{'' if file.before is None else ' (changed)'}\n{(file.after or b'').decode()}"
         )
-    parts += [f"load: {' '.join(argv)}" for argv in change.load] + [f"restore: {' '.join(argv)}" for argv in change.restore]
+    for name in ("load", "restore", "again"):
+        parts += [f"{name}: {' '.join(argv)}" for argv in getattr(change, name)]
     return "\n".join([*parts, f"gateways: {' '.join(change.gateways)}", ""])
 
 

@@ -59,6 +59,7 @@ def undo_card(change: NetworkChange, *, alarms: Alarms, window: int, folders: tu
             "files": files,
             "load": [list(argv) for argv in change.load],
             "restore": [list(argv) for argv in change.restore],
+            **({"again": [list(argv) for argv in change.again]} if change.again else {}),
             "gateways": list(change.gateways),
             **alarms.undo_arguments(),
             "window": window,
@@ -154,7 +155,7 @@ def card(context: UndoContext, args: dict[str, Any]) -> Outcome:
             *leases.back(host, paths, name, bridge),
         ),
         load=tuple(tuple(argv) for argv in args["restore"]),
-        restore=tuple(tuple(argv) for argv in args["load"]),
+        restore=tuple(tuple(argv) for argv in args.get("again", args["load"])),
         live=live_state(host, name, bridge if host.stat(f"/sys/class/net/{bridge}") is not None else name),
         gateways=tuple(args["gateways"]),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from tests.unit.installer.verbs.network.guard.sample import NEW, OLD, Site
@@ -21,7 +22,7 @@ from nqrust.installer.supervisor.registry import alarms_of
 from nqrust.installer.verbs.network import own_card, shell, undo, words
 from nqrust.installer.verbs.network.guard.arming import arm
 from nqrust.installer.verbs.network.guard.change import NetworkChange, file_change
-from nqrust.installer.verbs.network.guard.folder import CONFIRM, State
+from nqrust.installer.verbs.network.guard.folder import CONFIRM, SCRIPT, State
 from nqrust.installer.verbs.network.guard.guarding import how_to_confirm
 from nqrust.installer.verbs.network.own_card import OwnBridge, OwnCard
 
@@ -136,6 +137,20 @@ def test_unproven_way_back_is_a_failure_that_can_be_tried_again(site: Card) -> N
 def test_unproven_move_fails(site: Card) -> None:
     with pytest.raises(StepFailed, match="NQR-NET-140"):
         step(site).apply(site)
+
+
+def test_way_back_to_a_bridge_of_ip_has_commands_of_its_own(site: Card) -> None:
+    """The guard makes the bridge before its manager gets these commands."""
+    again = (("nmcli", "connection", "up", "uuid", "of-bridge"),)
+    (plain,) = step(site).prepare(site).undo
+    (record,) = step(site, lambda host, link, bridge: replace(site.change(), again=again)).prepare(site).undo
+    for one, command in ((plain, "networkctl reload"), (record, "nmcli connection up uuid of-bridge")):
+        moved(site)
+        seen: list[str] = []
+        site.confirmed()
+        site.at[1.0] = partial(lambda told: told.append(site.read_text(SCRIPT)), seen)
+        undo.card(context(site), one.args)
+        assert seen[0].partition("\ncommands() {\n")[2].partition("\n}\n")[0] == f"    limited {command}", seen
 
 
 def test_card_stays_where_somebody_changed_a_file(site: Card) -> None:

@@ -81,8 +81,9 @@ class LiveState:
 @dataclass(frozen=True)
 class NetworkChange:
     """A change. `load`: commands that make the network manager take the new files; `restore`: the old ones; `early`: commands
-    at a boot before the manager starts, for files that it generates from others. `gateways`: next hops that must answer
-    afterwards. Commands are public: secrets belong into the files."""
+    at a boot before the manager starts, for files that it generates from others. `again`: in place of `load` once the guard has
+    made the new bridge with ip(8), empty for the same ones. `gateways`: next hops that must answer afterwards. Commands are
+    public: secrets belong into the files."""
 
     link: str
     bridge: str
@@ -92,6 +93,7 @@ class NetworkChange:
     live: LiveState
     gateways: tuple[str, ...]
     early: tuple[tuple[str, ...], ...] = ()
+    again: tuple[tuple[str, ...], ...] = ()
 
 
 def file_change(host: Host, path: str, after: bytes | None, *, mode: int = 0o644) -> FileChange:
