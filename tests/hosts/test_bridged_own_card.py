@@ -27,9 +27,9 @@ def cases() -> list[Any]:
 
 
 def of_its_own(category: str, thing: str) -> bool:
-    """Notes of the host's own DHCP client, and a service that D-Bus starts and that ends when it is idle."""
+    """Notes of the host's own DHCP client, and services that D-Bus starts and that end when they are idle."""
     if category in ("processes", "units"):
-        return "systemd-hostnamed" in thing
+        return any(name in thing for name in ("systemd-hostnamed", "nm-dispatcher", "NetworkManager-dispatcher"))
     return category == "files" and thing.startswith(("/var/lib/dhcp/", "/var/lib/NetworkManager/"))
 
 
