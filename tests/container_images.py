@@ -13,11 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import zstandard
+
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 BUSYBOX = "/bin/busybox"
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "": lambda content: content,
+    "gzip": lambda content: gzip.compress(content, 1, mtime=0),
+    "zstd": lambda content: zstandard.ZstdCompressor(level=1).compress(content),
+}
 
 
 @dataclass
@@ -67,11 +74,11 @@ def layer(members: Iterable[Member]) -> bytes:
 
 @dataclass
 class Image:
-    """What an image is made of. `change`: changes its documents (config, manifest) before they are written."""
+    """What an image is made of. `packing`: of its layers, a key of PACKERS. `change`: changes its documents (config, manifest) before they are written."""
 
     layers: list[bytes]
     config: dict[str, Any] = field(default_factory=dict)
-    compressed: bool = True
+    packing: str = "gzip"
     architecture: str = "amd64"
     diff_ids: list[str] | None = None
     change: Callable[[dict[str, Any], dict[str, Any]], None] | None = None
@@ -88,8 +95,8 @@ class Image:
             "config": self.config,
             "rootfs": {"type": "layers", "diff_ids": self.diff_ids or diff_ids},
         }
-        kind = f"{LAYER}+gzip" if self.compressed else LAYER
-        stored = [gzip.compress(one, 1, mtime=0) if self.compressed else one for one in self.layers]
+        kind = f"{LAYER}+{self.packing}" if self.packing else LAYER
+        stored = [PACKERS[self.packing](one) for one in self.layers]
         manifest: dict[str, Any] = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,

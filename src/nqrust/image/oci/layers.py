@@ -1,4 +1,4 @@
-"""Unpacks the layers of an image (tar, plain or gzip) into a tree, and the content of their files into a folder.
+"""Unpacks the layers of an image (tar; plain, gzip or zstd) into a tree, and the content of their files into a folder.
 
 A layer can name any path and claim any size. Contents are stored under numbers, and every amount is bounded. Device nodes,
 pipes and sockets are left out: a guest has its own /dev.
@@ -6,26 +6,23 @@ pipes and sockets are left out: a guest has its own /dev.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import os
 import stat
 import tarfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from nqrust.image.errors import ImageError
-from nqrust.image.oci import layout
+from nqrust.image.oci import layout, packing
 from nqrust.image.oci.tree import Is, Node, Tree, hostile, shown
 
 _CHUNK = 2**20
 _LARGEST_HEADER = 2**20
 _NAMES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _LEFT_OUT = (tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
-_ZSTD = b"\x28\xb5\x2f\xfd"
 _MOST_ID = 2**32 - 2
 
 
@@ -56,11 +53,13 @@ def unpack(folder: str, contents: layout.Contents, place: str, bounds: Bounds, t
     total, done = sum(layer.size for layer in contents.manifest.layers) or 1, 0
     for number, layer in enumerate(contents.manifest.layers, start=1):
         with layout.open_blob(folder, layer) as blob:
-            plain = _Measured(_decompressed(blob), budget)
+            plain = _Measured(packing.opened(blob), budget)
             try:
                 _layer(result, plain, number, place, budget)
                 plain.drain()
-            except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeError, ValueError) as error:
+            except packing.NeedsMemory as error:
+                raise _too_large(f"a layer needs more than {packing.WINDOW // 2**20} MiB of memory") from error
+            except (tarfile.TarError, EOFError, *packing.ERRORS, UnicodeError, ValueError) as error:
                 raise layout.damaged(f"layer {layer.digest} cannot be unpacked ({type(error).__name__})") from error
         if diff_ids and plain.digest != diff_ids[number - 1]:
             raise layout.damaged(f"layer {layer.digest} unpacks to other bytes than its configuration says")
@@ -124,18 +123,6 @@ class _Measured(io.RawIOBase):
     @property
     def digest(self) -> str:
         return f"sha256:{self._sum.hexdigest()}"
-
-
-def _decompressed(blob: BinaryIO) -> BinaryIO:
-    head = blob.read(4)
-    blob.seek(0)
-    if head == _ZSTD:
-        raise ImageError(
-            "NQR-IMG-036",
-            "The container image has layers that are compressed with zstd.",
-            "Use an image with gzip layers; skopeo and buildah can write one.",
-        )
-    return gzip.GzipFile(fileobj=blob) if head[:2] == b"\x1f\x8b" else blob  # type: ignore[return-value]
 
 
 def _layer(result: Unpacked, plain: _Measured, number: int, place: str, budget: _Budget) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.container_images import Image, Member, blob, folder, hard, layer, link
+import zstandard
+from tests.container_images import PACKERS, Image, Member, blob, folder, hard, layer, link
 
 from nqrust.host.local import LocalHost
 from nqrust.image.errors import ImageError
@@ -33,15 +36,15 @@ def refused(place: Path, image: Image, bounds: layers.Bounds | None = None) -> s
     return error.value.code
 
 
-@pytest.mark.parametrize("compressed", [True, False])
-def test_files_links_owners_and_modes_come_out(tmp_path: Path, compressed: bool) -> None:
+@pytest.mark.parametrize("packing", PACKERS)
+def test_files_links_owners_and_modes_come_out(tmp_path: Path, packing: str) -> None:
     members = [
         folder("srv", 0o750, uid=7),
         Member("srv/a", b"text", mode=0o4711, uid=5, gid=6),
         link("b", "srv/a"),
         hard("c", "srv/a"),
     ]
-    tree = unpacked(tmp_path, Image([layer(members)], compressed=compressed)).tree
+    tree = unpacked(tmp_path, Image([layer(members)], packing=packing)).tree
     a = tree.find("srv/a")
     assert a is not None and (a.kind, a.mode, a.uid, a.gid, a.size) == (Is.file, 0o4711, 5, 6, 4)
     assert tree.find("c") is a and (tmp_path / "contents" / str(a.content)).read_bytes() == b"text"
@@ -105,9 +108,10 @@ def test_hostile_members_are_refused(tmp_path: Path, member: Member) -> None:
     assert refused(tmp_path, Image([layer([member])])) == "NQR-IMG-034"
 
 
-def test_a_layer_with_zeros_without_end_is_bounded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packing", PACKERS)
+def test_a_layer_with_zeros_without_end_is_bounded(tmp_path: Path, packing: str) -> None:
     bomb = layer([Member("zeros", bytes(4 * 2**20))])
-    assert refused(tmp_path, Image([bomb]), layers.Bounds(unpacked=2**20)) == "NQR-IMG-035"
+    assert refused(tmp_path, Image([bomb], packing=packing), layers.Bounds(unpacked=2**20)) == "NQR-IMG-035"
 
 
 def test_the_number_of_files_is_bounded(tmp_path: Path) -> None:
@@ -133,11 +137,45 @@ def test_a_name_of_megabytes_is_not_read_into_memory(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"not a tar", b"\x1f\x8bnot gzip either", layer([Member("a", bytes(2000))])[:700]])
 def test_a_layer_that_is_no_archive_is_damaged(tmp_path: Path, content: bytes) -> None:
-    assert refused(tmp_path, Image([content], compressed=False)) == "NQR-IMG-032"
+    assert refused(tmp_path, Image([content], packing="")) == "NQR-IMG-032"
 
 
-def test_zstd_is_named(tmp_path: Path) -> None:
-    assert refused(tmp_path, Image([b"\x28\xb5\x2f\xfd" + bytes(100)], compressed=False)) == "NQR-IMG-036"
+def _zstd(content: bytes, window_log: int = 20) -> bytes:
+    """Return a frame whose header asks the reader for a window of 2 ** `window_log` bytes."""
+    shape = zstandard.ZstdCompressionParameters.from_level(1, window_log=window_log)
+    packer = zstandard.ZstdCompressor(compression_params=shape).compressobj()
+    return packer.compress(content) + packer.flush()
+
+
+def _packed(content: bytes, stored: bytes) -> Image:
+    """Return an image of the layer `content`, whose blob is `stored`."""
+    names = [f"sha256:{hashlib.sha256(content).hexdigest()}"]
+    return Image([stored], packing="", diff_ids=names)
+
+
+SKIPPED = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
+
+
+def test_all_frames_of_zstd_are_read_and_those_to_skip_are_skipped(tmp_path: Path) -> None:
+    """As writers in parallel and zstd:chunked make them."""
+    content = layer([Member("a", os.urandom(3 * 2**20)), Member("b", b"end")])
+    stored = SKIPPED + b"".join(_zstd(content[at : at + 2**20]) for at in range(0, len(content), 2**20)) + SKIPPED
+    tree = unpacked(tmp_path, _packed(content, stored)).tree
+    assert [(path, node.size) for path, node in tree.walk()][1:] == [("/a", 3 * 2**20), ("/b", 3)]
+
+
+def test_zstd_takes_no_more_memory_than_its_program(tmp_path: Path) -> None:
+    content = layer([Member("a", b"1")])
+    unpacked(tmp_path / "most", _packed(content, _zstd(content, 27)))
+    with pytest.raises(ImageError, match="128 MiB of memory") as error:
+        unpacked(tmp_path / "more", _packed(content, _zstd(content, 28)))
+    assert error.value.code == "NQR-IMG-035"
+
+
+@pytest.mark.parametrize("spoilt", [lambda blob: blob[:-9], lambda blob: blob[:4] + b"1234", lambda blob: blob + b"more"])
+def test_zstd_that_is_cut_or_wrong_is_damaged(tmp_path: Path, spoilt: Callable[[bytes], bytes]) -> None:
+    content = layer([Member("a", os.urandom(2**18))])
+    assert refused(tmp_path, _packed(content, spoilt(_zstd(content)))) == "NQR-IMG-032"
 
 
 def test_a_layer_must_unpack_to_the_bytes_that_its_configuration_names(tmp_path: Path) -> None:
