@@ -33,5 +33,8 @@ def bench() -> None:
     note(f"bootstrap    {run.seconds - inside:.1f} s, and the plan")
     for phase in run.summary["phases"]:
         note(f"{phase['name']:<12} {phase['seconds']:.1f} s")
+    for step, seconds in run.slow_steps(0.5):
+        note(f"    {seconds:6.1f} s  {step}")
+    note(f"processors   {run.busy:.1f} s, without services")
     proofs = max(proof["seconds"] for proof in run.summary["proofs"])
     line("install from a bundle", f"{run.seconds:.1f} s", f"proofs: {proofs:.1f} s", under(run.seconds, GOAL, "s"))

@@ -20,7 +20,8 @@ HEALTH = ("http://127.0.0.1:18080/health", "http://127.0.0.1:19090/agent/v1/heal
 CACHE = "/var/cache/nqrust-microvm"
 
 # Runs its arguments, then prints on standard error: seconds, the largest resident set of the process itself, which
-# install.sh becomes `nqr` in, and of any program below it, both in MiB. VmHWM starts anew at execve(2).
+# install.sh becomes `nqr` in, and of any program below it, both in MiB, and the processor seconds of all of them. VmHWM starts
+# anew at execve(2).
 METER = """
 import resource, subprocess, sys, threading, time
 began = time.monotonic()
@@ -34,8 +35,9 @@ while child.poll() is None:
         pass
     time.sleep(0.01)
 took = time.monotonic() - began
-below = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-print(f"METER {took:.3f} {own / 1024:.1f} {below / 1024:.1f}", file=sys.stderr)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+busy = used.ru_utime + used.ru_stime
+print(f"METER {took:.3f} {own / 1024:.1f} {used.ru_maxrss / 1024:.1f} {busy:.3f}", file=sys.stderr)
 sys.exit(child.returncode)
 """
 
@@ -101,10 +103,20 @@ def bench_converged(host: Machine) -> float:
 
 
 class Metered:
-    """`seconds`; `own` and `below`: peak MiB of nqr and of the largest program it ran; the `summary` it printed last."""
+    """`seconds`; `own` and `below`: peak MiB of nqr and of the largest program it ran; `busy`: seconds of processors that they
+    used, services not among them; `events`: what it printed, the summary last."""
 
-    def __init__(self, seconds: float, own: float, below: float, summary: dict[str, Any]) -> None:
-        self.seconds, self.own, self.below, self.summary = seconds, own, below, summary
+    def __init__(self, seconds: float, own: float, below: float, busy: float, events: list[dict[str, Any]]) -> None:
+        self.seconds, self.own, self.below, self.busy, self.events = seconds, own, below, busy, events
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return self.events[-1]
+
+    def slow_steps(self, seconds: float) -> list[tuple[str, float]]:
+        """Id and seconds of each step that took so long."""
+        ended = [event for event in self.events if event["type"] == "step_finished" and event["seconds"] >= seconds]
+        return [(event["id"], event["seconds"]) for event in ended]
 
 
 def show_memory(what: str, run: Metered) -> None:
@@ -122,8 +134,8 @@ def metered(host: Machine, command: str) -> Metered:
     done = host.run(f"python3 -I /root/meter.py {command}", timeout=1800, check=False)
     if done.code:
         sys.exit(f"the install failed with {done.code}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    seconds, own, below = next(text for text in done.stderr.splitlines() if text.startswith("METER")).split()[1:]
-    return Metered(float(seconds), float(own), float(below), json.loads(done.stdout.splitlines()[-1]))
+    figures = next(text for text in done.stderr.splitlines() if text.startswith("METER")).split()[1:]
+    return Metered(*map(float, figures), [json.loads(text) for text in done.stdout.splitlines()])
 
 
 def raw_commands(packages: list[str]) -> list[str]:
