@@ -9,7 +9,7 @@ from tests.architecture.tree import files, name_of, text_of
 
 ALLOWED = {
     # Where releases are published, for the sources that download them.
-    "github.com", "api.github.com", "objects.githubusercontent.com",
+    "github.com", "api.github.com", "objects.githubusercontent.com", "static.rust-lang.org",
     # Where distributions publish their cloud images, for the catalogue.
     "cloud.debian.org", "cloud-images.ubuntu.com", "dl.rockylinux.org", "dl-cdn.alpinelinux.org",
     # Documents we refer to, and names of XML and JSON schemas (never fetched).

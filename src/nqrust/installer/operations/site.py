@@ -40,7 +40,7 @@ from nqrust.installer.release.source_tree.tree_step import BuildTree, tools
 from nqrust.installer.release.sources import kept_release, open_own, open_source, own_steps, source_steps
 from nqrust.installer.reporting.logfile import log_command
 from nqrust.installer.request import Request
-from nqrust.installer.settings.model import Settings, VmmChoice
+from nqrust.installer.settings.model import DbType, Settings, VmmChoice
 from nqrust.installer.verbs.network.own_card import OwnBridge, own_bridges
 from nqrust.installer.verbs.packages.registry import installed
 from nqrust.installer.verbs.service.unit import Service
@@ -175,7 +175,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *
         own=own,
         node=_node(site.host, settings, files.release, facts),
         python=python,
-        build_roles=_build_roles(site.host, (*files.steps, *(own.steps if own else ())), facts),
+        build_roles=_build_roles(site.host, settings, (*files.steps, *(own.steps if own else ())), facts),
         explicit=request.explicit,
         own_tls=own_certificate.read(site.host, settings.tls) if settings.has_manager else None,
         first=not site.receipt.entries and not site.receipt.unfinished,
@@ -259,14 +259,14 @@ def _node(host: Host, settings: Settings, release: Release, facts: Facts) -> nod
     return node.find(host, settings.layout.bin_dir, distro.versions if distro else {})
 
 
-def _build_roles(host: Host, steps: tuple[Step, ...], facts: Facts) -> tuple[str, ...]:
+def _build_roles(host: Host, settings: Settings, steps: tuple[Step, ...], facts: Facts) -> tuple[str, ...]:
     """Return the roles of compilers if a release is still to be built here and the machine has no compiler."""
-    building = {
-        s.kind for s in steps if s.kind in (BuildRelease.kind, BuildTree.kind) and not isinstance(s.inspect(host), Satisfied)
-    }
+    building = [s for s in steps if isinstance(s, BuildRelease | BuildTree) and not isinstance(s.inspect(host), Satisfied)]
     distro = kin(facts.os)
-    if BuildTree.kind in building:
-        return tools(host, distro.versions if distro else {})
+    for step in building:
+        if isinstance(step, BuildTree):
+            database = settings.has_manager and settings.database.type is DbType.local
+            return tools(host, step.tree, distro.versions if distro else {}, database=database)
     have = find_program(host, "cargo") or find_program(host, "rustc")
     return ("rust",) if building and not have else ()
 

@@ -20,6 +20,7 @@ from nqrust.host.local import LocalHost
 from nqrust.image.guest_agent import find_program
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.release import upstream
+from nqrust.installer.release.source_tree import queries
 from nqrust.installer.release.source_tree.build import build
 
 TREE = ROOT / "tests/fakes/source_tree"
@@ -28,6 +29,9 @@ HOSTILE = """\
 fn main() {
     assert!(std::fs::write("/etc/nqr-was-here", "").is_err(), "it may write in /etc");
     assert!(std::fs::read("/etc/shadow").is_err(), "it may read password hashes");
+    for folder in ["/tmp", "/var/tmp", "/dev/shm"] {
+        std::fs::write(format!("{folder}/nqr-was-here"), "").expect("it may write there, where it sees no file of others");
+    }
     println!("cargo:warning=built without privileges");
 }
 """
@@ -92,6 +96,7 @@ def test_programs_are_built_without_privileges_and_listed(tree: Path, tmp_path: 
     assert any("built without privileges" in line for line in told)
     assert "Compiling itoa" in (tmp_path / "release.log").read_text()
     assert sorted(path.relative_to(tree) for path in tree.rglob("*")) == before, "nothing is written into the tree"
+    assert [path for path in ("/tmp", "/var/tmp", "/dev/shm") if Path(path, "nqr-was-here").exists()] == []
 
 
 def test_failed_build_leaves_a_log_and_no_release(tree: Path, tmp_path: Path, scratch: Path) -> None:
@@ -117,6 +122,43 @@ def test_web_ui_starts_from_its_archive(tree: Path, tmp_path: Path, scratch: Pat
     finally:
         server.kill()
         server.wait()
+
+
+QUERY = """\
+#[allow(dead_code)]
+fn asks(pool: &sqlx::PgPool) {
+    let _ = sqlx::query!("SELECT name FROM vms WHERE id = $1", uuid_of()).fetch_all(pool);
+}
+fn uuid_of() -> i64 {
+    1
+}
+"""
+DEPENDENCY = (
+    '\n[dependencies.sqlx]\nversion = "=0.8.6"\ndefault-features = false\nfeatures = ["postgres", "macros", "runtime-tokio"]\n'
+)
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(3000)
+@pytest.mark.skipif(not queries.server_programs(LocalHost()), reason="no PostgreSQL server on this machine")
+def test_queries_are_checked_against_the_migrations_of_the_tree(tree: Path, tmp_path: Path, scratch: Path) -> None:
+    """cargo compiles the SQLx CLI for it."""
+    manager = tree / "manager"
+    (manager / "Cargo.toml").write_text((manager / "Cargo.toml").read_text() + DEPENDENCY)
+    (manager / "migrations/0001_vms.sql").write_text("CREATE TABLE vms (id BIGINT PRIMARY KEY, name TEXT NOT NULL);\n")
+    (manager / "src/main.rs").write_text((manager / "src/main.rs").read_text() + QUERY)
+    locked = subprocess.run(
+        [str(find_program(LocalHost(), "cargo")), "generate-lockfile"], cwd=tree, capture_output=True, text=True, check=False
+    )
+    if locked.returncode:
+        pytest.skip(f"no registry can be reached: {locked.stderr[-300:]}")
+    told = run(tree, tmp_path / "release", scratch, with_ui=False)
+    assert any("Applied 1/migrate vms" in line for line in told), told
+    assert (tmp_path / "release" / upstream.ASSETS["manager"]).exists()
+    (manager / "src/main.rs").write_text((manager / "src/main.rs").read_text().replace("SELECT name", "SELECT no_such_column"))
+    with pytest.raises(ReleaseError) as caught:
+        run(tree, tmp_path / "wrong", scratch, with_ui=False)
+    assert caught.value.code == "NQR-REL-091" and "no_such_column" in (tmp_path / "wrong.log").read_text()
 
 
 def page(url: str) -> str:

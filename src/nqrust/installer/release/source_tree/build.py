@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import posixpath
+from contextlib import nullcontext
 
 from nqrust.host.port import Host, Kind
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.progress import Progress
 from nqrust.installer.release import upstream
-from nqrust.installer.release.source_tree import cargo_workspace, rust, web
+from nqrust.installer.release.source_tree import cargo_workspace, queries, rust, rustup, web
 from nqrust.installer.release.source_tree.forms import UPSTREAM, form_of
 from nqrust.installer.release.source_tree.workplace import Workplace, close_workplace, failed, open_workplace
 
@@ -33,7 +34,9 @@ def build(host: Host, *, tree: str, to: str, scratch: str, with_ui: bool, progre
             "NQR-REL-097", f"The folder {posixpath.dirname(to)} does not exist.", "Create it, or name another with --to."
         )
     workspace = cargo_workspace.read(host, tree)
-    sysroot = rust.toolchain(host)
+    sysroot = rust.toolchain(host, workspace.rust)
+    asks = queries.asking(host, tree, workspace)
+    queries.need_server(host, asks)
     with_ui = with_ui and workspace.ui
     if with_ui and not node:
         web.require_node(host)
@@ -42,7 +45,9 @@ def build(host: Host, *, tree: str, to: str, scratch: str, with_ui: bool, progre
     try:
         place = open_workplace(host, scratch, tree, progress)
         lines = place.lines
-        built = rust.build(place, workspace, sysroot)
+        cargo = rust.cargo_of(place, sysroot or rustup.install(place, workspace.rust))
+        with queries.database(place, workspace, cargo) if asks else nullcontext("") as database:
+            built = rust.build(place, workspace, cargo, database)
         place.run("cp", *built.values(), f"{scratch}/out/")
         if with_ui:
             built["ui"] = web.build(place, workspace, node)

@@ -7,12 +7,15 @@ See "The [workspace] section" in the Cargo Book, and `packageManager` in Node's 
 from __future__ import annotations
 
 import json
+import posixpath
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import ReleaseError
+from nqrust.installer.release.source_tree.manifests import string, strings, table
+from nqrust.installer.release.source_tree.wanted_rust import WantedRust, wanted_rust
 
 PACKAGES = ("manager", "agent", "guest-agent")
 UI = "apps/ui"
@@ -24,53 +27,77 @@ _VERSION = re.compile(r"[0-9][0-9A-Za-z.+~-]*")
 @dataclass(frozen=True)
 class Workspace:
     """A tree. `version`: of the workspace, or of its manager. `ui`: whether it has a web UI. `lock`: folder of pnpm's lock, relative
-    to the tree. `pnpm`: the version of pnpm that the UI names. `sqlx_offline`: whether queries are prepared (`cargo sqlx prepare`)."""
+    to the tree. `pnpm`: the version of pnpm that the UI names. `sqlx_offline`: whether queries are prepared (`cargo sqlx prepare`).
+    `sqlx`: the version in Cargo.lock, or "". `migrations`: the manager's folder of sqlx's migrations, relative to the tree, or "".
+    `rust`: the toolchain that the tree asks for."""
 
     version: str
     ui: bool = False
     lock: str = ""
     pnpm: str = PNPM
     sqlx_offline: bool = False
+    sqlx: str = ""
+    migrations: str = ""
+    rust: WantedRust = field(default_factory=WantedRust)
 
 
 def fits(host: Host, tree: str) -> bool:
     """Return whether the folder holds a Cargo workspace with a package of PACKAGES."""
     manifest = f"{tree}/Cargo.toml"
-    if not host.exists(manifest) or _table(host.read_text(manifest), "workspace") is None:
+    if not host.exists(manifest) or table(host.read_text(manifest), "workspace") is None:
         return False
-    return bool(set(PACKAGES) & _packages(host, tree).keys())
+    return bool(set(PACKAGES) & _manifests(host, tree).keys())
 
 
 def read(host: Host, tree: str) -> Workspace:
     """Return what the tree holds. Raises ReleaseError NQR-REL-090 for an incomplete one, HostError."""
-    packages = _packages(host, tree)
+    root, packages = host.read_text(f"{tree}/Cargo.toml"), _manifests(host, tree)
     for name in PACKAGES:
         if name not in packages:
             raise _incomplete(tree, f"no package {name} in its workspace")
     if not host.exists(f"{tree}/Cargo.lock"):
         raise _incomplete(tree, "no Cargo.lock")
-    shared = _text(_table(host.read_text(f"{tree}/Cargo.toml"), "workspace.package") or "", "version")
-    version = _text(packages["manager"], "version") or shared
+    texts = {path: host.read_text(path) for path in packages.values()}
+    manager = packages["manager"]
+    version = string(table(texts[manager], "package") or "", "version") or string(
+        table(root, "workspace.package") or "", "version"
+    )
     if not _VERSION.fullmatch(version):
         raise _incomplete(tree, "no version of its manager")
-    offline = any(host.exists(f"{tree}/{folder}.sqlx") for folder in ("", "manager/", "apps/manager/", "crates/manager/"))
+    found = Workspace(
+        version,
+        sqlx_offline=any(host.exists(f"{tree}/{folder}.sqlx") for folder in ("", *_places(tree, manager))),
+        sqlx=_locked(host.read_text(f"{tree}/Cargo.lock"), "sqlx"),
+        migrations=next(
+            (f"{folder}migrations" for folder in _places(tree, manager) if host.exists(f"{tree}/{folder}migrations")), ""
+        ),
+        rust=wanted_rust(host, tree, (root, *texts.values())),
+    )
     if not host.exists(f"{tree}/{UI}/package.json"):
-        return Workspace(version, sqlx_offline=offline)
+        return found
     lock = next((folder for folder in (UI, ".") if host.exists(f"{tree}/{folder}/pnpm-lock.yaml")), None)
     if lock is None:
         raise _incomplete(tree, f"no pnpm-lock.yaml for {UI}")
-    return Workspace(version, True, lock, _pnpm(host, tree), offline)
+    return replace(found, ui=True, lock=lock, pnpm=_pnpm(host, tree))
 
 
-def _packages(host: Host, tree: str) -> dict[str, str]:
-    """Return package name -> the [package] table of its manifest."""
-    members = re.search(r"(?ms)^members\s*=\s*\[(.*?)\]", _table(host.read_text(f"{tree}/Cargo.toml"), "workspace") or "")
+def _places(tree: str, manifest: str) -> tuple[str, str]:
+    """Return the folders that can hold what belongs to a package, relative to the tree: its own, and the tree itself."""
+    return (f"{posixpath.relpath(posixpath.dirname(manifest), tree)}/", "")
+
+
+def _manifests(host: Host, tree: str) -> dict[str, str]:
+    """Return package name -> path of its manifest."""
     found = {}
-    for pattern in re.findall(r'"([^"]+)"', re.sub(r"(?m)#.*$", "", members[1])) if members else ():
+    for pattern in strings(table(host.read_text(f"{tree}/Cargo.toml"), "workspace") or "", "members"):
         for manifest in host.glob(f"{tree}/{pattern}/Cargo.toml"):
-            table = _table(host.read_text(manifest), "package") or ""
-            found[_text(table, "name")] = table
+            found[string(table(host.read_text(manifest), "package") or "", "name")] = manifest
     return found
+
+
+def _locked(lock: str, name: str) -> str:
+    found = re.search(rf'(?m)^name = "{name}"\nversion = "([^"]+)"', lock)
+    return found[1] if found else ""
 
 
 def _pnpm(host: Host, tree: str) -> str:
@@ -83,16 +110,6 @@ def _pnpm(host: Host, tree: str) -> str:
         if match:
             return match[1]
     return PNPM
-
-
-def _table(text: str, name: str) -> str | None:
-    found = re.search(rf"(?ms)^\[{re.escape(name)}\]\s*$(.*?)(?=^\[|\Z)", text)
-    return found[1] if found else None
-
-
-def _text(table: str, key: str) -> str:
-    found = re.search(rf'(?m)^{key}\s*=\s*"([^"]*)"', table)
-    return found[1] if found else ""
 
 
 def _incomplete(tree: str, what: str) -> ReleaseError:

@@ -3,48 +3,58 @@
 from __future__ import annotations
 
 import posixpath
-import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
 from nqrust.image.guest_agent import MUSL_TARGET, TARGET, find_program
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.release.source_tree.cargo_workspace import Workspace
+from nqrust.installer.release.source_tree.wanted_rust import WantedRust
 from nqrust.installer.release.source_tree.workplace import Workplace, usable
 
-OLDEST = (1, 70)
-CURE = "Install Rust 1.70 or later from rustup.rs or the distribution, then run again."
+CURE = "Install Rust from rustup.rs or the distribution for all users, then run again."
 
 
-def found(host: Host) -> bool:
-    """Return whether this host has a Rust toolchain that builds a tree. Raises ReleaseError NQR-REL-093 for one that is too old,
-    because a package of a newer one would replace it."""
-    if find_program(host, "rustc") is None and find_program(host, "cargo") is None:
-        return False
-    toolchain(host)
-    return True
+def installed(host: Host) -> bool:
+    """Return whether this host has some Rust, which a package of a newer one would replace."""
+    return find_program(host, "rustc") is not None or find_program(host, "cargo") is not None
 
 
-def toolchain(host: Host) -> str:
-    """Return the folder of the Rust toolchain. Raises ReleaseError NQR-REL-093 for none, or one before OLDEST."""
+def toolchain(host: Host, wanted: WantedRust) -> str:
+    """Return the folder of this host's Rust toolchain if it serves, else ""."""
     rustc = find_program(host, "rustc")
     if rustc is None:
-        raise ReleaseError("NQR-REL-093", "This host has no Rust compiler.", CURE)
+        return ""
     try:
         # rustup's own rustc works only with the home of its user.
         sysroot = host.run(command(rustc, "--print", "sysroot", timeout=60)).stdout.strip()
         said = host.run(command(rustc, "--version", timeout=60)).stdout
-    except HostError as error:
-        raise ReleaseError("NQR-REL-093", f"The Rust compiler {rustc} does not run: {error}.", CURE) from error
-    found = re.match(r"rustc (\d+)\.(\d+)", said)
-    if found is None or (int(found[1]), int(found[2])) < OLDEST:
-        raise ReleaseError("NQR-REL-093", f"The Rust compiler of this host is too old: {said.strip()}.", CURE)
-    return sysroot
+    except HostError:
+        return ""
+    return sysroot if wanted.met_by(said) and (not wanted.musl or has_musl(host, sysroot)) else ""
 
 
-def build(place: Workplace, workspace: Workspace, sysroot: str) -> dict[str, str]:
-    """Build the programs in release mode. Return component -> path. The guest agent is static: for musl where the toolchain has
-    that target, otherwise for gnu. Raises ReleaseError."""
+def has_musl(host: Host, sysroot: str) -> bool:
+    return host.exists(f"{sysroot}/lib/rustlib/{MUSL_TARGET}/lib")
+
+
+@dataclass(frozen=True)
+class Cargo:
+    """A cargo that runs in a workplace. `programs`: its folder. `sysroot`: of its toolchain. `variables`: for each run."""
+
+    program: str
+    programs: str
+    sysroot: str
+    variables: Mapping[str, str]
+
+    def run(self, place: Workplace, *words: str, **more: str) -> str:
+        return place.run(self.program, *words, env={**self.variables, **more}, path=(self.programs,))
+
+
+def cargo_of(place: Workplace, sysroot: str) -> Cargo:
+    """Return the cargo of a toolchain. Raises ReleaseError NQR-REL-093."""
     programs = f"{sysroot}/bin"
     if sysroot.startswith(("/root/", "/home/")):
         programs = f"{place.show('toolchain', sysroot)}/bin"
@@ -53,24 +63,32 @@ def build(place: Workplace, workspace: Workspace, sysroot: str) -> dict[str, str
         cargo = find_program(place.host, "cargo") or cargo
         if not usable(place, cargo, "--version"):
             raise ReleaseError("NQR-REL-093", "cargo does not run for a user without privileges.", CURE)
-    target = MUSL_TARGET if place.host.exists(f"{sysroot}/lib/rustlib/{MUSL_TARGET}/lib") else TARGET
     variables = {
         "CARGO_HOME": f"{place.folder}/home/cargo",
         "CARGO_TARGET_DIR": f"{place.folder}/home/target",
         "CARGO_TERM_COLOR": "never",
         "CARGO_TERM_PROGRESS_WHEN": "never",
         "RUSTC": f"{posixpath.dirname(cargo)}/rustc",
-        **({"SQLX_OFFLINE": "true"} if workspace.sqlx_offline else {}),
     }
-    release = (cargo, "build", "--release", "--locked")
+    return Cargo(cargo, programs, sysroot, variables)
+
+
+def build(place: Workplace, workspace: Workspace, cargo: Cargo, database: str) -> dict[str, str]:
+    """Build the programs in release mode. Return component -> path. The guest agent is static: for musl where the toolchain has
+    that target, otherwise for gnu. `database`: address of one that sqlx asks, or "". Raises ReleaseError."""
+    sqlx = {"SQLX_OFFLINE": "true"} if workspace.sqlx_offline else {"DATABASE_URL": database} if database else {}
+    release = ("build", "--release", "--locked")
+    built = cargo.variables["CARGO_TARGET_DIR"]
+    target = MUSL_TARGET if has_musl(place.host, cargo.sysroot) else TARGET
+    # Named always, because a configuration of the tree may name another one.
+    own = MUSL_TARGET if workspace.rust.musl_programs else TARGET
     place.progress("building manager and agent", 0.1)
-    place.run(*release, "-p", "manager", "-p", "agent", env=variables, path=(programs,))
+    cargo.run(place, *release, "-p", "manager", "-p", "agent", "--target", own, **sqlx)
     place.progress("building the guest agent", 0.5)
     static = {"CARGO_ENCODED_RUSTFLAGS": "-Ctarget-feature=+crt-static"}
-    place.run(*release, "-p", "guest-agent", "--target", target, env={**variables, **static}, path=(programs,))
-    built = variables["CARGO_TARGET_DIR"]
+    cargo.run(place, *release, "-p", "guest-agent", "--target", target, **sqlx, **static)
     return {
-        "manager": f"{built}/release/manager",
-        "agent": f"{built}/release/agent",
+        "manager": f"{built}/{own}/release/manager",
+        "agent": f"{built}/{own}/release/agent",
         "guest-agent": f"{built}/{target}/release/guest-agent",
     }

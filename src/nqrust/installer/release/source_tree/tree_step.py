@@ -17,7 +17,7 @@ from nqrust.installer.release.build import artifact, render
 from nqrust.installer.release.bundled import DESCRIPTOR, damaged, read_release
 from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.folders import ensure_private
-from nqrust.installer.release.source_tree import build, describing, rust, web, workplace
+from nqrust.installer.release.source_tree import build, cargo_workspace, describing, queries, rust, web, workplace
 
 SCRATCH = f"{STATE_DIR}/building"
 """Other users can pass through the folder above it, and only root can write there."""
@@ -96,13 +96,14 @@ class BuildTree:
         verify_by_inspection(self, host)
 
 
-def tools(host: Host, versions: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """Return the package roles (distro/) that a build needs here. `versions`: of the distribution's packages, by role. Raises
-    ReleaseError NQR-REL-093 where neither the host nor its distribution has a Rust that is new enough."""
-    if rust.found(host):
-        return () if host.which("cc") else ("build",)
-    if versions.get("recent-rust", ()) >= rust.OLDEST:
+def tools(host: Host, tree: str, versions: Mapping[str, tuple[int, ...]], *, database: bool) -> tuple[str, ...]:
+    """Return the package roles (distro/) that a build of the tree needs here. `versions`: of the distribution's packages, by role.
+    `database`: whether the install brings a PostgreSQL server. Where neither the host nor its distribution has the Rust that the tree
+    asks for, the build brings it. Raises ReleaseError NQR-REL-080, NQR-REL-090."""
+    workspace = cargo_workspace.read(host, tree)
+    wanted = workspace.rust
+    queries.need_server(host, queries.asking(host, tree, workspace), comes=database)
+    packaged = wanted.released and not wanted.musl and versions.get("recent-rust", ()) >= wanted.oldest[:2]
+    if packaged and not rust.installed(host):
         return ("recent-rust",)
-    raise ReleaseError(
-        "NQR-REL-093", "This host has no Rust compiler, and its distribution has none that is new enough.", rust.CURE
-    )
+    return () if host.which("cc") else ("build",)

@@ -23,19 +23,37 @@ TIMEOUT = 3600.0
 LEFT_OUT = ("./target", "node_modules", "./.git", ".next")
 """Files that a build leaves out, as exclusions of tar(1)."""
 _LOG_LINES = 200_000
-# Tools in root's home or cache are out of reach for others: a mount namespace shows them below the scratch folder.
-_SHOWN = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done; shift; exec "$@"'
+TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
+"""Folders where every user may write. Programs of a build see empty ones, which go with the scratch folder."""
+# In namespaces of its own, unshare(1). The scratch folder may be in a folder that is hidden, so it is mounted again at its own place:
+# `.` is still the real one. Then tools in root's home or cache, which are out of reach for others, are shown below it.
+_VIEW = """
+scratch=$1 place=$2
+shift 2
+cd "$scratch" || exit
+while [ "$1" != -- ]; do
+    if [ -d "$1" ]; then
+        mount --bind "$scratch/temporary" "$1" || exit
+        case $scratch in "$1"/*) mkdir -p "$scratch" && mount --no-canonicalize --bind . "$scratch" && cd "$scratch" || exit ;; esac
+    fi
+    shift
+done
+shift
+while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done
+shift
+cd "$place" && exec "$@"
+"""
 
 
 @dataclass
 class Workplace:
-    """`folder`: the scratch folder. `number`: user number of the programs. `shown`: name below `folder`/shown -> a folder that
-    programs see there. `lines`: all output, for the log."""
+    """`folder`: the scratch folder. `number`: user number of the programs. `shown`: path -> what programs see there. `hides`: whether this host lets programs see TEMPORARY of their own. `lines`: all output, for the log."""
 
     host: Host
     folder: str
     progress: Progress
     number: int
+    hides: bool = True
     shown: dict[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
 
@@ -44,11 +62,18 @@ class Workplace:
         ReleaseError NQR-REL-091."""
         self.lines.append(f"$ {' '.join(argv)}")
         home = f"{self.folder}/home"
-        variables = {"HOME": home, "PATH": ":".join((*path, PATH)), "CI": "1", **self._certificates(), **(env or {})}
+        place = cwd or f"{self.folder}/tree"
+        variables = {
+            "HOME": home,
+            "TMPDIR": f"{self.folder}/temporary",
+            "PATH": ":".join((*path, PATH)),
+            "CI": "1",
+            **self._certificates(),
+            **(env or {}),
+        }
         try:
             done = self.host.run(
-                command(*self._wrapped(argv), env=variables, cwd=cwd or f"{self.folder}/tree", timeout=TIMEOUT),
-                on_line=self._tell,
+                command(*self._wrapped(argv, place), env=variables, cwd=place, timeout=TIMEOUT), on_line=self._tell
             )
         except CommandFailed as error:
             last = (error.stderr.strip() or error.stdout.strip()).splitlines()[-1:]
@@ -57,25 +82,35 @@ class Workplace:
             raise failed(argv[0], f"it took more than {TIMEOUT:.0f} seconds") from error
         return done.stdout
 
-    def _wrapped(self, argv: tuple[str, ...]) -> tuple[str, ...]:
+    def _wrapped(self, argv: tuple[str, ...], place: str) -> tuple[str, ...]:
         number = str(self.number)
         ids = ("--reuid", number, "--regid", number, "--clear-groups", "--no-new-privs", "--inh-caps", "-all")
         words = ("setpriv", *ids, "--bounding-set", "-all", *argv)
-        if self.shown:
-            pairs = (part for name, folder in self.shown.items() for part in (folder, f"{self.folder}/shown/{name}"))
-            words = ("unshare", "--mount", "sh", "-c", _SHOWN, "sh", *pairs, "--", *words)
-        return words
+        if not (self.hides or self.shown):
+            return words
+        hidden = TEMPORARY if self.hides else ()
+        pairs = (part for path, seen in self.shown.items() for part in (seen, path))
+        return ("unshare", "--mount", "--ipc", "sh", "-c", _VIEW, "sh", self.folder, place, *hidden, "--", *pairs, "--", *words)
 
     def show(self, name: str, folder: str) -> str:
         """Let the programs see a folder that only root can reach. Return its path for them."""
-        self.host.mkdir(f"{self.folder}/shown", mode=0o755)
-        self.host.mkdir(f"{self.folder}/shown/{name}", mode=0o755)
-        self.shown[name] = folder
-        return f"{self.folder}/shown/{name}"
+        path = f"{self.folder}/shown/{name}"
+        if not self.host.exists(posixpath.dirname(path)):
+            self.host.mkdir(posixpath.dirname(path), mode=0o755)
+        self.host.mkdir(path, mode=0o755)
+        self.shown[path] = folder
+        return path
+
+    def name_user(self, name: str) -> None:
+        """Give the number of the build a name, which some programs ask for. Only programs of the build see it."""
+        line = f"{name}:x:{self.number}:{self.number}::{self.folder}/home:/bin/sh\n"
+        seen = f"{self.folder}/passwd"
+        self.host.write_file(seen, (self.host.read_text("/etc/passwd") + line).encode(), mode=0o644, synced=False)
+        self.shown["/etc/passwd"] = seen
 
     def _certificates(self) -> dict[str, str]:
         file = certificates(self.host.environment())
-        return {"CARGO_HTTP_CAINFO": file, "NODE_EXTRA_CA_CERTS": file} if file else {}
+        return dict.fromkeys(("CARGO_HTTP_CAINFO", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"), file) if file else {}
 
     def _tell(self, line: str) -> None:
         if line.strip():
@@ -90,7 +125,10 @@ def open_workplace(host: Host, folder: str, tree: str, progress: Progress) -> Wo
     place = Workplace(host, folder, progress, free_number(host, posixpath.dirname(folder)))
     host.mkdir(folder, mode=0o755)
     owner = ("-o", str(place.number), "-g", str(place.number))
-    host.run(command("install", "-d", "-m", "0700", *owner, *(f"{folder}/{name}" for name in ("home", "tree", "out"))))
+    host.run(
+        command("install", "-d", "-m", "0700", *owner, *(f"{folder}/{name}" for name in ("home", "tree", "out", "temporary")))
+    )
+    place.hides = _may_mount(host)
     progress("copying the source tree", None)
     packed = f"{folder}/tree.tar"
     # root's folder may be closed to others, and so is its copy.
@@ -100,6 +138,15 @@ def open_workplace(host: Host, folder: str, tree: str, progress: Progress) -> Wo
     place.run("tar", "--no-same-owner", "-xf", packed)
     host.remove(packed)
     return place
+
+
+def _may_mount(host: Host) -> bool:
+    """Return whether root may mount here. Some containers refuse it; programs that write to /tmp by name leave files there then."""
+    try:
+        host.run(command("unshare", "--mount", "--ipc", "true", timeout=60))
+    except HostError:
+        return False
+    return True
 
 
 def clear(host: Host, folder: str) -> None:

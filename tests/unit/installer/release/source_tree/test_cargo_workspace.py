@@ -13,13 +13,14 @@ from nqrust.installer.release.source_tree.cargo_workspace import Workspace
 from nqrust.installer.release.source_tree.forms import form_of
 
 TREE = "/src/tree"
+MANIFEST = '[workspace]\nmembers = [\n  "apps/*", # programs\n]\n\n[workspace.package]\nversion = "1.4.0"\n'
 
 
 def tree(**changed: str | None) -> FakeHost:
     """A complete tree; `changed`: content by file, None for a missing one."""
     host = FakeHost.debian12()
     files: dict[str, str | None] = {
-        "Cargo.toml": '[workspace]\nmembers = [\n  "apps/*", # programs\n]\n\n[workspace.package]\nversion = "1.4.0"\n',
+        "Cargo.toml": MANIFEST,
         "Cargo.lock": "version = 4\n",
         **{
             f"apps/{name}/Cargo.toml": f'[package]\nname = "{name}"\nversion.workspace = true\n'
@@ -47,6 +48,9 @@ def test_tree_names_its_version_its_ui_and_its_pnpm() -> None:
         ({"apps/ui/package.json": "{}", "package.json": '{"packageManager": "pnpm@10.1.2"}'}, Workspace("1.4.0", True, "apps/ui", "10.1.2")),
         ({"apps/ui/pnpm-lock.yaml": None, "pnpm-lock.yaml": ""}, Workspace("1.4.0", True, ".", "9.8.0")),
         ({"apps/manager/.sqlx/query-1.json": "{}"}, Workspace("1.4.0", True, "apps/ui", "9.8.0", sqlx_offline=True)),
+        ({"Cargo.lock": '[[package]]\nname = "sqlx"\nversion = "0.8.6"\n'}, Workspace("1.4.0", True, "apps/ui", "9.8.0", sqlx="0.8.6")),
+        ({"migrations/1.sql": ""}, Workspace("1.4.0", True, "apps/ui", "9.8.0", migrations="migrations")),
+        ({"apps/manager/migrations/1.sql": ""}, Workspace("1.4.0", True, "apps/ui", "9.8.0", migrations="apps/manager/migrations")),
     ],
 )  # fmt: skip
 def test_variants_of_a_tree(changed: dict[str, str | None], read: Workspace) -> None:

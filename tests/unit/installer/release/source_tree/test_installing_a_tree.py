@@ -15,16 +15,16 @@ from nqrust.host.port import Host
 from nqrust.installer.distro.debian import DEBIAN
 from nqrust.installer.engine.errors import ReleaseError, StepFailed
 from nqrust.installer.engine.events import NullReporter
+from nqrust.installer.engine.progress import silent
 from nqrust.installer.engine.step import Needed, Satisfied
 from nqrust.installer.operations import site
 from nqrust.installer.release import node_wheel, upstream
-from nqrust.installer.release.source_tree import build, describing, tree_step, workplace
+from nqrust.installer.release.source_tree import build, queries, tree_step, workplace
 from nqrust.installer.release.source_tree.tree_step import BuildTree, tools
 from nqrust.installer.release.sources import open_own, open_source, own_steps, source_steps
 from nqrust.installer.settings.model import Settings
 
 MACROS = 'let rows = sqlx::query_as!(Vm, "SELECT 1").fetch_all(&pool);\n'
-USES = '[package]\nname = "manager"\nversion.workspace = true\n\n[dependencies]\nsqlx = "0.8"\n'
 
 
 def settings(**more: Any) -> Settings:
@@ -78,28 +78,45 @@ def test_looking_at_an_installation_does_not_open_its_tree(form: str, folder: st
         site._files(FakeHost.debian12(), settings(), "", NullReporter(), False)
 
 
-def test_checked_queries_need_prepared_ones() -> None:
-    asking = {"apps/manager/Cargo.toml": USES, "apps/manager/src/main.rs": MACROS}
+LOCK = '[[package]]\nname = "sqlx"\nversion = "0.8.6"\n'
+NONE: dict[str, tuple[int, ...]] = {}
+
+
+def test_checked_queries_need_prepared_ones_or_a_database() -> None:
+    asking = {"Cargo.lock": LOCK, "apps/manager/src/main.rs": MACROS}
     with pytest.raises(ReleaseError) as caught:
-        describing.describe(tree(**asking), TREE, with_ui=False)
+        tools(tree(**asking), TREE, NONE, database=False)
     assert caught.value.code == "NQR-REL-080" and "apps/manager/src/main.rs" in caught.value.what
     assert "cargo sqlx prepare" in caught.value.cure
-    describing.describe(tree(**asking, **{".sqlx/query-1.json": "{}"}), TREE, with_ui=False)
-    describing.describe(tree(**{**asking, "apps/manager/src/main.rs": MACROS.replace("!", "")}), TREE, with_ui=False)
+    assert tools(tree(**asking), TREE, NONE, database=True) == ("build",), "the install brings a server"
+    server = tree(**asking)
+    server.put("/usr/lib/postgresql/9.6/bin/initdb", "")
+    server.put("/usr/lib/postgresql/15/bin/initdb", "")
+    assert tools(server, TREE, NONE, database=False) == ("build",)
+    assert queries.server_programs(server) == "/usr/lib/postgresql/15/bin"
+    for other in ({".sqlx/query-1.json": "{}"}, {"apps/manager/src/main.rs": MACROS.replace("!", "")}, {"Cargo.lock": ""}):
+        tools(tree(**{**asking, **other}), TREE, NONE, database=False)
+
+
+def test_build_itself_refuses_queries_that_nothing_can_check() -> None:
+    host = with_rust(tree(**{"Cargo.lock": LOCK, "apps/manager/src/main.rs": MACROS}), "1.80.0")
+    with pytest.raises(ReleaseError) as caught:
+        build.build(host, tree=TREE, to="/out", scratch="/var/tmp/b", with_ui=False, progress=silent)
+    assert caught.value.code == "NQR-REL-080"
 
 
 def test_tools_come_from_the_distribution_where_they_are_new_enough() -> None:
     new, old = DEBIAN.editions[12].versions, DEBIAN.editions[11].versions
-    assert tools(tree(), new) == ("recent-rust",)
-    with pytest.raises(ReleaseError) as caught:
-        tools(tree(), old)
-    assert caught.value.code == "NQR-REL-093"
+    assert tools(tree(), TREE, new, database=True) == ("recent-rust",)
+    assert tools(tree(), TREE, old, database=True) == ("build",), "the build brings Rust, and needs a linker"
+    newer = tree(**{"rust-toolchain.toml": '[toolchain]\nchannel = "1.90.0"\n'})
+    assert tools(newer, TREE, new, database=True) == ("build",)
     here = with_rust(tree(), "1.80.0")
-    assert tools(here, old) == ("build",), "a linker"
+    assert tools(here, TREE, old, database=True) == ("build",), "a linker"
     here.install("cc")
-    assert tools(here, old) == ()
-    with pytest.raises(ReleaseError, match="too old"):  # its package would have to go for a newer one
-        tools(with_rust(tree(), "1.63.0"), new)
+    assert tools(here, TREE, old, database=True) == ()
+    # Its package would have to go for a newer one.
+    assert tools(with_rust(tree(), "1.63.0"), TREE, new, database=True) == ("build",)
 
 
 def built(host: FakeHost, made: BuildTree, patch: pytest.MonkeyPatch, **given: Any) -> list[dict[str, Any]]:
