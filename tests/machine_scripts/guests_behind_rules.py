@@ -23,6 +23,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import guest_programs  # beside this script
 from tests.unit.installer.verbs.network.test_guest_rules import FORMER, IPV6, NOW
 
 from nqrust.agent.network.rules import NetworkRules
@@ -57,78 +58,13 @@ def inside(name: str, code: str, *arguments: object) -> str:
     return done.stdout.strip()
 
 
-_CONNECT = """
-import socket, sys
-try:
-    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=1.5).close()
-    print("yes")
-except OSError:
-    print("no")
-"""
-_LISTEN = """
-import socket, sys
-listeners = []
-for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-    one = socket.socket(family)
-    if family == socket.AF_INET6:
-        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    one.bind((address, 8080))
-    one.listen(64)
-    listeners.append(one)
-print("ready", flush=True)
-import select
-while True:
-    for one in select.select(listeners, [], [])[0]:
-        one.accept()[0].close()
-"""
-_SEND = """
-import socket, sys
-address, port, number, ports = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-senders = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(ports)]
-for count in range(number):
-    sender = senders[count % ports]
-    try:
-        sender.sendto(b"query", (address, port if ports == 1 else port + count // ports))
-    except OSError:
-        pass
-"""
-_ASK = """
-import socket, sys, time
-got = 0
-for _ in range(20):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.settimeout(1)
-        one.sendto(b"query", (sys.argv[1], 53))
-        try:
-            got += bool(one.recv(100))
-        except OSError:
-            pass
-    time.sleep(0.05)
-print(got)
-"""
-_STRANGERS = """
-import random, socket, struct, sys
-raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-target = socket.inet_aton(sys.argv[1])
-for number in range(int(sys.argv[2])):
-    source = struct.pack("!I", 0x0B000000 + number)
-    udp = struct.pack("!HHHH", 1024 + number % 60000, 53, 13, 0) + b"query"
-    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, source, target)
-    try:
-        raw.sendto(head + udp, (sys.argv[1], 0))
-    except OSError:
-        pass
-"""
-
-
 def reaches(guest: int, address: str, port: int = 8080) -> bool:
-    return inside(f"guest{guest}", _CONNECT, address, port) == "yes"
+    return inside(f"guest{guest}", guest_programs.CONNECT, address, port) == "yes"
 
 
 def listen(namespace: str = "") -> None:
     enter = ["ip", "netns", "exec", namespace] if namespace else []
-    started = subprocess.Popen([*enter, sys.executable, "-c", _LISTEN], stdout=subprocess.PIPE)
+    started = subprocess.Popen([*enter, sys.executable, "-c", guest_programs.LISTEN], stdout=subprocess.PIPE)
     assert started.stdout is not None and started.stdout.readline() == b"ready\n"
     ENDING.append(started.kill)
 
@@ -284,18 +220,38 @@ def flooded() -> dict[str, object]:
     asked: Counter[str] = Counter()
     threading.Thread(target=answer_queries, args=(asked,), daemon=True).start()
     began = time.monotonic()
-    inside("guest0", _SEND, WEB, 10_000, FLOOD, 100)
+    inside("guest0", guest_programs.SEND, WEB, 10_000, FLOOD, 100)
     said: dict[str, object] = {"tracked": tracked(), "neighbour reaches the web": reaches(1, WEB)}
     said["seconds of it"] = time.monotonic() - began
     began = time.monotonic()
-    inside("guest0", _SEND, "10.0.0.1", 53, FLOOD, 1)
+    inside("guest0", guest_programs.SEND, "10.0.0.1", 53, FLOOD, 1)
     said["answered of the flood"], said["seconds"] = asked[GUESTS[0]], time.monotonic() - began
-    said["answered of the neighbour's 20"] = int(inside("guest1", _ASK, "10.0.0.1"))
-    inside("guest0", _STRANGERS, "10.0.0.1", FLOOD)
-    said["answered after strangers"] = int(inside("guest1", _ASK, "10.0.0.1"))
+    said["answered of the neighbour's 20"] = int(inside("guest1", guest_programs.ASK, "10.0.0.1"))
+    inside("guest0", guest_programs.STRANGERS, "10.0.0.1", FLOOD)
+    said["answered after strangers"] = int(inside("guest1", guest_programs.ASK, "10.0.0.1"))
     said["strangers heard"] = sum(1 for source in asked if source not in GUESTS)
     said["opened by one"] = sum(reaches(0, "10.0.0.1") for _ in range(2))
     return said
+
+
+def hears_of_the_neighbour(address: str) -> str:
+    """What guest 1 hears when guest 0 sends it a packet."""
+    argv = ["ip", "netns", "exec", "guest1", sys.executable, "-c", guest_programs.HEARS]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as listener:
+        assert listener.stdout is not None and listener.stdout.readline() == "ready\n"
+        inside("guest0", guest_programs.SEND, address, 161, 1, 1)
+        return listener.stdout.readline().strip()
+
+
+def led_round() -> dict[str, object]:
+    """Guest 0 sends what is for its neighbours to the gateway's MAC, so that the host routes it."""
+    sh(f"ip -n guest0 route add {GUESTS[1]}/32 via 10.0.0.1; ip -n guest0 route add 10.0.0.128/25 via 10.0.0.1")
+    said: dict[str, object] = {"the neighbour hears": hears_of_the_neighbour(GUESTS[1])}
+    inside("guest0", guest_programs.SEND, "10.0.0.150", 10_000, FLOOD, 100)
+    inside("guest0", guest_programs.SEND, GUESTS[1], 10_000, FLOOD, 100)
+    said["tracked"] = tracked()
+    sh("iptables -D NQR-FORWARD 2")
+    return said | {"the neighbour hears without the rule": hears_of_the_neighbour(GUESTS[1])}
 
 
 _ARP = """
@@ -343,7 +299,7 @@ def pretended() -> dict[str, object]:
     said["own"] = [reaches(number, WEB) for number in (0, 1)]
     sh("ip -n guest0 addr flush dev eth0; ip -n guest0 addr add 10.0.0.21/24 dev eth0")
     sh("ip -n guest0 route replace default via 10.0.0.1")
-    inside("guest0", _SEND, WEB, 10_000, 5_000, 100)
+    inside("guest0", guest_programs.SEND, WEB, 10_000, 5_000, 100)
     said["the neighbour after its address was flooded"] = reaches(1, WEB)
     said["tracked of the flood"] = tracked()
     sh("ip -n guest0 addr flush dev eth0; ip -n guest0 addr add 10.0.0.99/24 dev eth0; ip -n guest0 link set eth0 down")
@@ -391,6 +347,7 @@ WHATS = {
     "flood": flooded,
     "pretend": pretended,
     "arp": asked_for,
+    "gateway": led_round,
 }
 try:
     lay_out()

@@ -72,6 +72,12 @@ def test_metadata_of_the_hosts_cloud_is_out_of_reach(script: Path) -> None:
     assert found == {"closed": {"web": True, "metadata": False, "host": False}, "metadata without the rule": True}
 
 
+def test_the_gateway_leads_no_guest_to_its_neighbour(script: Path) -> None:
+    found = seen(script, "gateway")
+    assert found.pop("tracked") < 100, "packets for neighbours escape the limit on connections"
+    assert found == {"the neighbour hears": "nothing", "the neighbour hears without the rule": "query"}
+
+
 def test_nat_follows_the_default_route_to_another_uplink(script: Path) -> None:
     found = seen(script, "moved")
     assert found == {

@@ -14,7 +14,7 @@ from nqrust.host.errors import CommandFailed, ProgramMissing
 from nqrust.host.port import Command
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Conflict, Needed, Satisfied
-from nqrust.installer.verbs.firewall.rules import FirewallSpec, IptablesRules, parse_rules, vm_network
+from nqrust.installer.verbs.firewall.rules import FirewallSpec, IptablesRules, parse_rules, vm_network, vm_network_ipv6
 from nqrust.installer.verbs.kernel.module import KernelModule
 from nqrust.installer.verbs.kernel.sysctl import Sysctl
 from nqrust.installer.verbs.network.link import Bridge
@@ -343,10 +343,18 @@ def test_isolated_network_has_no_way_out() -> None:
     assert spec.tables == ("filter",)
     assert [" ".join(rule) for rule in spec.chains[0].rules] == [
         "-d 169.254.0.0/16 -i fcbr0 -j DROP",
-        "-i fcbr0 -o fcbr0 -j ACCEPT",
+        "-i fcbr0 -o fcbr0 -j DROP",
         "-i fcbr0 -j DROP",
         "-o fcbr0 -j DROP",
     ]
+
+
+def test_guests_that_may_meet_have_the_limits_among_each_other_too() -> None:
+    forward = [" ".join(rule) for rule in vm_network("fcbr0", "10.0.0.0/24", "10.0.0.1", apart=False).chains[0].rules]
+    meet = forward.index("-i fcbr0 -o fcbr0 -j ACCEPT")
+    assert [any(word in rule for rule in forward[:meet]) for word in ("nqr-new", "--connlimit-above 4096")] == [True, True]
+    assert vm_network_ipv6("fcbr0", apart=False).chains[0].rules[0] == ("-i", "fcbr0", "-o", "fcbr0", "-j", "ACCEPT")
+    assert vm_network_ipv6("fcbr0").chains[0].rules == (("-i", "fcbr0", "-j", "DROP"), ("-o", "fcbr0", "-j", "DROP"))
 
 
 def test_refused_rules_have_a_cure(host: FakeHost) -> None:

@@ -91,38 +91,37 @@ def vm_network(
     masquerade: bool = True,
     dns: bool = False,
     tcp_ports: tuple[int, ...] = (),
+    apart: bool = True,
 ) -> FirewallSpec:
     """Return the rules of a VM network on its own bridge.
 
     Guests are strangers: to the host they may send DHCP, ping, DNS where the bridge serves it, and
     `tcp_ports` on the gateway's address; nothing else. `outside`: they may reach what lies beyond the host
-    (NAT), but no link-local address; without it the network is isolated. From beyond only answers come in. The rules let
-    guests of one bridge reach each other; the agent isolates their TAPs. `subnet` and `gateway` IPv4.
+    (NAT), but no link-local address; without it the network is isolated. From beyond only answers come in. `apart`: the
+    agent isolates the TAPs of guests from each other, and the host does not lead one to another either: a guest that sends
+    its neighbour's packets to the gateway's MAC would have the host route them. `subnet` and `gateway` IPv4.
 
     The limits count by address, so packets with an address of no guest go first: they would fill the
     tables that the others need. DHCP comes before that, because it has no address yet.
     """
     to_gateway = ("-d", f"{gateway}/32", "-i", bridge)
     stranger = ("!", "-s", subnet, "-i", bridge, "-j", "DROP")
-    forward: list[tuple[str, ...]] = [("-d", METADATA, "-i", bridge, "-j", "DROP"), ("-i", bridge, "-o", bridge, "-j", "ACCEPT")]
+    bounds = [
+        stranger,
+        ("-i", bridge, *_NEW, *_more_often("nqr-new", 200, 1000), "-j", "DROP"),
+        ("-i", bridge, *_NEW, *more_at_once(4096), "-j", "DROP"),
+    ]
+    forward: list[tuple[str, ...]] = [("-d", METADATA, "-i", bridge, "-j", "DROP")]
+    if apart:
+        forward.append(("-i", bridge, "-o", bridge, "-j", "DROP"))
+    if outside or not apart:
+        forward += bounds
+    if not apart:
+        forward.append(("-i", bridge, "-o", bridge, "-j", "ACCEPT"))
     if outside:
         forward += [
-            stranger,
-            ("-i", bridge, *_NEW, *_more_often("nqr-new", 200, 1000), "-j", "DROP"),
-            ("-i", bridge, *_NEW, *more_at_once(4096), "-j", "DROP"),
             ("-s", subnet, "-i", bridge, "-j", "ACCEPT"),
-            (
-                "-d",
-                subnet,
-                "-o",
-                bridge,
-                "-m",
-                "conntrack",
-                "--ctstate",
-                "RELATED,ESTABLISHED",
-                "-j",
-                "ACCEPT",
-            ),
+            ("-d", subnet, "-o", bridge, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"),
         ]
     forward += [("-i", bridge, "-j", "DROP"), ("-o", bridge, "-j", "DROP")]
     inbound: list[tuple[str, ...]] = [
@@ -158,12 +157,13 @@ def vm_network(
     return FirewallSpec(tuple(chains), others)
 
 
-def vm_network_ipv6(bridge: str) -> FirewallSpec:
+def vm_network_ipv6(bridge: str, *, apart: bool = True) -> FirewallSpec:
     """Rules of the same network for IPv6, which it does not have: nothing passes between guests and host, or through it.
 
     The bridge has IPv6 turned off; these hold when somebody turns it on for all interfaces.
     """
-    forward = (("-i", bridge, "-o", bridge, "-j", "ACCEPT"), ("-i", bridge, "-j", "DROP"), ("-o", bridge, "-j", "DROP"))
+    among = () if apart else (("-i", bridge, "-o", bridge, "-j", "ACCEPT"),)
+    forward = (*among, ("-i", bridge, "-j", "DROP"), ("-o", bridge, "-j", "DROP"))
     return FirewallSpec(
         (Chain("filter", FORWARD, "FORWARD", forward), Chain("filter", INPUT, "INPUT", (("-i", bridge, "-j", "DROP"),))),
         program="ip6tables",
