@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from nqrust.agent.disks import accounts, disks
-from nqrust.agent.errors import Refused
+from nqrust.agent.disks import accounts, disks, tools
+from nqrust.agent.errors import Failed, Refused
 from nqrust.contract.vms import GuestUser
 from nqrust.host.local import LocalHost
 from nqrust.host.port import command
@@ -87,6 +88,42 @@ def test_an_image_without_accounts_is_refused_and_no_disk_is_made(tmp_path: Path
         make(make_ext4(tmp_path / "image"), tmp_path / "disk", ANA)
     assert refused.value.code == "NQR-IMG-105"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["image", "tree"]
+
+
+LONG = 300 << 20
+
+
+LINES = "\ndebugfs: stat /etc/passwd\nInode: 1 Type: regular\nSize: 9\n"
+
+
+def test_an_image_cannot_have_a_long_file_copied_out(tmp_path: Path, make_ext4: Callable[..., Path]) -> None:
+    def prepare(tree: Path) -> None:
+        with open(tree / "etc" / "passwd", "wb") as file:
+            file.truncate(LONG)
+        (tree / "bin").mkdir(exist_ok=True)
+        os.symlink(LINES, tree / "bin" / "bash")
+
+    source = make_ext4(tmp_path / "image", prepare=prepare)
+    with pytest.raises(Failed) as caught:
+        make(source, tmp_path / "disk", ANA)
+    assert caught.value.code == "NQR-IMG-103" and "lines of another program" in caught.value.what
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["image", "tree"]
+
+
+def test_a_program_that_reads_a_disk_writes_no_long_file(tmp_path: Path, make_ext4: Callable[..., Path]) -> None:
+    disk = image(make_ext4, tmp_path / "image")
+    HOST.run(command("debugfs", "-w", "-R", f"sif /etc/passwd size {LONG}", str(disk)))
+    HOST.run(command("truncate", "-s", str(LONG), str(disk)))
+    os.chown(disk, 1_900_000_000, 1_900_000_000)
+    tools.scratch(HOST, str(disk), str(tmp_path / "folder"))
+    tools.run(HOST, str(disk), "debugfs", "-R", f"dump /etc/passwd {tmp_path}/folder/out", str(disk), grows=False)
+    assert (tmp_path / "folder" / "out").stat().st_size <= 64 << 20
+
+
+def test_numbers_that_are_none_are_no_accounts() -> None:
+    """`int` refuses the first, and takes the second for 3."""
+    passwd = "root:x:0:0::/root:/bin/sh\nodd:x:\u00b2:\u0663::/:/bin/sh\nlong:x:" + "9" * 5000 + ":0::/:/bin/sh\n"
+    assert accounts.with_user(passwd, "g:x:\u00b2:\n", None, GuestUser(name="odd"), "/bin/sh")[3].uid == 1000
 
 
 def test_a_home_of_strange_characters_never_reaches_the_script() -> None:

@@ -267,15 +267,27 @@ User:     0   Group:     0   Project:     0   Size: 144
 """
 
 
+PATHS = ("/sbin/init", "/etc/none", "/etc/network/interfaces")
+
+
 def test_what_debugfs_says() -> None:
-    assert ext4.parse(STAT) == {
+    assert ext4.parse(STAT, PATHS) == {
         "/sbin/init": ("symlink", 20, "/lib/systemd/systemd"),
         "/etc/network/interfaces": ("regular", 144, ""),
     }
-    told = "debugfs: ls -p /d\n/2/040755/0/0/./0/\n/2/040755/0/0/../0/\n/14/100644/0/0/lan/12/\n/15/120777/0/0/odd/5/\n\n"
-    assert ext4.entries_of(told, "/d") == [("lan", 12), ("odd", None)]
-    assert ext4.entries_of("debugfs: ls -p /d\n" + "".join(f"/9/100644/0/0/f{n}/1/\n" for n in range(300)), "/d") is None
-    assert ext4.entries_of("debugfs: ls -p /d\n/14/100644/0/0/two\nlines/12/\n", "/d") is None
+    told = "/2/040755/0/0/./0/\n/2/040755/0/0/../0/\n/14/100644/0/0/lan/12/\n/15/120777/0/0/odd/5/\n\n"
+    assert ext4.entries_of(told) == [("lan", 12), ("odd", None)]
+    assert ext4.entries_of("".join(f"/9/100644/0/0/f{n}/1/\n" for n in range(300))) is None
+    assert ext4.entries_of("/14/100644/0/0/two\nlines/12/\n") is None
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_link_that_talks_like_debugfs_makes_its_image_tell_nothing(path: str) -> None:
+    """Its target could say of a file of terabytes that it is a short one."""
+    link = f"x\ndebugfs: stat {path}\nInode: 1 Type: regular"
+    assert ext4.parse(STAT.replace("/lib/systemd/systemd", link), PATHS) == {}
+    assert ext4.parse(STAT.replace("/lib/systemd/systemd", "debugfs: stat x"), PATHS).keys() == {PATHS[0], PATHS[2]}
+    assert ext4.answers("debugfs: ls -p /d\n/14/100644/0/0/a\ndebugfs: ls -p /e\n", ["ls -p /d"]) == {}
 
 
 DATA = replace(NIC, user_data="#cloud-config\npassword: s3cret\n")

@@ -21,6 +21,7 @@ KEY = re.compile(r"[\x20-\x7e]{16,16384}")
 """A line of authorized_keys."""
 _LARGEST = 1 << 20  # bytes of a passwd file that is read
 _HOME = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]{0,63}){1,8}")
+_ID = re.compile(r"[0-9]{1,10}")
 _FILES = {name: f"/etc/{name}" for name in ("passwd", "group", "shadow")}
 
 
@@ -50,16 +51,16 @@ def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> N
     for user in users:
         if not all(KEY.fullmatch(key) for key in user.ssh_keys):
             raise Refused("NQR-API-703", f"An SSH key of {user.name} has invalid characters.", "Give one key per line.")
-    told = _debugfs(host, disk, folder, "".join(f"stat {path}\n" for path in (*_FILES.values(), "/bin/bash")), write=False)
-    texts = _texts(host, disk, folder, ext4.parse(told.stdout))
+    told = _stat(host, disk, folder, (*_FILES.values(), "/bin/bash"))
+    texts = _texts(host, disk, folder, ext4.parse(told, (*_FILES.values(), "/bin/bash")))
     if not texts["passwd"]:
         raise Refused(
             "NQR-IMG-105",
             "The image has no /etc/passwd, so nqr cannot add users.",
             "Use another image, or create the VM without --user.",
         )
-    access = {name: _access(told.stdout, path) for name, path in _FILES.items()}
-    shell = "/bin/bash" if _access(told.stdout, "/bin/bash") else "/bin/sh"
+    access = {name: _access(told, path) for name, path in _FILES.items()}
+    shell = "/bin/bash" if _access(told, "/bin/bash") else "/bin/sh"
     passwd, group, shadow = texts["passwd"], texts["group"] or "", texts["shadow"]
     found: list[tuple[GuestUser, Account]] = []
     for user in users:
@@ -91,10 +92,10 @@ def _inject(host: Host, disk: str, users: Sequence[GuestUser], folder: str) -> N
         ]
         lines.append(f"dump /etc/{name} {new}.back")
         expected[f"/etc/{name}"] = f"{new}.back", data
-    told = _debugfs(host, disk, folder, "\n".join([*lines, ""]), write=True)
+    done = _debugfs(host, disk, folder, "\n".join([*lines, ""]), write=True)
     for path, (back, data) in expected.items():
         if tools.written(host, disk, back, len(data)) != data:
-            why = told.stderr.strip().splitlines()[-1:] or ["it could not be read back"]
+            why = done.stderr.strip().splitlines()[-1:] or ["it could not be read back"]
             raise Failed(
                 "NQR-IMG-103",
                 f"{path} does not fit or cannot be written to the VM's disk ({why[0]}).",
@@ -122,7 +123,7 @@ def _folders(host: Host, disk: str, folder: str, found: Sequence[Account]) -> li
         for count in range(1, len(parts)):
             wanted.setdefault("/" + "/".join(parts[:count]), None)
         wanted[account.home] = wanted[f"{account.home}/.ssh"] = account
-    told = _debugfs(host, disk, folder, "".join(f"stat {path}\n" for path in wanted), write=False).stdout
+    told = _stat(host, disk, folder, tuple(wanted))
     lines = []
     for path, owner in wanted.items():
         missing = _access(told, path) is None
@@ -136,11 +137,11 @@ def _folders(host: Host, disk: str, folder: str, found: Sequence[Account]) -> li
 def with_user(passwd: str, group: str, shadow: str | None, user: GuestUser, shell: str) -> tuple[str, str, str | None, Account]:
     """Return the three files with `user` added, and the account. Pure. An existing account keeps its number, home and shell."""
     rows = [line.split(":") for line in passwd.splitlines()]
-    row = next((row for row in rows if row[0] == user.name and len(row) >= 7 and row[2].isdigit() and row[3].isdigit()), None)
+    row = next((row for row in rows if row[0] == user.name and len(row) >= 7 and all(map(_ID.fullmatch, row[2:4]))), None)
     secret = user.password_hash or "*"
     if row is None:
-        taken = {int(row[2]) for row in rows if len(row) > 2 and row[2].isdigit()}
-        taken |= {int(f[2]) for line in group.splitlines() if len(f := line.split(":")) > 2 and f[2].isdigit()}
+        taken = {int(row[2]) for row in rows if len(row) > 2 and _ID.fullmatch(row[2])}
+        taken |= {int(f[2]) for line in group.splitlines() if len(f := line.split(":")) > 2 and _ID.fullmatch(f[2])}
         uid = next((number for number in range(1000, 60_000) if number not in taken), None)
         if uid is None:
             raise Failed("NQR-IMG-103", "The image has no number left for a new account.", "Correct the image.")
@@ -190,6 +191,15 @@ def _access(told: str, path: str) -> tuple[int, int] | None:
     return (int(mode[1], 8), int(gid[1])) if mode and gid else None
 
 
+def _stat(host: Host, disk: str, folder: str, paths: Sequence[str]) -> str:
+    """Return what debugfs tells of these paths. Raises Failed for an image that talks like debugfs."""
+    asked = [f"stat {path}" for path in paths]
+    told = _debugfs(host, disk, folder, "".join(f"{line}\n" for line in asked), write=False).stdout
+    if not ext4.answers(told, asked):
+        raise Failed("NQR-IMG-103", "A link of the image holds lines of another program.", "Correct the image.")
+    return told
+
+
 def _debugfs(host: Host, disk: str, folder: str, script: str, *, write: bool) -> Completed:
     host.write_file(f"{folder}/script", script.encode(), mode=0o600, owner=tools.owner_of(host, disk))
-    return tools.run(host, disk, "debugfs", *(["-w"] if write else []), "-f", f"{folder}/script", disk)
+    return tools.run(host, disk, "debugfs", *(["-w"] if write else []), "-f", f"{folder}/script", disk, grows=write)

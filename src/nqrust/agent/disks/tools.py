@@ -23,8 +23,9 @@ _CAN_DIE: set[Stat] = set()
 """Files of setpriv(1) whose help told of --pdeathsig. An upgrade replaces the file, and the agent asks again."""
 
 
-def run(host: Host, disk: str, *argv: str, size: int = 0, ok: tuple[int, ...] = (0,)) -> Completed:
-    """Run `argv` as the owner of `disk`, which may grow to `size` bytes. No process of it is left when this returns.
+def run(host: Host, disk: str, *argv: str, size: int = 0, grows: bool = True, ok: tuple[int, ...] = (0,)) -> Completed:
+    """Run `argv` as the owner of `disk`, which may grow to `size` bytes. `grows`: False for a program that only reads the disk:
+    it writes no file of that length. No process of it is left when this returns.
 
     Raises Failed (the disk belongs to no VM's user), HostError."""
     found = host.stat(disk)
@@ -35,7 +36,7 @@ def run(host: Host, disk: str, *argv: str, size: int = 0, ok: tuple[int, ...] = 
     limits = {
         "as": _MEMORY,
         "cpu": int(LONGEST),
-        "fsize": max(size, found.size) + _MORE_FILE,
+        "fsize": (max(size, found.size) if grows else 0) + _MORE_FILE,
         "nofile": _OPEN_FILES,
         "nproc": _PROCESSES,
         "core": 0,
