@@ -139,7 +139,7 @@ def test_a_cloud_image_with_a_key(user: User, tmp_path: Path) -> None:
     user.types("nqr image import debian ./debian.qcow2", timeout=600)
     made = "nqr create db1 --image debian --memory 768 --disk 2G --ssh-key .ssh/id_ed25519.pub --timeout 1200"
     assert "running" in user.types(made, timeout=1300)
-    assert user.types("nqr ssh db1 cat /etc/hostname", timeout=300) == "db1"
+    assert user.types("nqr ssh db1 cat /etc/hostname", timeout=400).splitlines()[-1] == "db1"
     assert user.types("nqr exec db1 -- hostname", timeout=200) == "db1"
     user.types("nqr cp .ssh/id_ed25519.pub db1:/root/key.pub", timeout=200)
     assert user.types("nqr ssh root@db1 -- wc -l key.pub", timeout=200) == "1 key.pub"

@@ -89,7 +89,7 @@ def _is_own(base: str, settings: Settings) -> bool:
     scheme, host, port = place
     if scheme != "https" and not loopback.is_local(host):
         return False  # any user may listen there while the manager is away, and no certificate is asked for
-    return place == own or (settings.has_manager and port == own[2] and _is_here(host, over_tls=scheme == "https"))
+    return place == own or (settings.has_manager and port == own[2] and is_here(host, over_tls=scheme == "https"))
 
 
 def _place(base: str) -> tuple[str, str, int | None]:
@@ -97,7 +97,7 @@ def _place(base: str) -> tuple[str, str, int | None]:
     return parts.scheme, (parts.hostname or "").lower(), parts.port
 
 
-def _is_here(host: str, *, over_tls: bool) -> bool:
+def is_here(host: str, *, over_tls: bool) -> bool:
     """Return whether an address is one of this machine. A name server may lead its name elsewhere, so that needs TLS."""
     if loopback.is_local(host):
         return True

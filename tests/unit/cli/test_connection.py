@@ -16,8 +16,8 @@ OWN_ADDRESS = "192.0.2.77"
 @pytest.fixture(autouse=True)
 def addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine has OWN_ADDRESS."""
-    really = connection._is_here
-    monkeypatch.setattr(connection, "_is_here", lambda host, over_tls: host == OWN_ADDRESS or really(host, over_tls=over_tls))
+    really = connection.is_here
+    monkeypatch.setattr(connection, "is_here", lambda host, over_tls: host == OWN_ADDRESS or really(host, over_tls=over_tls))
 
 
 @pytest.fixture(autouse=True)

@@ -157,7 +157,8 @@ def test_a_command_in_a_guest_needs_no_dashes_before_it(words: str, taken: str) 
 def test_ssh_takes_the_user_before_the_name(manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[list[str]] = []
     monkeypatch.setattr(vm_ssh.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(vm_ssh, "_found", lambda name, url, jump: (Vm.model_validate({**VM, "name": name}), None))
+    monkeypatch.setattr(vm_ssh, "_running", lambda name, url: Vm.model_validate({**VM, "name": name}))
+    monkeypatch.setattr(vm_ssh, "_way", lambda vm, url: None)
     monkeypatch.setattr(vm_ssh, "_host_keys", lambda name, url, accept: ["ssh-ed25519 AAAA"])
     monkeypatch.setattr(vm_ssh, "_known_hosts", lambda *given: "known")
     monkeypatch.setattr(vm_ssh.os, "execv", lambda program, argv: called.append(argv))

@@ -143,7 +143,7 @@ def test_without_credit_no_more_than_a_window_is_sent(url: str) -> None:
     ("command", "code", "words"),
     [
         ("refused 4409", 125, b"NQR-VMM-130"),
-        ("refused 4504", 125, b"does not run"),
+        ("refused 4504", 125, b"nqr vm logs web1"),
         ("gone", 125, b"NQR-VMM-131"),
         ("nonsense", 125, b"NQR-VMM-131"),
         ("missing", 127, b"NQR-VMM-132"),

@@ -130,7 +130,7 @@ def test_guest_that_does_not_end_does_not_keep_the_user(
         monkeypatch.setenv("NQR_MANAGER_URL", "http://manager.example:1")
         monkeypatch.setenv("NQR_TOKEN", "good")
         monkeypatch.setattr(ssh.shutil, "which", lambda name: f"/usr/bin/{name}")
-        monkeypatch.setattr(ssh, "_found", lambda *_: (Vm.model_validate(fake_manager.VM), None))
+        monkeypatch.setattr(ssh, "_running", lambda *_: Vm.model_validate(fake_manager.VM))
         monkeypatch.setattr(ssh, "ticket", lambda *_: (f"ws://127.0.0.1:{server.socket.getsockname()[1]}/exec", None))
         monkeypatch.setattr(ssh, "_FOR_KEYS", 1.0)
         monkeypatch.setattr(guest_session, "_CREDIT_AT", 1)

@@ -14,7 +14,7 @@ from typing import IO, Annotated, cast
 import typer
 
 from nqrust.cli.connection import ManagerUrl
-from nqrust.cli.vm import archive
+from nqrust.cli.vm import archive, booting
 from nqrust.cli.vm.guest_session import Session, SessionFailed, Sink, connected, ticket
 from nqrust.contract.guest import ExecRequest, Kind
 from nqrust.contract.text import plain
@@ -36,16 +36,20 @@ def build(app: typer.Typer) -> None:
 def cp(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="File or folder, or NAME:PATH in a VM.")],
     target: Annotated[str, typer.Argument(metavar="TARGET", help="NAME:PATH in a VM, or file or folder.")],
+    boot_timeout: booting.BootTimeout = booting.PATIENCE,
     url: ManagerUrl = None,
 ) -> None:
     to, into = _parsed(target)
     of, out = _parsed(source)
     if (to is None) == (of is None):
         raise UsageError("NQR-USE-027", "Exactly one of the two paths must be in a VM.", "Name the VM: nqr vm cp FILE web1:/tmp/")
+    name = to or of or ""
+    opened = _over_manager(name, url)
+    booting.until_ready(name, url, boot_timeout, lambda: _command(opened, ["/bin/sh", "-c", ":"]))
     if to is not None:
-        upload(_over_manager(to, url), to, source, into)
-    elif of is not None:
-        download(_over_manager(of, url), of, out, target)
+        upload(opened, name, source, into)
+    else:
+        download(opened, name, out, target)
 
 
 def _parsed(text: str) -> tuple[str | None, str]:

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,7 @@ import typer
 
 from nqrust.cli import pages
 from nqrust.cli.connection import ManagerUrl
-from nqrust.cli.vm import terminal
+from nqrust.cli.vm import booting, terminal
 from nqrust.cli.vm.guest_session import Session, SessionFailed, connected, ticket
 from nqrust.contract import guest
 from nqrust.contract.guest import ExecRequest, Kind
@@ -47,23 +48,25 @@ def exec_(
     directory: Annotated[
         str | None, typer.Option("-w", "--workdir", metavar="FOLDER", help="Working directory (default: root's home).")
     ] = None,
+    boot_timeout: booting.BootTimeout = booting.PATIENCE,
     url: ManagerUrl = None,
 ) -> None:
     if tty and interactive and not sys.stdin.isatty():
         raise UsageError("NQR-USE-026", "--tty needs a terminal as standard input.", "Leave out --tty.")
     environment = [_variable(text) for text in env or []]
-    _run(name, url, command, interactive=interactive, tty=tty, environment=environment, directory=directory)
+    _run(name, url, command, boot_timeout, interactive=interactive, tty=tty, environment=environment, directory=directory)
 
 
-def shell(name: Name, url: ManagerUrl = None) -> None:
+def shell(name: Name, boot_timeout: booting.BootTimeout = booting.PATIENCE, url: ManagerUrl = None) -> None:
     at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    _run(name, url, [], interactive=True, tty=at_terminal, environment=[], directory=None)
+    _run(name, url, [], boot_timeout, interactive=True, tty=at_terminal, environment=[], directory=None)
 
 
 def _run(
     name: str,
     url: str | None,
     command: list[str],
+    patience: float,
     *,
     interactive: bool,
     tty: bool,
@@ -80,8 +83,12 @@ def _run(
         os.fsencode(directory) if directory is not None else None,
         window,
     )
-    address, trusted = ticket(name, url)
-    raise typer.Exit(attach(address, name, trusted, request, interactive=interactive))
+
+    def attempt() -> int:
+        address, trusted = ticket(name, url)
+        return attach(address, name, trusted, request, interactive=interactive)
+
+    raise typer.Exit(booting.until_ready(name, url, patience, attempt))
 
 
 def attach(address: str, name: str, trusted: str | None, request: ExecRequest, *, interactive: bool) -> int:
@@ -102,7 +109,11 @@ def _joined(connection: ClientConnection, name: str, request: ExecRequest, *, in
         except BlockingIOError:
             pass  # enough to wake it is there
 
+    prepared = threading.Event()
+    """The terminal is raw before the command's output comes, and usual until its guest answers: Ctrl-C ends that wait."""
+
     def show(kind: Kind, data: bytes) -> None:
+        prepared.wait()
         view = memoryview(data)
         while view:
             view = view[os.write(outputs[kind], view) :]
@@ -110,8 +121,12 @@ def _joined(connection: ClientConnection, name: str, request: ExecRequest, *, in
     session = Session(connection, name, show, wake)
     raw = request.terminal is not None and interactive
     try:
+        session.start(request)
+        session.begun()
         with terminal.raw(stdin, raw), _signals(lambda number: wake(bytes([number])), raw):
-            session.start(request)
+            prepared.set()
+            if raw and (size := terminal.size()) != request.terminal:
+                session.send(Kind.resize, guest.size(*size))
             if not interactive:
                 session.end_input()
             left = _pass_on(session, stdin if interactive else None, reader)

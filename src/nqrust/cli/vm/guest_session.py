@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from nqrust import loopback
 from nqrust.cli.connection import ManagerError, authority, manager
+from nqrust.cli.vm.booting import NotReady
 from nqrust.contract import guest
 from nqrust.contract.guest import CloseCode, ExecRequest, Kind, ProtocolError, Reason
 from nqrust.contract.text import plain
@@ -35,6 +36,10 @@ class SessionFailed(ManagerError):
     def __init__(self, code: str, what: str, cure: str, exit_code: int = FAILED) -> None:
         super().__init__(code, what, cure)
         self.exit_code = exit_code
+
+
+class GuestSilent(SessionFailed, NotReady):
+    """No guest agent in the VM answers."""
 
 
 def ticket(name: str, url: str | None) -> tuple[str, str | None]:
@@ -97,6 +102,13 @@ class Session:
         for thread in self._threads:
             thread.start()
 
+    def begun(self) -> None:
+        """Wait until the guest has started the command. Raises SessionFailed if it did not."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._started or self._received)
+        if not self._started:
+            self.wait()
+
     @property
     def over(self) -> bool:
         """The command has ended, and `sink` got all of its output."""
@@ -150,7 +162,10 @@ class Session:
         try:
             for data in self._connection:
                 kind, payload = guest.parse_message(data, guest.OF_A_SESSION)
-                self._started = True
+                if not self._started:
+                    with self._changed:
+                        self._started = True
+                        self._changed.notify_all()
                 if kind in (Kind.stdout, Kind.stderr):
                     self._keep(kind, payload)
                 elif kind is Kind.credit:
@@ -214,6 +229,8 @@ class Session:
         reason = plain(reason).rstrip(".")
         if code in (CloseCode.lost, CloseCode.agent_away, CloseCode.bad_message) or self._started:
             return _lost(self._name, reason or f"the manager or the host's agent ended it ({code})")
+        if code == CloseCode.no_answer:
+            return _silent(self._name)
         return _not_started(self._name, reason or f"the manager closed the connection ({code})")
 
 
@@ -222,6 +239,14 @@ def _not_started(name: str, why: str) -> SessionFailed:
         "NQR-VMM-130",
         f"Nothing was started in {name}: {why}.",
         f"Check its state with: nqr vm show {name}; a command needs a valid token with the role operator.",
+    )
+
+
+def _silent(name: str) -> GuestSilent:
+    return GuestSilent(
+        "NQR-VMM-130",
+        f"Nothing was started in {name}: no guest agent answers.",
+        f"See how it boots with: nqr vm logs {name}. Its image needs a guest agent of version 0.3.0 or later.",
     )
 
 

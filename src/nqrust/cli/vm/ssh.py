@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 import typer
 
 from nqrust.cli import pages
-from nqrust.cli.connection import ManagerError, ManagerUrl, manager
-from nqrust.cli.vm.guest_session import Session, SessionFailed, connected, ticket
+from nqrust.cli.connection import ManagerError, ManagerUrl, is_here, manager
+from nqrust.cli.vm import booting
+from nqrust.cli.vm.guest_session import GuestSilent, Session, SessionFailed, connected, ticket
 from nqrust.contract.guest import ExecRequest, Kind
 from nqrust.installer.engine.errors import UsageError
 
@@ -48,6 +49,7 @@ def ssh(
     accept_new: Annotated[
         bool, typer.Option("--accept-new", help="Accept the first host key if no guest agent reports one.")
     ] = False,
+    boot_timeout: booting.BootTimeout = booting.PATIENCE,
     url: ManagerUrl = None,
 ) -> None:
     given, _, name = name.rpartition("@")
@@ -58,8 +60,14 @@ def ssh(
     for flag, value in (("--user", user), ("--jump", jump and jump.replace("@", ""))):
         if value is not None and not _WORD.fullmatch(value):
             raise UsageError("NQR-USE-003", f"{flag} cannot be “{value}”.", "See: nqr vm ssh --help")
-    vm, through = _found(name, url, jump)
-    keys = _host_keys(vm.name, url, accept_new)
+
+    def attempt() -> tuple[Vm, str | None, list[str]]:
+        vm = _running(name, url)
+        keys = _host_keys(vm.name, url, accept_new)
+        return vm, jump or _way(vm, url), keys
+
+    patience = boot_timeout if _may_serve(name, url) else 0.0
+    vm, through, keys = booting.until_ready(name, url, patience, attempt, services=True)
     argv = arguments(vm, keys, user=user, identity=identity, jump=through, command=command or [], file=_known_hosts(vm.id, keys))
     sys.stdout.flush()
     os.execv(program, argv)
@@ -93,42 +101,69 @@ def host_keys(text: str) -> list[str]:
 
 def warn_without_server(client: ManagerClient, vm: Vm) -> None:
     """Tell that nobody can sign in with a key, if the image is known to have no SSH server."""
+    if _lacks_server(client, vm):
+        typer.echo(f"Image {vm.image} has no SSH server: nobody can use the key. Sign in with: nqr vm shell {vm.name}", err=True)
+
+
+def _lacks_server(client: ManagerClient, vm: Vm) -> bool:
+    """Return whether the image is known to have no SSH server."""
     from nqrust.client import calls
     from nqrust.client.manager import ClientError
 
     try:
-        image = client.send(calls.get_image(vm.image))
+        return client.send(calls.get_image(vm.image)).manifest.ssh_server is False
     except ClientError:
-        return  # a warning is no reason to fail
-    if image.manifest.ssh_server is False:
-        typer.echo(f"Image {vm.image} has no SSH server: nobody can use the key. Sign in with: nqr vm shell {vm.name}", err=True)
+        return False
 
 
-def _found(name: str, url: str | None, jump: str | None) -> tuple[Vm, str | None]:
-    """Return the VM, and the machine to go through; None if this one reaches it. Raises ManagerError NQR-IMG-063."""
+def _may_serve(name: str, url: str | None) -> bool:
+    """Return whether a server may still start: its image has one, or nobody knows."""
+    from nqrust.client import calls
+
+    with manager(url) as client:
+        return not _lacks_server(client, client.send(calls.get_vm(name)))
+
+
+def _running(name: str, url: str | None) -> Vm:
+    """Raises ManagerError NQR-IMG-063."""
     from nqrust.client import calls
 
     with manager(url) as client:
         vm = client.send(calls.get_vm(name))
-        if vm.state.value != "running" or vm.ip is None:
-            raise _no_server(vm.name, f"it is {vm.state.value}" if vm.state.value != "running" else "it has no address yet")
-        if jump:
-            return vm, jump
-        try:
-            socket.create_connection((vm.ip, _PORT), _PATIENCE).close()
-            return vm, None
-        except ConnectionRefusedError:
-            raise _no_server(vm.name, f"{vm.ip} refuses port {_PORT}") from None
-        except OSError:
+        if vm.state.value != "running":
+            raise _no_server(vm.name, f"it is {vm.state.value}")
+    if vm.ip is None:
+        raise _no_server(vm.name, "it has no address yet")
+    return vm
+
+
+def _way(vm: Vm, url: str | None) -> str | None:
+    """Return the machine to go through; None if this one reaches the VM. Raises ManagerError NQR-IMG-063."""
+    from nqrust.client import calls
+
+    try:
+        _knock(str(vm.ip))
+        return None
+    except ConnectionRefusedError:
+        raise _no_server(vm.name, f"{vm.ip} refuses port {_PORT}") from None
+    except OSError:
+        with manager(url) as client:
             host = client.send(calls.get_host(vm.host)) if vm.host else None
     through = (urlsplit(host.url).hostname or "") if host else ""
-    if not _WORD.fullmatch(through):
+    if not _WORD.fullmatch(through) or is_here(through, over_tls=True):
         raise _no_server(vm.name, f"this machine does not reach {vm.ip}")
-    return vm, through
+    return through
 
 
-def _no_server(name: str, why: str) -> ManagerError:
-    return ManagerError("NQR-IMG-063", f"No SSH server answers in {name}: {why}.", f"Sign in without SSH: nqr vm shell {name}")
+def _knock(address: str) -> None:
+    """Raises OSError if no SSH server accepts a connection."""
+    socket.create_connection((address, _PORT), _PATIENCE).close()
+
+
+def _no_server(name: str, why: str) -> booting.NotReady:
+    return booting.NotReady(
+        "NQR-IMG-063", f"No SSH server answers in {name}: {why}.", f"Sign in without SSH: nqr vm shell {name}"
+    )
 
 
 def _host_keys(name: str, url: str | None, accept_new: bool) -> list[str]:
@@ -155,7 +190,8 @@ def _host_keys(name: str, url: str | None, accept_new: bool) -> list[str]:
     except SessionFailed as error:
         if accept_new:
             return []
-        raise ManagerError(
+        kind = booting.NotReady if isinstance(error, GuestSilent) else ManagerError
+        raise kind(
             "NQR-IMG-064",
             f"The host keys of {name} are not known: {error.what.rstrip('.')}.",
             f"Wait until its guest agent answers, or accept the first key: nqr vm ssh {name} --accept-new",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
@@ -20,13 +20,14 @@ from tests.unit.installer.effects.fake_manager import FakeManager
 
 from nqrust.cli import app
 from nqrust.cli.__main__ import run
-from nqrust.cli.vm import console
+from nqrust.cli.vm import booting, console
 from nqrust.cli.vm import copy as vm_copy
 from nqrust.cli.vm import exec as vm_exec
 from nqrust.cli.vm import logs as vm_logs
 from nqrust.cli.vm import ssh as vm_ssh
 from nqrust.contract.guest import ExecRequest
 
+T = TypeVar("T")
 TABLE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "tests/tables/effects/client.yaml").read_text())
 TREE = app.command()
 EVERYWHERE = ("--manager", "--output", "--quiet")
@@ -93,6 +94,8 @@ def ran(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
             patch.setattr(vm_exec, "attach", partial(told, manager))
             patch.setattr(vm_copy, "upload", partial(copied, manager))
             patch.setattr(vm_copy, "connected", lambda *_: nullcontext())
+            patch.setattr(vm_copy, "_command", lambda *_: 0)
+            patch.setattr(booting, "until_ready", partial(ready, manager))
             patch.setattr(vm_ssh, "_host_keys", lambda name, url, accept_new: [] if accept_new else ["ssh-ed25519 AAAA"])
             patch.setattr(vm_ssh.shutil, "which", lambda name: f"/usr/bin/{name}")
             patch.setattr(vm_ssh.socket, "create_connection", lambda *_: io.StringIO())
@@ -123,6 +126,13 @@ def told(manager: FakeManager, address: str, name: str, trusted: str | None, req
         )
     )
     return 0
+
+
+def ready(
+    manager: FakeManager, name: str, url: str | None, patience: float, attempt: Callable[[], T], *, services: bool = False
+) -> T:
+    manager.asked.append(("WAIT", {"boot_timeout": patience}))
+    return attempt()
 
 
 def copied(manager: FakeManager, opened: Any, *what: str) -> None:

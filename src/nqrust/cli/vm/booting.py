@@ -1,0 +1,72 @@
+"""Waits for the guest of a VM that was started a moment ago: people type `nqr vm exec web1` right after `nqr vm create web1`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from nqrust.cli import stopping
+from nqrust.cli.connection import ManagerError, manager
+
+if TYPE_CHECKING:
+    from nqrust.contract.vms import Vm
+
+T = TypeVar("T")
+PATIENCE = 300.0
+"""Seconds since its start in which a VM may boot."""
+_SETTLING = 60.0
+"""Seconds in which the services of a guest may start after its guest agent."""
+_EVERY = 1.0
+BootTimeout = Annotated[
+    float,
+    typer.Option(
+        "--boot-timeout", metavar="SECONDS", min=0, help="Maximum wait for a VM that still boots, in seconds since its start."
+    ),
+]
+
+
+class NotReady(ManagerError):
+    """The guest does not answer. It may be still booting."""
+
+
+def until_ready(name: str, url: str | None, patience: float, attempt: Callable[[], T], *, services: bool = False) -> T:
+    """Return what `attempt` returns. While the guest boots, or its `services` start, call it again after a NotReady. A signal
+    during that wait is Interrupted NQR-USE-017."""
+    try:
+        return attempt()
+    except NotReady:
+        if _left(name, url, patience, services) <= 0:
+            raise
+    typer.echo(f"{name} is still booting. Waiting for its guest.", err=True)
+    with stopping.told(f"VM {name} continues to boot.", f"nqr vm logs {name}"):
+        while True:
+            time.sleep(_EVERY)
+            try:
+                return attempt()
+            except NotReady:
+                if _left(name, url, patience, services) <= 0:
+                    raise
+
+
+def _left(name: str, url: str | None, patience: float, services: bool) -> float:
+    from nqrust.client import calls
+
+    with manager(url) as client:
+        return left(client.send(calls.get_vm(name)), datetime.now(timezone.utc), patience, services)
+
+
+def left(vm: Vm, now: datetime, patience: float, services: bool = False) -> float:
+    """Return the seconds that the guest may still take to boot, or its services to start after that. Pure."""
+    if vm.state.value != "running" or vm.started_at is None:
+        return 0.0
+    if vm.guest_up_at is None:
+        return patience - _since(vm.started_at, now)
+    return min(_SETTLING, patience) - _since(vm.guest_up_at, now) if services else 0.0
+
+
+def _since(moment: datetime, now: datetime) -> float:
+    return max(0.0, (now - moment).total_seconds())  # the clocks of two machines
