@@ -17,6 +17,8 @@ from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, S
 from nqrust.installer.verbs.file.undo import undo_directory
 
 MARKER = ".nqrust-environment.json"
+RARE = r"/site-packages/(pip/|docutils/|pygments/(lexers|styles)/[a-z])"
+"""Modules that no service loads: a sixth of all. Python compiles them where something loads them."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class PythonEnvironment:
         self.progress("compiling", 0.7)
         library = host.glob(f"{self.directory}/lib/python3*/site-packages")
         # Compile now, because services may not write here, and on all processors, which pip cannot do.
-        host.run(command(self._interpreter, "-I", "-m", "compileall", "-q", "-j", "0", *library, timeout=600, ok=(0, 1)))
+        compile_all = ("-I", "-m", "compileall", "-q", "-j", "0", "-x", RARE, *library)
+        host.run(command(self._interpreter, *compile_all, timeout=600, ok=(0, 1)))
         data = {
             "key": self.key,
             "version": self.version,

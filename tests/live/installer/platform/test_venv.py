@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 import zipfile
@@ -14,7 +15,7 @@ from nqrust.host.local import LocalHost
 from nqrust.host.port import Command, Completed
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Needed, Origin, Satisfied
-from nqrust.installer.platform.venv import PythonEnvironment
+from nqrust.installer.platform.venv import RARE, PythonEnvironment
 from nqrust.installer.release.interpreter import interpreter
 from nqrust.installer.release.wheelhouse import Wheelhouse
 
@@ -211,3 +212,31 @@ def test_extended_venv_lists_all_its_packages(tmp_path: Path) -> None:
     for one in both:
         environment(tmp_path, one).apply(LocalHost())
     assert isinstance(environment(tmp_path, *both).inspect(LocalHost()), Satisfied)
+
+
+def test_modules_that_no_service_loads_are_not_compiled(tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path / "wheels", "alpha")
+    with zipfile.ZipFile(wheel, "a") as archive:
+        for name in (
+            "docutils/core.py",
+            "pygments/lexers/python.py",
+            "pygments/lexers/_mapping.py",
+            "pip/main.py",
+            "pipeline/main.py",
+        ):
+            archive.writestr(name, "")
+    environment(tmp_path, lock(tmp_path, wheel)).apply(LocalHost())
+    compiled = {path.name.partition(".")[0] for path in (tmp_path / "venv").rglob("*.pyc")}
+    assert compiled == {"alpha", "_mapping", "main"}
+    assert [path.parent.parent.name for path in (tmp_path / "venv").rglob("main.*.pyc")] == ["pipeline"]
+
+
+@pytest.mark.parametrize(
+    "modules", [("ui.__main__", "ui.application"), ("manager.__main__", "manager.app"), ("agent.__main__", "agent.server")]
+)
+def test_services_load_no_module_that_is_not_compiled(modules: tuple[str, ...]) -> None:
+    program = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module('nqrust.' + name)\n"
+    program += "print(*(getattr(module, '__file__', None) or '' for module in list(sys.modules.values())), sep='\\n')"
+    loaded = subprocess.run([sys.executable, "-c", program, *modules], capture_output=True, text=True, check=True).stdout
+    assert "fastapi" in loaded
+    assert [path for path in loaded.splitlines() if re.search(RARE, path)] == []
