@@ -93,7 +93,7 @@ def plan(context: Context) -> PhasePlan:
             if step.kind == BuildTree.kind
         ),
         *(() if bundle else context.files.steps),
-        environments.wheelhouse(context),
+        *environments.wheelhouse(context),
         Directory(layout.installer_dir, adopt_modes=True),
         environments.installer_environment(context),
         KeepRelease(context.nqr.release.version, context.nqr.directory, f"{layout.installer_dir}/bundle"),

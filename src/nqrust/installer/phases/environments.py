@@ -66,28 +66,32 @@ def platform_environment(context: Context) -> PythonEnvironment:
     return _environment(context, context.files, "the platform", venv, platform_requirements(context), scripts)
 
 
-def wheelhouse(context: Context) -> Wheelhouse:
-    """Return the third-party wheels for both environments. No later step downloads Python packages."""
+def wheelhouse(context: Context) -> list[Step]:
+    """Return the step for the third-party wheels of both environments. No later step downloads Python packages. None with a bundle,
+    which holds them."""
+    if context.files.bundle:
+        return []
     environments = [installer_environment(context)]
     names = list(installer_requirements(context))
     if platform_requirements(context):
         environments.append(platform_environment(context))
         names += platform_requirements(context)
-    return Wheelhouse(
+    step = Wheelhouse(
         version=context.nqr.release.version,
         release_dir=context.nqr.directory,
         requirements=tuple(n for n in dict.fromkeys(names) if n != OWN_WHEEL),
         runner=context.python.runner,
         environments=tuple(environments),
         directory=f"{context.cache}/wheelhouse",
-        source=f"{context.files.bundle}/wheels" if context.files.bundle else "",
         progress=context.progress,
     )
+    return [step]
 
 
 def _environment(
     context: Context, files: ReleaseFiles, name: str, directory: str, requirements: tuple[str, ...], scripts: tuple[str, ...]
 ) -> PythonEnvironment:
+    wheels = f"{context.files.bundle}/wheels" if context.files.bundle else f"{context.cache}/wheelhouse"
     return PythonEnvironment(
         name=name,
         directory=directory,
@@ -95,7 +99,7 @@ def _environment(
         python_version=context.python.version,
         runner=context.python.runner,
         requirements=tuple(f"{files.directory}/{r}" for r in requirements),
-        find_links=(f"{context.cache}/wheelhouse", f"{files.directory}/wheels"),
+        find_links=(wheels, f"{files.directory}/wheels"),
         version=files.release.version,
         scripts=scripts,
         progress=context.progress,

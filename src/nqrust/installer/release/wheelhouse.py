@@ -35,7 +35,6 @@ class Wheelhouse:
 
     `version`: the release of the lock files. `environments`: the environments that need the wheels. Once all of them are
     complete, the step fetches nothing. The pool is shared: the step does not fetch an existing wheel with the right hash again.
-    `source`: a folder with all wheels, which replaces the package index of this host.
     """
 
     version: str
@@ -44,7 +43,6 @@ class Wheelhouse:
     runner: str
     environments: tuple[Filled, ...] = ()
     directory: str = f"{CACHE_DIR}/wheelhouse"
-    source: str = ""
     progress: Progress = field(default=silent, compare=False, repr=False)
 
     kind: ClassVar[str] = "wheelhouse"
@@ -54,8 +52,6 @@ class Wheelhouse:
         return "wheelhouse"
 
     def describe(self) -> str:
-        if self.source:
-            return f"take the Python packages from {self.source}"
         names = ", ".join(name.rpartition("/")[2].removesuffix(".txt") for name in self.requirements)
         return f"fetch the Python packages of {names}"
 
@@ -104,12 +100,11 @@ class Wheelhouse:
                     "--only-binary",
                     ":all:",
                     "--require-hashes",
-                    *(("--no-index", "--find-links", self.source) if self.source else ()),
                     "--dest",
                     self.directory,
                     *files,
                     timeout=1800,
-                    env={**self._settings(host), "PIP_ROOT_USER_ACTION": "ignore", **_cache(self.directory)},
+                    env={**settings_of_host(host, self.runner), "PIP_ROOT_USER_ACTION": "ignore", **_cache(self.directory)},
                 ),
                 on_line=tell,
             )
@@ -120,11 +115,6 @@ class Wheelhouse:
 
     def verify(self, host: Host) -> None:
         verify_by_inspection(self, host)
-
-    def _settings(self, host: Host) -> dict[str, Secret]:
-        if self.source:  # this host's settings could name an index
-            return {"PIP_CONFIG_FILE": Secret(os.devnull), **{name: Secret("") for name in os.environ if name.startswith("PIP_")}}
-        return settings_of_host(host, self.runner)
 
 
 def settings_of_host(host: Host, runner: str) -> dict[str, Secret]:

@@ -17,7 +17,6 @@ from tests.unit.installer.effects.observing import RELEASE, SECRETS
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.release.test_bundle import Draft, block, entry, padded
 
-from nqrust.host.environment import scrubbed
 from nqrust.image import debs
 from nqrust.image.errors import ImageError
 from nqrust.installer import planner, secret_store
@@ -30,6 +29,7 @@ from nqrust.installer.engine.step import Needed, Step
 from nqrust.installer.operations import site
 from nqrust.installer.platform.firecracker.step import FirecrackerPrograms
 from nqrust.installer.platform.image import BuiltImage
+from nqrust.installer.platform.venv import PythonEnvironment
 from nqrust.installer.release.build import render
 from nqrust.installer.release.bundle.opening import Bundle
 from nqrust.installer.release.bundle.unpack_step import UnpackBundle
@@ -70,7 +70,9 @@ def test_each_step_takes_its_files_from_the_bundle(monkeypatch: pytest.MonkeyPat
     kinds = [type(step) for step in steps(made)]
     assert kinds.index(UnpackBundle) < kinds.index(PackageIndex) < kinds.index(Packages)
     assert one(Packages, made).manager == one(PackageIndex, made).manager == Apt(folder=f"{FOLDER}/packages")
-    assert one(Wheelhouse, made).source == f"{FOLDER}/wheels"
+    assert not [step for step in steps(made) if isinstance(step, Wheelhouse)], "a download of packages would ask the network"
+    environments = [step for step in steps(made) if isinstance(step, PythonEnvironment)]
+    assert [step.find_links[0] for step in environments] == [f"{FOLDER}/wheels"] * 2
     assert one(BuiltImage, made).packages == f"{FOLDER}/kernel"
     assert not [step for step in steps(made) if isinstance(step, FirecrackerPrograms)], "a download of it would ask the network"
 
@@ -164,19 +166,6 @@ def test_packages_of_a_bundle_come_from_a_mirror_with_certificates_of_its_own(va
     plain, own = asked
     assert "CAInfo" not in " ".join(plain)
     assert own[own.index("Acquire::https::CAInfo=/etc/own.pem") - 1] == "-o"
-
-
-def test_pip_has_no_other_source_than_the_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_INDEX_URL", "https://index.example/simple")
-    host = FakeHost.debian12()
-    ran: list[Any] = []
-    host.on("/venv/python", prefix=True, changes=True, answer=lambda host, cmd: ran.append(cmd) or "")
-    host.mkdir("/pool")
-    Wheelhouse("1", "/release", ("requirements/ui.txt",), "/venv/python", directory="/pool", source="/b/wheels").apply(host)
-    (cmd,) = ran
-    assert cmd.argv[cmd.argv.index("--no-index") :][:3] == ("--no-index", "--find-links", "/b/wheels")
-    effective = {**scrubbed({"PIP_INDEX_URL": "https://index.example/simple"}, home="/", user="root"), **cmd.env}
-    assert str(getattr(effective["PIP_INDEX_URL"], "reveal", str)()) == ""
 
 
 def test_complete_folder_of_packages_asks_no_apt() -> None:
