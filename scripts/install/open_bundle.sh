@@ -39,6 +39,11 @@ plain_bundle() { # bundle: its tar archive on standard output
         [ $((size % 2)) = 0 ] || echo
     } | dpkg-deb --fsys-tarfile -
 }
+signed_by_key() { # list, signature: did the key in $release_key sign the list? openssl can tell from version 3 on, its library before
+    openssl pkeyutl -verify -rawin -pubin -inkey "$release_key" -sigfile "$2" -in "$1" >/dev/null 2>&1 && return 0
+    [ -x /usr/bin/python3 ] || return 1
+    /usr/bin/python3 -I -B "$checkout/scripts/install/verify_signature.py" "$release_key" "$2" "$1" >/dev/null 2>&1
+}
 python_of_bundle() { # names the bundle's Python in NQR_PYTHON_ARCHIVE. If somebody names a key, it must have signed the list
     opened=$(mktemp -d) || return 1
     packed=$opened/python/python.tar.gz
@@ -53,11 +58,10 @@ python_of_bundle() { # names the bundle's Python in NQR_PYTHON_ARCHIVE. If someb
         fail NQR-DEP-990 3 "The Python of the bundle $bundle was not used: only that Python could read the key in $config." \
             "Add --release-key with the same file, or install Python 3.10 or later from the distribution's medium."
     fi
-    if [ -n "$release_key" ] && ! openssl pkeyutl -verify -rawin -pubin -inkey "$release_key" \
-        -sigfile "$opened/checksums.txt.sig" -in "$opened/checksums.txt" >/dev/null 2>&1; then
+    if [ -n "$release_key" ] && ! signed_by_key "$opened/checksums.txt" "$opened/checksums.txt.sig"; then
         rm -rf -- "$opened"
         fail NQR-DEP-964 3 "The Python of the bundle $bundle was not used: openssl did not prove that $release_key signed it." \
-            "Install openssl, check the key, and get the bundle from its publisher again."
+            "Install openssl (before version 3 also python3), check the key, and get the bundle from its publisher again."
     fi
     NQR_PYTHON_SHA256=$(sed -n 's,^\([0-9a-f]*\)  python/python\.tar\.gz$,\1,p' "$opened/checksums.txt")
     if [ "$(sha256sum -- "$packed" | cut -d ' ' -f 1)" != "$NQR_PYTHON_SHA256" ]; then

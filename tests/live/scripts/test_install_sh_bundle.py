@@ -66,6 +66,21 @@ def test_bundle_brings_a_python_to_a_host_without_one(clone: Path, tmp_path: Pat
     assert done.returncode == 1 and "NQR-DEP-910" in done.stderr, "its wheels are not those that the locks name"
 
 
+@pytest.mark.parametrize("key", [KEY, OTHER])
+def test_openssl_that_checks_no_files_is_no_obstacle_and_no_way_around(
+    clone: Path, tmp_path: Path, key: Ed25519PrivateKey
+) -> None:
+    """As in Debian 11: the command of OpenSSL 1.1.1 does not know -rawin."""
+    without_python(clone)
+    script = clone / "scripts/install/open_bundle.sh"
+    script.write_text(script.read_text().replace("openssl pkeyutl", "openssl pkeyutl -unknown"))
+    bundle = with_python(tmp_path).write(tmp_path / "b.tar.zst")
+    spelled = ("--release", str(bundle), "--release-key", str(signing_key(tmp_path, key)))
+    done = bootstrap(clone, bundle, tmp_path / "cache", *spelled)
+    assert ("NQR-DEP-964" in done.stderr) is (key is OTHER), done.stderr
+    assert (tmp_path / "cache/python/bin/python3").exists() is (key is KEY)
+
+
 def test_python_of_a_bundle_of_another_key_is_not_run(clone: Path, tmp_path: Path) -> None:
     without_python(clone)
     bundle = with_python(tmp_path).write(tmp_path / "b.tar.zst")
