@@ -20,6 +20,8 @@ from nqrust.contract.events import AuditEntry
 from nqrust.contract.names import CLIENT_HEADER, UI_KEY_HEADER
 from nqrust.contract.templates import TemplateCreate
 from nqrust.contract.vms import VmCreate
+from nqrust.manager.core.core import SIGN_IN_SECONDS, SIGN_INS
+from nqrust.manager.core.throttle import Buckets
 
 PASSWORD = "a long password"
 
@@ -178,6 +180,31 @@ async def test_refused_consoles_are_recorded_too(served: Any, echo: Any) -> None
         ("token:cli", 404, "/v1/vms/none/console", "none"),
         ("token:cli", 502, "/v1/vms/web1/console", "web1"),
     ]
+
+
+async def test_refused_consoles_and_sign_outs_without_a_session_fill_no_disk(served: Any, echo: Any) -> None:  # noqa: F811
+    base, manager = served
+    await running_vm(manager, echo[0])
+    _, vic = await user(manager, "vic", Role.viewer)
+    basic = {"Authorization": "Basic " + base64.b64encode(f"vic:{PASSWORD}".encode()).decode()}
+    for _ in range(230):
+        assert await close_code(f"{base}/v1/vms/web1/console", basic) == 4403
+    assert len(await entries(manager, action="open_console")) <= 205, "as of other refusals, 200 and then one in 10 s"
+    token = await manager.admin.send(calls.create_token(TokenCreate(name="probe", role=Role.viewer)))
+    await manager.client(token.token).send(calls.logout())
+    assert await entries(manager, action="logout") == [], "nothing ended"
+    await vic.send(calls.logout())
+    assert [entry.actor for entry in await entries(manager, action="logout")] == ["vic"]
+
+
+async def test_a_user_signs_in_200_times_at_once_at_most(manager: Any, admin_password: str) -> None:
+    await user(manager, "vic", Role.viewer)
+    manager.core.sign_ins = Buckets(3, 60.0)
+    for _ in range(3):
+        await manager.client().login("vic", PASSWORD)
+    assert (await refused(manager.client().login("vic", PASSWORD))).status == 429
+    await manager.client().login("admin", admin_password)
+    assert (SIGN_INS, SIGN_IN_SECONDS) == (200, 5.0)
 
 
 async def test_pages_of_an_export_have_every_entry_once_and_oldest_first(manager: Any) -> None:

@@ -176,6 +176,7 @@ async def _proven(core: Core, username: str, password: str, source: Source) -> U
 async def sign_in(core: Core, username: str, password: str, source: Source) -> tuple[Session, Principal]:
     """Return a session token for the correct password, and its user."""
     principal = await check_password(core, username, password, source)
+    _seldom(core, username)
     assert principal.role is not None
     token = new_token()
     expires_at = now() + SESSION_TTL
@@ -195,12 +196,22 @@ async def sign_in(core: Core, username: str, password: str, source: Source) -> t
     return Session(token=token, expires_at=expires_at, username=username, role=principal.role), principal
 
 
-async def sign_out(core: Core, principal: Principal) -> None:
-    """End the session of the token. An API token or a password is not a session and stays valid."""
+def _seldom(core: Core, username: str) -> None:
+    """Bound what a user adds to sessions and the audit log without any role. Raises Throttled."""
+    wait = core.sign_ins.wait(username)
+    if wait > 0:
+        raise Throttled(wait)
+    core.sign_ins.take(username)
+
+
+async def sign_out(core: Core, principal: Principal) -> bool:
+    """End the session of the token. Return whether there was one: an API token or a password is no session and stays valid."""
     basic_cache.clear()
-    if principal.kind == "user" and principal.token_id:
-        async with core.db.transaction() as session:
-            await session.execute(delete(Token).where(Token.id == principal.token_id))
+    if principal.kind != "user" or not principal.token_id:
+        return False
+    async with core.db.transaction() as session:
+        await session.execute(delete(Token).where(Token.id == principal.token_id))
+    return True
 
 
 async def change_password(core: Core, principal: Principal, wanted: PasswordChange, source: Source) -> None:
@@ -214,6 +225,7 @@ async def change_password(core: Core, principal: Principal, wanted: PasswordChan
         proven = await _proven(core, principal.name, wanted.current_password, source)
     except WrongCredentials as error:
         raise WrongPassword() from error
+    _seldom(core, principal.name)
     if wanted.new_password == wanted.current_password:
         raise Invalid("The new password equals the current one.", cure="Choose another.")
     password_hash = await core.hashing.hash(wanted.new_password)

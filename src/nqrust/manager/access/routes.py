@@ -36,9 +36,9 @@ async def login(core: CoreDep, request: Request, body: Login) -> Session:
 
 
 @router.post("/auth/logout", status_code=204, tags=["auth"])
-async def logout(core: CoreDep, principal: Viewer) -> None:
+async def logout(core: CoreDep, principal: Viewer, request: Request) -> None:
     """End this session."""
-    await auth.sign_out(core, principal)
+    request.state.changes_nothing = not await auth.sign_out(core, principal)
 
 
 @router.get("/auth/me", tags=["auth"])

@@ -61,6 +61,7 @@ class Gate:
         state = scope.setdefault("state", {})
         state["subject"] = audit.begin()
         state.update(request_id=request_id, origin=origin, source=origin.address, principal=None, core=self._core)
+        state["refusals"] = self._bounds
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         if scope["type"] == "websocket":
@@ -145,7 +146,7 @@ class Gate:
         await self._app(scope, receive, send)
 
     async def _audit(self, scope: Scope, method: str, path: str, status: int) -> None:
-        if method in _MUTATING and not _TELEMETRY.fullmatch(path):
+        if method in _MUTATING and not _TELEMETRY.fullmatch(path) and not scope["state"].get("changes_nothing"):
             await self._write(scope, method, path, status)
 
     async def _write(self, scope: Scope, method: str, path: str, status: int) -> None:

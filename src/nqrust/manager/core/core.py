@@ -12,11 +12,15 @@ from nqrust.manager.core.agents import AgentPort, Agents
 from nqrust.manager.core.budgets import Budgets
 from nqrust.manager.core.guesses import Guesses
 from nqrust.manager.core.hashing import Hashing
+from nqrust.manager.core.throttle import Buckets
 from nqrust.manager.core.tickets import Tickets
 from nqrust.manager.core.trust import Trust
 from nqrust.manager.settings import Settings
 from nqrust.manager.store.database import Database
 from nqrust.manager.store.tables import Host
+
+SIGN_INS, SIGN_IN_SECONDS = 200, 5.0
+"""Sign-ins and new passwords of one user at once, and the seconds until one more."""
 
 
 @dataclass
@@ -34,6 +38,7 @@ class Core:
     guesses: Guesses = field(default_factory=Guesses)
     budgets: Budgets = field(default_factory=Budgets)
     hashing: Hashing = field(default_factory=Hashing)
+    sign_ins: Buckets = field(default_factory=lambda: Buckets(SIGN_INS, SIGN_IN_SECONDS))
     tickets: Tickets = field(default_factory=Tickets)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     started_at: datetime = field(default_factory=now)

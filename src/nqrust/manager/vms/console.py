@@ -96,6 +96,8 @@ async def _refuse(socket: WebSocket, code: int, reason: str) -> None:
 async def _record(socket: WebSocket, status: int) -> None:
     core: Core = socket.state.core
     principal: Principal = socket.state.principal
+    if status >= 400 and not socket.state.refusals.allow(audit.SENDER + principal.name):
+        return
     await audit.write(
         core,
         socket.scope["state"],
