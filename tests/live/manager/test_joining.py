@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from nqrust.client import calls
 from nqrust.client.errors import Refused
-from nqrust.contract.auth import Role, UserCreate
+from nqrust.contract.auth import Role, TokenCreate, UserCreate, UserUpdate
 from nqrust.contract.hosts import Heartbeat
 from nqrust.contract.vms import VmCreate
 
@@ -157,6 +157,30 @@ async def test_a_join_token_ends_with_the_user_who_created_it(manager: Any, host
     token = (await client.send(calls.join_token("h1"))).token
     await manager.admin.send(calls.delete_user(user.id))
     assert (await refused(joined(manager, token, host_body("h1")))).status == 401
+
+
+async def test_a_join_token_ends_with_the_rights_of_its_creator(manager: Any, host_body: Any) -> None:
+    """The attack: an administrator who is about to lose the role, or a stolen token before it is revoked, makes a join token."""
+    user = await manager.admin.send(
+        calls.create_user(UserCreate(username="mallory", password="a long password", role=Role.admin))
+    )
+    client = manager.client()
+    await client.login("mallory", "a long password")
+    of_user = (await client.send(calls.join_token("h1"))).token
+    await manager.admin.send(calls.update_user(user.id, UserUpdate(role=Role.operator)))
+    assert (await refused(joined(manager, of_user, host_body("h1")))).status == 401
+
+    stolen = await manager.admin.send(calls.create_token(TokenCreate(name="stolen", role=Role.admin, ttl_seconds=600)))
+    thief = manager.client(stolen.token)
+    second = await thief.send(calls.create_token(TokenCreate(name="second", role=Role.admin)))
+    made = await thief.send(calls.join_token("h1"))
+    tokens = [made.token, (await manager.client(second.token).send(calls.join_token("h2"))).token]
+    assert made.expires_at <= stolen.expires_at, "and none that outlives it"
+    kept = await token_for(manager, "h3")
+    await manager.admin.send(calls.delete_token(stolen.id))
+    for name, token in zip(("h1", "h2"), tokens, strict=True):
+        assert (await refused(joined(manager, token, host_body(name)))).status == 401
+    assert (await joined(manager, kept, host_body("h3"))).agent_token
 
 
 @pytest.mark.parametrize("name", ["a/b", "-x", "x y", "00000000-0000-4000-8000-000000000000", ""])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.auth import TOKEN_DAYS, Role, TokenCreate, TokenCreated, TokenList
@@ -16,7 +16,7 @@ from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal, lower
 from nqrust.manager.errors import Invalid, NotFound, NotPermitted
-from nqrust.manager.store.tables import Token, User
+from nqrust.manager.store.tables import JoinToken, Token, User
 
 
 async def list_tokens(core: Core) -> TokenList:
@@ -83,11 +83,24 @@ async def delete_token(core: Core, token_id: str) -> None:
         if row is None:
             raise NotFound("There is no such token.")
         about(token_id=row.name)
+        await _end_join_tokens(session, row)
         await session.delete(row)
 
 
+async def _end_join_tokens(session: AsyncSession, row: Token) -> None:
+    """End the join tokens that were created with a token, or with one that it created. They know its name only, so those of another
+    token of that user and name end too."""
+    family = select(Token.id, Token.name).where(Token.id == row.id).cte("family", recursive=True)
+    family = family.union_all(select(Token.id, Token.name).where(Token.parent_id == family.c.id))
+    names = [f"token:{name}" for name in await session.scalars(select(family.c.name))]
+    owner = JoinToken.user_id.is_not_distinct_from(row.user_id)
+    await session.execute(delete(JoinToken).where(JoinToken.reusable.is_(False), JoinToken.created_by.in_(names), owner))
+
+
 async def lower_tokens(session: AsyncSession, user_id: str, role: Role) -> None:
-    """Take rights above `role` from the API tokens of a user. A later promotion does not return them."""
+    """Take rights above `role` from the API tokens and join tokens of a user. A later promotion does not return them."""
+    if role is not Role.admin:
+        await session.execute(delete(JoinToken).where(JoinToken.user_id == user_id))
     above = [one.value for one in Role if lower(one, role) is not one]
     await session.execute(update(Token).where(Token.user_id == user_id, Token.role.in_(above)).values(role=role.value))
 

@@ -29,7 +29,7 @@ from nqrust.manager.core.principal import Principal
 from nqrust.manager.errors import Conflict, Invalid, NotAuthenticated
 from nqrust.manager.hosts import certificates
 from nqrust.manager.hosts.service import HEARTBEAT_SECONDS, LOCK, describe, note_return
-from nqrust.manager.store.tables import Host, JoinToken
+from nqrust.manager.store.tables import Host, JoinToken, Token
 from nqrust.tls import pinning
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -48,6 +48,9 @@ async def create_token(core: Core, wanted: JoinTokenCreate, creator: Principal) 
     secret = new_token()
     expires_at = now() + timedelta(seconds=wanted.ttl_seconds)
     async with core.db.transaction() as session:
+        with_ = await session.get(Token, creator.token_id) if creator.kind == "token" else None
+        if with_ is not None and with_.expires_at is not None:
+            expires_at = min(expires_at, with_.expires_at)  # a stolen token makes nothing that outlives it
         if not wanted.replace and await session.scalar(select(Host.id).where(Host.name == wanted.host)):
             raise _taken(wanted.host)
         await session.execute(
