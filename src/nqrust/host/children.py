@@ -101,6 +101,16 @@ def at_work(child: Child) -> list[int]:
     return [pid for pid in pids if (found := _process(pid)) is not None and found.session == child.pid and found.state != "Z"]
 
 
+def has_ended(pid: int) -> bool:
+    """Return whether a child of this process has ended. It is left to be reaped."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def signal_group(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
 def _process(pid: int) -> _Process | None:
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:

@@ -3,6 +3,7 @@
 HostError
 ├── CommandFailed      exit code other than the accepted ones
 ├── CommandTimedOut    ended because it ran past its timeout
+├── CommandStopped     ended because nobody wants its result any more
 ├── OutputTooLong      ended because it wrote more than was to be read
 ├── ProgramMissing     no such program on the host's PATH
 ├── ParseError         the machine's output has an unexpected format
@@ -41,6 +42,14 @@ class CommandTimedOut(HostError):
     def __init__(self, argv: tuple[str, ...], timeout: float) -> None:
         self.argv, self.timeout = argv, timeout
         super().__init__(f"{argv[0]} did not end within {timeout:g} s")
+
+
+class CommandStopped(HostError):
+    """A command was ended with its whole process group: whoever asked for it has given up."""
+
+    def __init__(self, argv: tuple[str, ...]) -> None:
+        self.argv = argv
+        super().__init__(f"{argv[0]} was stopped")
 
 
 class OutputTooLong(HostError):

@@ -12,14 +12,16 @@ import selectors
 import signal
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 
 from nqrust.host import accounts, durable, ending, mounts, reach, tree
-from nqrust.host.children import CHILDREN
+from nqrust.host.children import CHILDREN, has_ended, signal_group
 from nqrust.host.environment import PATH, scrubbed
 from nqrust.host.errors import (
     CommandFailed,
+    CommandStopped,
     CommandTimedOut,
     HostError,
     PathMissing,
@@ -41,10 +43,12 @@ _KINDS = {stat.S_IFREG: Kind.file, stat.S_IFDIR: Kind.directory, stat.S_IFLNK: K
 
 
 class LocalHost:
-    """`nqrust.host.port.Host` for this machine. Safe to share between threads."""
+    """`nqrust.host.port.Host` for this machine. Safe to share between threads. `stop`: once it is set, running programs end, and
+    their callers get CommandStopped."""
 
-    def __init__(self, observe: Observer | None = None) -> None:
+    def __init__(self, observe: Observer | None = None, stop: threading.Event | None = None) -> None:
         self._observe = observe
+        self._stop = stop or threading.Event()
         self._names = accounts.Names()
 
     # --- programs
@@ -56,7 +60,7 @@ class LocalHost:
         stdout, stderr = Lines(cmd, mask, on_line), Lines(cmd, mask, on_line)
         data = cmd.input.reveal().encode() if isinstance(cmd.input, Secret) else cmd.input
         try:
-            in_time = _converse(process, data, stdout, stderr, started + cmd.timeout)
+            in_time = _converse(process, data, stdout, stderr, started + cmd.timeout, self._stop)
             if not in_time:
                 _end(process, stdout, stderr)
         except BaseException:  # a signal handler or `on_line` raised: leave no program running
@@ -74,7 +78,7 @@ class LocalHost:
         if self._observe is not None:
             self._observe(cmd, code, seconds)
         if not in_time:
-            raise CommandTimedOut(cmd.argv, cmd.timeout)
+            raise CommandStopped(cmd.argv) if self._stop.is_set() else CommandTimedOut(cmd.argv, cmd.timeout)
         if code not in cmd.ok:
             raise CommandFailed(cmd.argv, code, mask(stderr.text), mask(stdout.text))
         return Completed(cmd.argv, code, stdout.text, stderr.text, seconds)
@@ -315,8 +319,10 @@ class LocalHost:
         return dict(os.environ)
 
 
-def _converse(process: subprocess.Popen[bytes], data: bytes | None, stdout: Lines, stderr: Lines, deadline: float) -> bool:
-    """Feed standard input and drain both pipes until the program has ended. Returns False if the deadline came first.
+def _converse(
+    process: subprocess.Popen[bytes], data: bytes | None, stdout: Lines, stderr: Lines, deadline: float, stop: threading.Event
+) -> bool:
+    """Feed standard input and drain both pipes until the program has ended. Returns False if the deadline or `stop` came first.
 
     A program may leave a daemon that keeps the pipes open (screen, pg_ctlcluster). The call does not wait for it.
     """
@@ -338,6 +344,8 @@ def _converse(process: subprocess.Popen[bytes], data: bytes | None, stdout: Line
             now = time.monotonic()
             if ended is None and process.poll() is not None:
                 ended = now
+            if ended is None and stop.is_set():
+                return False
             if not waiting.get_map():
                 if ended is not None:
                     return True
@@ -378,23 +386,14 @@ def _end(process: subprocess.Popen[bytes], stdout: Lines, stderr: Lines) -> None
     if process.returncode is not None:
         return
     stdout.on_line = stderr.on_line = None
-    _signal_group(process.pid, signal.SIGTERM)
+    signal_group(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + _GRACE
-    while time.monotonic() < deadline and not _has_ended(process.pid):
+    while time.monotonic() < deadline and not has_ended(process.pid):
         for pipe, lines in ((process.stdout, stdout), (process.stderr, stderr)):
             # A program may still write more than a pipe holds before it ends.
             with contextlib.suppress(OSError, ValueError):
                 if pipe is not None:
                     lines.feed(os.read(pipe.fileno(), 1 << 16))
         time.sleep(0.01)
-    _signal_group(process.pid, signal.SIGKILL)
+    signal_group(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _has_ended(pid: int) -> bool:
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def _signal_group(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)

@@ -45,6 +45,12 @@ def replace(host: Host, target_dir: str, fill: Callable[[str], ImageManifest]) -
     return manifest
 
 
+def tidy(host: Host, target_dir: str) -> None:
+    """Remove what a build that was killed left beside the target."""
+    host.remove_tree(staging_of(target_dir))
+    _recover(host, target_dir, f"{target_dir.rpartition('/')[0]}/.{target_dir.rpartition('/')[2]}.replaced")
+
+
 def _refuse_others_folder(host: Host, folder: str) -> None:
     """Refuse a folder in which somebody else could replace the build by a link, because the code writes by path.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,36 @@ async def test_two_images_with_one_short_name_get_two(pulling: Any, registry: Re
     assert len(names) == 2 and "app-1" in names
     named = await pulled(pulling, f"{registry.address}/a/app:1", name="mine")
     assert (named.name, named.state) == ("mine", "ready")
+
+
+@pytest.mark.parametrize("ends", ["deleted", "killed"])
+async def test_a_pull_that_ends_leaves_no_program_no_place_and_no_file(
+    pulling: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """The attack: images that take an hour to unpack, deleted and pulled again, until the manager has no thread left."""
+    slow, note = tmp_path / "slow", tmp_path / "pid"
+    root = pulling.core.settings.image_root
+    made = f"mkdir -p {root}/.slow-1.building && echo x >{root}/.slow-1.building/rootfs.ext4"
+    slow.write_text(f"#!/bin/sh\n{made} && echo $$ >{note}.new && mv {note}.new {note}\nsleep 600\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(oci.sys, "executable", str(slow))
+    reference, _ = registry.push(Image([busybox()], WEB), "slow:1")
+    await pulling.admin.send(calls.pull_image(ImagePull(reference=reference, tls_verify=False)))
+    for _ in range(100):
+        if note.exists():
+            break
+        await asyncio.sleep(0.1)
+    pid = int(note.read_text())
+    if ends == "deleted":
+        await pulling.admin.send(calls.delete_image("slow-1"))
+    else:
+        os.kill(pid, signal.SIGKILL)
+    for _ in range(100):
+        if not Path(f"/proc/{pid}").exists() and os.listdir(root) == ["tiny"]:
+            break
+        await asyncio.sleep(0.1)
+    assert os.listdir(root) == ["tiny"] and not Path(f"/proc/{pid}").exists()
+    assert pulling.core.fetching._value == 2
 
 
 @pytest.mark.parametrize(

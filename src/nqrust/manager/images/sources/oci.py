@@ -4,10 +4,14 @@ A process of its own unpacks, and `tiny` lends its kernel."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import sys
 import tempfile
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 from urllib.request import getproxies, proxy_bypass
 
 from pydantic import ValidationError
@@ -21,6 +25,7 @@ from nqrust.host.own_files import OwnFiles
 from nqrust.host.port import Host, command
 from nqrust.host.secret import Secret
 from nqrust.image import errors
+from nqrust.image import folder as image_folder
 from nqrust.image.oci import reference, skopeo
 from nqrust.image.oci.__main__ import Order, Told
 from nqrust.manager.core.core import Core
@@ -30,6 +35,7 @@ from nqrust.manager.images.sources import distribution
 from nqrust.manager.images.sources.port import Planned, Progress
 from nqrust.manager.store.tables import Image
 
+T = TypeVar("T")
 BASE = "tiny"
 _SECONDS = 3600.0
 _EVERY = 0.5
@@ -48,12 +54,13 @@ class Oci:
     ) -> ImageManifest:
         parsed = reference.parse(planned.origin)
         base = await _base(core)
-        host = OwnFiles()
+        stop = threading.Event()
+        host = OwnFiles(stop=stop)
         root = core.settings.image_root
         scratch = await asyncio.to_thread(tempfile.mkdtemp, prefix=folder.STAGING_PREFIX, dir=root)
         try:
             if local and _proxied(parsed, wanted.tls_verify):
-                layout = await _with_skopeo(host, parsed, wanted, scratch, root, tell)
+                layout = await _until_cancelled(stop, _with_skopeo(host, parsed, wanted, scratch, root, tell))
             else:
                 layout = await distribution.copy(parsed, scratch, wanted.login, wanted.tls_verify, tell, local)
             order = Order(
@@ -66,13 +73,33 @@ class Oci:
                 base_manifest=base[1],
                 guest_agent=core.settings.guest_agent,
             )
-            return await asyncio.to_thread(_build, host, order, tell)
+            return await _until_cancelled(stop, asyncio.to_thread(_build, host, order, tell))
         except errors.ImageError as error:
             raise translated(error) from error
         except (HostError, OSError) as error:
             raise ImageError(f"The image could not be written: {error}.") from error
         finally:
-            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+            await asyncio.to_thread(_clear, host, scratch, target)
+
+
+def _clear(host: Host, scratch: str, target: str) -> None:
+    shutil.rmtree(scratch, ignore_errors=True)
+    with contextlib.suppress(HostError):
+        image_folder.tidy(host, target)
+
+
+async def _until_cancelled(stop: threading.Event, work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of work in a thread. If the pull is cancelled, `stop` ends the program that runs there, and nothing of it is
+    left when this ends: other work needs the threads, and others the place of this pull."""
+    running = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()
+        raise
 
 
 def _proxied(parsed: reference.Reference, tls_verify: bool) -> bool:
