@@ -185,6 +185,19 @@ async def test_an_operators_token_comes_from_where_the_registry_says_and_goes_to
         storage.close()
 
 
+async def test_a_place_that_the_registry_leads_to_asks_for_no_login(pulling: Any, hostile: Web) -> None:
+    storage = Web("127.0.0.3")
+    try:
+        storage.challenge = f'Bearer realm="{storage.url}/token",service="s"'
+        hostile.answers["/v2/a/manifests"] = 200, {}, manifest_of(100)
+        hostile.answers["/v2/a/blobs"] = 307, {"Location": f"{storage.url}/layer"}, b""
+        login = RegistryLogin(username="me", password="word")
+        image = await pulled(pulling, f"{hostile.address}/a:1", client=await pulling.role("operator"), login=login)
+        assert image.state == "missing" and {said for _, said in storage.asked} == {""}
+    finally:
+        storage.close()
+
+
 @pytest.mark.parametrize("field", ["ExposedPorts", "Volumes"])
 async def test_no_text_of_an_image_keeps_the_manager_from_starting_again(pulling: Any, registry: Registry, field: str) -> None:
     """PostgreSQL stores no NUL. The manager reads the folder of images at its start."""

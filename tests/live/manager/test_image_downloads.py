@@ -6,18 +6,21 @@ import asyncio
 import hashlib
 import json
 import os
+import socket
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from typing import Any
 
 import httpcore
+import psutil
 import pytest
 
 from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.images import Download, ImageAdd
-from nqrust.manager.images import download
+from nqrust.manager.images import download, outgoing
 
 ELSEWHERE = "192.0.2.1"
 
@@ -226,3 +229,12 @@ async def test_an_image_from_a_url_does_not_pass_for_one_of_a_registry(manager: 
     assert (await manager.settled_image("near")).origin == ""
     await manager.admin.send(calls.scan_images())
     assert (await manager.admin.send(calls.list_images("nginx"))).items == []
+
+
+def test_all_addresses_of_this_machine_are_local() -> None:
+    """Its services on other addresses than loopback may trust it, too."""
+    families = (socket.AF_INET, socket.AF_INET6)
+    own = [one.address for found in psutil.net_if_addrs().values() for one in found if one.family in families]
+    addresses = [ip_address(one.partition("%")[0]) for one in own]
+    assert addresses and all(map(outgoing._is_local, addresses)), addresses
+    assert not any(outgoing._is_local(ip_address(one)) for one in ("198.51.100.7", "2001:db8::7"))

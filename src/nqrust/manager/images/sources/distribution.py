@@ -129,7 +129,7 @@ class _Registry:
             headers |= {"Authorization": self._authorization} if self._authorization else {}
             async with self._http.stream("GET", url, headers=headers) as answer:
                 self._require_tls(answer)
-                if answer.status_code == 401 and again:
+                if answer.status_code == 401 and again and answer.url.host == httpx.URL(url).host:  # not where it leads
                     self._authorization = await self._authorized(answer.headers.get("www-authenticate", ""))
                     continue
                 self._check(answer)
