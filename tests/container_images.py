@@ -39,6 +39,7 @@ class Member:
     uid: int = 0
     gid: int = 0
     size: int | None = None
+    pax: dict[str, str] = field(default_factory=dict)
 
 
 def folder(name: str, mode: int = 0o755, **more: Any) -> Member:
@@ -68,6 +69,7 @@ def layer(members: Iterable[Member]) -> bytes:
             )
             info.size = len(member.data) if member.size is None else member.size
             info.mtime = 1_600_000_000
+            info.pax_headers = member.pax
             tar.addfile(info, io.BytesIO(member.data))
     return out.getvalue()
 

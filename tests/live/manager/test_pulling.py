@@ -128,9 +128,10 @@ async def test_a_pull_that_ends_leaves_no_program_no_place_and_no_file(
     [
         (Image([layer([Member("../../etc/cron.d/x", b"1")])]), "contains"),
         (Image([layer([])], {"Env": ["x"]}), "“env”"),
+        (Image([layer([Member("x", b"1", pax={"mtime": "inf"})])]), "cannot be unpacked (OverflowError)"),
         (Image([layer([])], architecture="arm64"), "linux/amd64"),
     ],
-    ids=["dots", "config", "platform"],
+    ids=["dots", "config", "time", "platform"],
 )
 async def test_a_hostile_image_is_refused_and_leaves_nothing(pulling: Any, registry: Registry, image: Image, said: str) -> None:
     found = await pulled(pulling, registry.push(image, "hostile:1")[0])

@@ -59,7 +59,14 @@ def unpack(folder: str, contents: layout.Contents, place: str, bounds: Bounds, t
                 plain.drain()
             except packing.NeedsMemory as error:
                 raise _too_large(f"a layer needs more than {packing.WINDOW // 2**20} MiB of memory") from error
-            except (tarfile.TarError, EOFError, *packing.ERRORS, UnicodeError, ValueError) as error:
+            except (
+                tarfile.TarError,
+                EOFError,
+                *packing.ERRORS,
+                ValueError,
+                ArithmeticError,
+                RecursionError,
+            ) as error:
                 raise layout.damaged(f"layer {layer.digest} cannot be unpacked ({type(error).__name__})") from error
         if diff_ids and plain.digest != diff_ids[number - 1]:
             raise layout.damaged(f"layer {layer.digest} unpacks to other bytes than its configuration says")
