@@ -148,9 +148,11 @@ def cell(value: object) -> str:
         return value.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
     if isinstance(value, (list, tuple)):
         return ", ".join(cell(item) for item in value)
-    return plain(str(getattr(value, "value", value)))  # guests may have written it
+    # Guests and strangers may have written it, and a line of theirs would look like one of nqr's own.
+    return plain(str(getattr(value, "value", value))).translate(_ONE_LINE)
 
 
+_ONE_LINE = str.maketrans("\n\t", "  ")
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])")
 
 

@@ -16,6 +16,9 @@ CLIPBOARD = "\x1b]52;c;AAAA\x07"
 def test_control_characters_are_shown_as_symbols_in_tables_and_errors() -> None:
     assert output.cell(f"panic: {CLIPBOARD}x\r") == "panic: \ufffd]52;c;AAAA\ufffdx\ufffd"
     assert output.cell(["a\0", "b"]) == "a\ufffd, b" and output.cell("größer") == "größer"
+    assert (
+        output.cell("sign-in:x\n2026-11-29 08:00:00Z  admin\tdelete_user") == "sign-in:x 2026-11-29 08:00:00Z  admin delete_user"
+    )
     out, err = io.StringIO(), io.StringIO()
     PlainReporter(out, err).failure(NqrError("NQR-API-198", f"web1: {CLIPBOARD}", "Look\x1b[2J."))
     assert "\x1b" not in err.getvalue() + out.getvalue() and "NQR-API-198" in err.getvalue()
