@@ -12,9 +12,8 @@ from typing import ClassVar
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from nqrust import loopback
 from nqrust.serving.connections import Bounds, Connections
-from nqrust.serving.sources import LOOPBACK, connection_group
+from nqrust.serving.sources import connection_group, source_of
 from nqrust.tls.contexts import names
 
 HEADER_BYTES = 16 * 1024
@@ -67,11 +66,10 @@ class BoundedProtocol(H11Protocol):
         self._time("head", self._connections.bounds.head)
 
     def _group(self) -> str:
-        """Return the source of the connection. On loopback each user is one, so that no user shuts out another."""
-        group = connection_group(self.client[0] if self.client else "local")
-        if group != LOOPBACK or self.client is None or self.server is None or self.server[1] is None:
-            return group
-        return f"{LOOPBACK} {loopback.user_of(self.client, (self.server[0], self.server[1]))}"
+        """Return the source of the connection."""
+        if self.client is None or self.server is None or self.server[1] is None:
+            return connection_group(self.client[0] if self.client else "local")
+        return source_of(self.client, (self.server[0], self.server[1]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.remove(self)

@@ -17,10 +17,12 @@ from typing import Any
 
 import uvicorn
 
+from nqrust.serving.sources import source_of
+
 FIRST_BYTE = 10.0
 """Seconds that a client has for its first byte, and then for the handshake."""
 WAITING, WAITING_PER_SOURCE = 256, 32
-"""Connections that have not sent anything yet, or are in their handshake: in all, and from one address. The oldest makes room for
+"""Connections that have not sent anything yet, or are in their handshake: in all, and from one source. The oldest makes room for
 the next: a client that begins at once is never the oldest for long."""
 UNREAD = 40.0
 """Seconds until the kernel gives up a client that acknowledges nothing, or keeps its window closed: TCP_USER_TIMEOUT of tcp(7)."""
@@ -108,7 +110,7 @@ class _Door:
                 # accept(2): errors of the one connection. Without descriptors, wait until some are free.
                 await asyncio.sleep(0.2 if error.errno in _FULL else 0)
                 continue
-            source = str(address[0])
+            source = _source(connection, address)
             self._make_room(source)
             task = asyncio.create_task(self._begin(connection))
             self._begun[task] = source
@@ -141,6 +143,13 @@ class _Door:
         except asyncio.CancelledError:
             connection.close()
             raise
+
+
+def _source(connection: socket.socket, address: tuple[Any, ...]) -> str:
+    try:
+        return source_of((str(address[0]), address[1]), connection.getsockname()[:2])
+    except OSError:  # it is gone already
+        return str(address[0])
 
 
 async def _first_byte(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> bytes:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from ipaddress import IPv6Address, ip_address
 
+from nqrust import loopback
+
 LOOPBACK = "loopback"
+"""Of connections of this machine: each of its users is one source, so that no user shuts out another."""
 
 
 def group(address: str) -> str:
@@ -16,6 +19,12 @@ def group(address: str) -> str:
     if isinstance(found, IPv6Address):
         return str(found.ipv4_mapped or IPv6Address(int(found) >> 64 << 64))
     return str(found)
+
+
+def source_of(client: tuple[str, int], server: tuple[str, int]) -> str:
+    """Return the source of a connection, by the addresses of its ends."""
+    group = connection_group(client[0])
+    return f"{LOOPBACK} {loopback.user_of(client, server)}" if group == LOOPBACK else group
 
 
 def connection_group(address: str) -> str:

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 from asyncio import sslproto
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
@@ -26,6 +26,7 @@ from nqrust.serving.connections import Bounds
 from nqrust.serving.plain import Plain
 from nqrust.serving.protocol import BoundedProtocol, bounded
 from nqrust.serving.server import Server
+from nqrust.serving.sources import source_of
 from nqrust.tls import authority, contexts
 from nqrust.tls.authority import Authority
 
@@ -130,11 +131,26 @@ async def test_silent_clients_do_not_keep_others_of_their_address_waiting() -> N
 
 async def test_silent_clients_of_many_addresses_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "WAITING", 20)
+    monkeypatch.setattr(serving, "source_of", lambda client, server: client[0])
     async with served(server_context()) as port:
         silent = [await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.0.{n}", 0)) for n in range(9, 40)]
         assert (await ask(f"https://127.0.0.1:{port}", contexts.client(PAIR.certificate)))["scheme"] == "https"
         for _, writer in silent:
             writer.close()
+
+
+async def test_one_user_or_network_of_many_addresses_takes_the_places_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine has any number of addresses of its /64, and a user of this machine 127.0.0.0/8."""
+    monkeypatch.setattr(serving, "WAITING_PER_SOURCE", 5)
+    async with served(server_context()) as port:
+        silent = [await asyncio.open_connection("127.0.0.1", port, local_addr=(f"127.0.0.{n}", 0)) for n in range(9, 29)]
+        ended = 0
+        for reader, writer in silent:
+            with suppress(asyncio.TimeoutError, ConnectionError):
+                ended += await asyncio.wait_for(reader.read(1), 0.1) == b""
+            writer.close()
+    assert ended == 15, "the oldest of them"
+    assert source_of(("2001:db8::1:1", 1), ("2001:db8::9", 2)) == source_of(("2001:db8::2:2", 1), ("2001:db8::9", 2))
 
 
 async def test_new_certificate_is_presented_without_a_restart() -> None:
