@@ -11,9 +11,12 @@ import pytest
 from sqlalchemy import text
 
 from nqrust.client import calls
+from nqrust.client.errors import Refused
 from nqrust.contract.agent import TapStatus
 from nqrust.contract.names import CANARY_PREFIX, CANARY_TAG
+from nqrust.contract.problem import Problem
 from nqrust.contract.vms import DesiredState, RestartPolicy, VmCreate, VmState
+from nqrust.manager.core.agents import AgentSaidNo
 from nqrust.manager.work import acts
 from nqrust.manager.work.reconciler import Reconciler
 
@@ -219,6 +222,25 @@ async def test_returning_host_loses_only_deleted_vms(manager: Any, reconciler: R
     assert set(agent.vms) == {"stranger"}
     found = await reasons(manager, "h1")
     assert (found.count("UnknownVm"), found.count("DeleteFinished")) == (1, 1)
+
+
+async def test_a_host_that_keeps_deleted_vms_fills_no_disk_with_events(
+    manager: Any, reconciler: Reconciler, monkeypatch: Any
+) -> None:
+    _, agent, _ = await manager.host()
+    monkeypatch.setattr("nqrust.manager.core.budgets.AT_ONCE", 2)
+    agent.alive("kept", "kept")
+    await reconciler.once()
+
+    async def refuse(vm_id: str) -> None:
+        raise AgentSaidNo(500, Problem(title="no", status=500, detail="no", code="NQR-API-710"))
+
+    monkeypatch.setattr(agent, "delete_vm", refuse)
+    with pytest.raises(Refused):
+        await manager.admin.send(calls.delete_unknown_vm("kept"))
+    for _ in range(5):
+        await reconciler.once()
+    assert (await reasons(manager, "h1")).count("DeleteFinished") == 2
 
 
 async def test_the_tap_of_a_deleted_vm_is_removed_on_a_later_pass(manager: Any, reconciler: Reconciler, monkeypatch: Any) -> None:

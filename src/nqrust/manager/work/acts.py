@@ -224,7 +224,7 @@ async def _remove(core: Core, action: diff.FinishDelete | diff.RemoveCanary, hos
             tombstone = await session.get(Tombstone, action.vm_id)
             if tombstone is None:
                 return
-            if tombstone.confirmed_at is None:
+            if tombstone.confirmed_at is None and core.budgets.allow(host.id, "DeleteFinished"):
                 message = f"Host {host.name} still has VM {name}, which {tombstone.deleted_by or 'somebody'} deleted. The manager removes it now."
                 events.record(session, host, "DeleteFinished", message)
     await core.agent_of(host).delete_vm(action.vm_id)
