@@ -47,20 +47,26 @@ class Terminal:
         finally:
             os.close(slave)
         os.set_blocking(self._master, False)
-        self._readable = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._master, self._readable.set)
 
     async def read(self) -> bytes:
         while True:
-            await self._readable.wait()
-            self._readable.clear()
+            await self._until_readable()
             try:
                 return os.read(self._master, _PIECE)
             except BlockingIOError:
                 continue
             except OSError:  # EIO: the other side is closed
                 return b""
+
+    async def _until_readable(self) -> None:
+        """Watch the terminal only while somebody reads: the loop would turn without a pause for a viewer that does not."""
+        readable = asyncio.Event()
+        self._loop.add_reader(self._master, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            self._loop.remove_reader(self._master)
 
     async def write(self, data: bytes) -> None:
         while data:
@@ -75,7 +81,6 @@ class Terminal:
 
     async def close(self) -> None:
         """Hang up like a terminal that is switched off: screen detaches, the VM does not notice."""
-        self._loop.remove_reader(self._master)
         with contextlib.suppress(OSError):
             os.close(self._master)
         for step in (signal.SIGHUP, signal.SIGTERM, signal.SIGKILL):
