@@ -254,6 +254,19 @@ def test_a_start_that_fails_takes_back_what_it_did(bench: Bench) -> None:
     assert bench.service.put(bench.spec()).state == "running"
 
 
+def test_a_start_that_ends_with_an_error_that_nobody_foresaw_leaves_no_vmm(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(machine: object) -> None:
+        raise OverflowError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.service.drivers[bench.service.verdict().vmm], "begin", break_down)
+        with pytest.raises(OverflowError):
+            bench.service.put(bench.spec())
+    assert not bench.scopes.alive and not bench.taps.links
+    assert bench.service.status(VM).state == "stopped"
+    assert bench.service.put(bench.spec()).state == "running"
+
+
 def test_an_image_with_another_sha256_never_becomes_a_disk(bench: Bench) -> None:
     image = bench.root / "images" / "tiny" / "rootfs.ext4"
     image.write_bytes(image.read_bytes()[:-1] + b"x")

@@ -112,7 +112,7 @@ class Starter:
                     connected()  # a guest that continues may have connections
                 driver.begin(machine)
                 connected()
-        except (AgentError, HostError):
+        except Exception:  # an error that nobody foresaw must leave no VMM either
             self._kill(record.id)
             record.asked = "stop"
             self.store.write(record)
