@@ -71,7 +71,7 @@ def _of_vmdk(head: bytes) -> str:
     if len(head) < _SECTOR or not head.startswith(_VMDK):
         return "its header is incomplete"
     capacity, _, start, sectors = struct.unpack_from("<QQQQ", head, 12)
-    if not capacity or not start or (start + sectors) * _SECTOR > len(head):
+    if not capacity or start != 1 or (start + sectors) * _SECTOR > len(head):  # QEMU reads the parent's name in sector 1
         return "its descriptor is not at its start"
     text = head[start * _SECTOR : (start + sectors) * _SECTOR].partition(b"\0")[0].decode("utf-8", "replace")
     kind = re.search(r'^createType\s*=\s*"([A-Za-z0-9]+)"', text, re.MULTILINE)

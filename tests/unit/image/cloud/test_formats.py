@@ -23,6 +23,14 @@ def vmdk(text: str = DESCRIPTOR, *, capacity: int = 2048, start: int = 1) -> byt
     return header.ljust(512, b"\0") + text.encode().ljust(20 * 512, b"\0")
 
 
+def two_descriptors() -> bytes:
+    """The header leads to a harmless one, and QEMU to that in sector 1."""
+    image = bytearray(vmdk(DESCRIPTOR + 'parentFileNameHint="/etc/shadow"\n'))
+    struct.pack_into("<QQ", image, 28, 11, 10)
+    image[11 * 512 :] = DESCRIPTOR.encode().ljust(10 * 512, b"\0")
+    return bytes(image)
+
+
 @pytest.mark.parametrize(
     ("head", "format"),
     [(qcow2(), "qcow2"), (vmdk(), "vmdk"), (DESCRIPTOR.encode(), "vmdk"), (b"\xeb\x63\x90GRUB", "raw"), (b"", "raw")],
@@ -65,6 +73,7 @@ def test_qcow2_with_other_files_is_refused(head: bytes, why: str) -> None:
         (vmdk(DESCRIPTOR.replace('SPARSE "d.vmdk"', 'FLAT "/etc/shadow" 0')), "other files"),
         (vmdk(capacity=0), "descriptor"),
         (vmdk(start=1 << 40), "descriptor"),
+        (two_descriptors(), "descriptor"),
         (vmdk("nothing"), "unknown"),
         (b"KDMV", "incomplete"),
     ],
