@@ -35,7 +35,7 @@ class SimulatedAgent:
             raise AgentAway("The agent does not answer.")
         if self.refuse and verb != "inventory":
             raise AgentSaidNo(self.refuse[0], Problem(title=self.refuse[1], status=self.refuse[0]))
-        if self.hold and verb == "put":
+        if self.hold and verb in ("put", "delete_volume"):
             await self.hold.wait()
 
     def alive(self, vm_id: str, name: str, started_ago: float = 0.0) -> Any:

@@ -158,6 +158,26 @@ async def test_volume_that_a_host_fails_to_delete_stays_recorded(manager: Any) -
     await manager.admin.send(calls.delete_volume(kept))
 
 
+async def test_a_host_that_does_not_answer_keeps_no_connection_to_the_database(manager: Any) -> None:
+    """The attack: a volume of such a host, deleted and attached so often that the manager has no connection left."""
+    _, agent, _ = await manager.host()
+    kept = await leave_one(manager, agent)
+    agent.hold = asyncio.Event()
+    first = asyncio.create_task(manager.admin.send(calls.delete_volume(kept)))
+    while ("delete_volume", kept) not in agent.calls:
+        await asyncio.sleep(0.01)
+    for call in (manager.admin.send(calls.create_vm(using("db3", kept))), manager.admin.send(calls.delete_volume(kept))):
+        with pytest.raises(Refused, match="is being deleted") as refused:
+            await asyncio.wait_for(call, 20)
+        assert refused.value.code == "NQR-API-123"
+    await asyncio.wait_for(Reconciler(manager.core).once(), 20)
+    assert manager.core.db.engine.pool.checkedout() == 0
+    agent.hold.set()
+    await first
+    assert agent.volumes == {} and (await manager.admin.send(calls.list_volumes())).total == 0
+    assert manager.core.deleting == set()
+
+
 async def test_placement_counts_a_kept_volume_as_used_disk(manager: Any) -> None:
     _, agent, _ = await manager.host()
     agent.volumes["huge"] = 900_000  # twice that is more than the host has

@@ -169,7 +169,7 @@ async def _insert(core: Core, session: AsyncSession, wanted: VmCreate, actor: st
     )
     session.add(vm)
     await session.flush()
-    taken, vm.wanted_host = await volumes.taken(session, vm.id, wanted.volumes, wanted.host)
+    taken, vm.wanted_host = await volumes.taken(core, session, vm.id, wanted.volumes, wanted.host)
     vm.change(volumes=taken)
     await placement.check(core, session, vm)
     return vm

@@ -42,7 +42,7 @@ async def attach(core: Core, ref: str, wanted: VolumeCreate, actor: str) -> ApiV
             )
         host = await session.get(Host, vm.host_id) if vm.host_id else None
         place = host.name if host else vm.wanted_host
-        found, place = await volumes.take(session, vm.id, device, wanted, place, placed=host is not None)
+        found, place = await volumes.take(core, session, vm.id, device, wanted, place, placed=host is not None)
         if host is None:  # nothing is made yet
             vm.wanted_host = place
         else:

@@ -7,6 +7,7 @@ stays as long as its VM.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from sqlalchemy import delete, func, or_, select
@@ -54,23 +55,27 @@ async def of_all(core: Core, host: str | None = None) -> StoredVolumeList:
 async def remove(core: Core, name: str, actor: str) -> None:
     """Delete the volume and its data, on its host first. If the host does not answer, the record stays.
 
-    The lock keeps VMs from attaching the volume meanwhile.
+    No VM attaches the volume meanwhile. No lock and no connection to the database wait for the host: it may never answer.
     """
-    async with core.db.transaction() as session:
-        row = await session.get(Volume, name, with_for_update=True)
-        if row is None:
-            raise _unknown(name)
-        await _free(session, row)
-        host = await session.get(Host, row.host_id)
-        assert host is not None  # a foreign key holds it
+    with ExitStack() as afterwards:
+        async with core.db.transaction() as session:
+            row = await session.get(Volume, name, with_for_update=True)
+            if row is None:
+                raise _unknown(name)
+            await _free(core, session, row)
+            core.deleting.add(name)
+            afterwards.callback(core.deleting.discard, name)
+            host = await session.get(Host, row.host_id)
+            assert host is not None  # a foreign key holds it
         await core.agent_of(host).delete_volume(name)
-        await session.delete(row)
-        message = f"{events.name_of(actor)} deleted volume {name} on host {host.name}."
-        events.record(session, ("volume", name, name), "VolumeDeleted", message)
+        async with core.db.transaction() as session:
+            await session.execute(delete(Volume).where(Volume.name == name, Volume.host_id == host.id, Volume.vm_id.is_(None)))
+            message = f"{events.name_of(actor)} deleted volume {name} on host {host.name}."
+            events.record(session, ("volume", name, name), "VolumeDeleted", message)
 
 
 async def taken(
-    session: AsyncSession, vm_id: str, wanted: Sequence[VolumeCreate], host: str | None
+    core: Core, session: AsyncSession, vm_id: str, wanted: Sequence[VolumeCreate], host: str | None
 ) -> tuple[list[ApiVolume], str | None]:
     """Return the volumes of a new VM in the form of its row, and the name of the host where they are.
 
@@ -80,13 +85,13 @@ async def taken(
         await _named(session, name)  # locked in one order, to avoid deadlocks
     rows: list[ApiVolume] = []
     for device, volume in zip(DEVICES, wanted, strict=False):
-        found, host = await take(session, vm_id, device, volume, host)
+        found, host = await take(core, session, vm_id, device, volume, host)
         rows.append(found)
     return rows, host
 
 
 async def take(
-    session: AsyncSession, vm_id: str, device: str, wanted: VolumeCreate, host: str | None, placed: bool = False
+    core: Core, session: AsyncSession, vm_id: str, device: str, wanted: VolumeCreate, host: str | None, placed: bool = False
 ) -> tuple[ApiVolume, str | None]:
     """Return one volume in the form of a VM's row, and the host where the VM must go, or is (`placed`).
 
@@ -96,7 +101,7 @@ async def take(
         assert wanted.size_mib is not None  # its validator ensures that
         return ApiVolume(device=device, size_mib=wanted.size_mib, keep=wanted.keep), host
     row = await _named(session, wanted.name)
-    await _free(session, row)
+    await _free(core, session, row)
     place = await session.scalar(select(Host.name).where(Host.id == row.host_id))
     if host not in (None, place):
         raise Conflict(
@@ -224,7 +229,11 @@ async def _named(session: AsyncSession, name: str) -> Volume:
     )
 
 
-async def _free(session: AsyncSession, row: Volume) -> None:
+async def _free(core: Core, session: AsyncSession, row: Volume) -> None:
+    if row.name in core.deleting:
+        raise Conflict(
+            f"Volume {row.name} is being deleted.", cure="Wait until its host has answered: nqr volume ls", code="NQR-API-123"
+        )
     if row.vm_id is not None:
         vm = await session.scalar(select(Vm.name).where(Vm.id == row.vm_id))
         raise Conflict(
