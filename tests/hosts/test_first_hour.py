@@ -146,7 +146,7 @@ def test_a_cloud_image_with_a_key(user: User, tmp_path: Path) -> None:
     assert "login:" in user.types("nqr logs -n 3 db1")
     assert "deleted db1" in user.types("nqr rm -f db1")
     assert "removed debian" in user.types("nqr rmi debian")
-    user.host.run("rm -r /root/debian.qcow2 /root/.ssh")
+    user.host.run("rm /root/debian.qcow2 /root/.ssh/id_ed25519 /root/.ssh/id_ed25519.pub")
 
 
 def test_the_uninstall_leaves_the_host_as_it_was(user: User) -> None:
