@@ -20,6 +20,14 @@ _VM = {
 _ANSWER = json.dumps({"items": [{**_VM, "id": f"v{n}", "name": f"web{n}"} for n in range(VMS)], "total": VMS}).encode()
 
 
+_GET = """
+import http.client, os, urllib.parse
+connection = http.client.HTTPConnection(urllib.parse.urlsplit(os.environ["NQR_MANAGER_URL"]).netloc)
+connection.request("GET", "/v1/vms", headers={"Authorization": "Bearer bench"})
+connection.getresponse().read()
+"""
+
+
 class _Fixed(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
@@ -46,16 +54,18 @@ def _manager() -> Iterator[None]:
 def bench() -> None:
     nothing = median_seconds([sys.executable, "-I", "-c", "pass"])
     with _manager():
-        _measured("nqr --help", ["--help"], nothing, 0.15)
-        _measured(f"nqr vm ls, {VMS} VMs", ["vm", "ls"], nothing, 0.25)
-        _measured("a completed name", ["_complete", "zsh", "vm", "show", ""], nothing, None)
+        get = median_seconds([sys.executable, "-I", "-c", _GET])
+        _measured("nqr --help", ["--help"], nothing, None, 0.15)
+        _measured(f"nqr vm ls, {VMS} VMs", ["vm", "ls"], nothing, get, 0.25)
+        _measured("a completed name", ["_complete", "zsh", "vm", "show", ""], nothing, get, None)
     note("without the package click, as in an installation: httpx imports a command line of its own where it finds click")
 
 
-def _measured(what: str, words: list[str], nothing: float, budget: float | None) -> None:
+def _measured(what: str, words: list[str], nothing: float, get: float | None, budget: float | None) -> None:
     main = (
         f"import sys; sys.modules['click'] = None; sys.argv = {['nqr', *words]!r}; from nqrust.cli.__main__ import main; main()"
     )
     took = median_seconds([sys.executable, "-I", "-c", main])
     ratio = f"{took / nothing:.1f} x `python -c pass` ({nothing:.3f} s)"
+    ratio += f", {took / get:.1f} x a GET ({get:.3f} s)" if get else ""
     line(what, f"{took:.3f} s", ratio, under(took, budget, "s") if budget else None)

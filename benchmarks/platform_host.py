@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import boot, install, memory
+from benchmarks import boot, commands, install, memory
 from benchmarks.ansible import compare
 
 
@@ -16,6 +16,7 @@ def bench() -> None:
 
 
 def measure(host) -> None:  # type: ignore[no-untyped-def]  # Machine, of the tests
+    commands.bench(host)
     memory.bench(host)
     boot.bench(host)
     compare.bench(host, install.CLONE, install.bench_converged(host))

@@ -10,8 +10,8 @@
                calls by hand, in turns.
 `many`         100 VMs of 64 MiB on one agent, under Firecracker and under QEMU with KVM.
 `sessions`     commands in a guest: create until the first answer, the time of a command, copies of 64 MiB both ways.
-`platform`     on an installed Debian 12 host: idle memory of the services; `vm create` until the guest agent is up, over
-               the VMM's own boot; a converged re-run, over Ansible's.
+`platform`     on an installed Debian 12 host: `nqr --help`, `nqr vm ls` and `nqr status`; idle memory of the services;
+               `vm create` until the guest agent is up, over the VMM's own boot; a converged re-run, over Ansible's.
 `bundle`       on a pristine Debian 12 host without a network: an install from a bundle that holds the image.
 `install`      on pristine Debian 12 hosts: a fresh install, over the raw commands for the same packages, wheels and
                compiler runs; a converged re-run; peak memory.
