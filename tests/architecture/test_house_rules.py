@@ -109,3 +109,9 @@ def test_python_sources_run_on_the_oldest_supported_python() -> None:
         if newer:
             broken.append(f"{name_of(path)}: {newer[0].strip()} needs Python 3.11")
     assert broken == []
+
+
+def test_nobody_shows_the_prefix_of_a_message_of_pydantic() -> None:
+    shown = re.compile(r"(?<!fault\()\b\w+(\.errors\(\)\[0\])?\[['\"]msg['\"]\]")
+    found = [f"{name_of(path)}: {one[0]}" for path in below("src", suffix=".py") for one in shown.finditer(text_of(path))]
+    assert [one for one in found if ".lower()" not in one] == ['src/nqrust/installer/settings/sources.py: error["msg"]']

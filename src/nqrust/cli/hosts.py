@@ -11,6 +11,7 @@ import typer
 from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager, reached_from_elsewhere
 from nqrust.cli.output import Document, Output, Quiet
+from nqrust.contract.text import fault
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def token(
         call = calls.join_token(name, ttl, replace)
     except ValidationError as error:
         raise UsageError(
-            "NQR-USE-003", f"NAME cannot be “{name}”: {error.errors()[0]['msg']}.", "Pass the host's name."
+            "NQR-USE-003", f"NAME cannot be “{name}”: {fault(error.errors()[0]['msg'])}.", "Pass the host's name."
         ) from error
     with manager(url) as client:
         made = client.send(call)

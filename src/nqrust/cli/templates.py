@@ -11,6 +11,7 @@ from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output, Quiet
 from nqrust.cli.vm import limits as vm_limits
 from nqrust.cli.vm import options as opt
+from nqrust.contract.text import fault
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def create(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UsageError("NQR-USE-003", f"{where}: {first['msg']}.", "See: nqr template create --help") from error
+        raise UsageError("NQR-USE-003", f"{where}: {fault(first['msg'])}.", "See: nqr template create --help") from error
     with manager(url) as client:
         try:
             made = client.send(calls.create_template(asked))

@@ -11,6 +11,7 @@ from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.failures import choice
 from nqrust.cli.output import Document, Output, Quiet
+from nqrust.contract.text import fault
 from nqrust.installer.engine.errors import UsageError
 
 _ROLES = ("viewer", "operator", "admin")
@@ -72,7 +73,7 @@ def create(
         flag = "--expires" if first["loc"][0] == "ttl_seconds" else "NAME"
         raise UsageError(
             "NQR-USE-003",
-            f"{flag} cannot be “{expires if flag == '--expires' else name}”: {first['msg']}.",
+            f"{flag} cannot be “{expires if flag == '--expires' else name}”: {fault(first['msg'])}.",
             "See: nqr token create --help",
         ) from error
     with manager(url) as client:

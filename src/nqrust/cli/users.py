@@ -12,6 +12,7 @@ from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.failures import choice
 from nqrust.cli.output import Output, Quiet
+from nqrust.contract.text import fault
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def create(
     try:
         asked = UserCreate(username=name, password=secret, role=Role(wanted))
     except ValidationError as error:
-        raise _unusable(f"The password cannot be: {error.errors()[0]['msg']}.") from error
+        raise _unusable(f"The password cannot be: {fault(error.errors()[0]['msg'])}.") from error
     with manager(url) as client:
         made = client.send(calls.create_user(asked))
     _print(made, out)
@@ -146,7 +147,7 @@ def password(
         PasswordChange(current_password=current, new_password=new)
     except ValidationError as error:
         first = error.errors()[0]
-        raise _unusable(f"The {str(first['loc'][0]).replace('_', ' ')} cannot be: {first['msg']}.") from error
+        raise _unusable(f"The {str(first['loc'][0]).replace('_', ' ')} cannot be: {fault(first['msg'])}.") from error
     with manager(url, anonymous=True) as client:
         client.login(name, current)
         try:
@@ -167,7 +168,7 @@ def _reset(name: str, url: str | None) -> None:
     try:
         change = UserUpdate(password=new)
     except ValidationError as error:
-        raise _unusable(f"The password cannot be: {error.errors()[0]['msg']}.") from error
+        raise _unusable(f"The password cannot be: {fault(error.errors()[0]['msg'])}.") from error
     with manager(url) as client:
         client.send(calls.update_user(_named(client, name).id, change))
     typer.echo(f"set a new password for {name}")

@@ -45,6 +45,11 @@ def word(text: str) -> str:
     return text
 
 
+def fault(message: object) -> str:
+    """Return what pydantic says of a value, without the words that it puts before the messages of validators."""
+    return str(message).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+
+
 def joined(*words: str) -> str:
     """A line of these words. Raises ValueError where it would have another line or more words."""
     line = one_line(" ".join(words))

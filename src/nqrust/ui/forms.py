@@ -11,6 +11,7 @@ from nicegui.elements.mixins.validation_element import ValidationElement
 from pydantic import ValidationError
 
 from nqrust.client.manager import ClientError
+from nqrust.contract.text import fault
 from nqrust.ui import parts
 from nqrust.ui.fields import Wrong
 
@@ -48,7 +49,7 @@ def complaint(error: ValidationError) -> str:
     """Return the first fault of a form, in a sentence."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]).replace("_", " ")
-    return f"{where}: {first['msg']}".strip(": ")
+    return f"{where}: {fault(first['msg'])}".strip(": ")
 
 
 class FormDialog:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from nqrust.agent.errors import AgentError
 from nqrust.contract.problem import MEDIA_TYPE
+from nqrust.contract.text import fault
 from nqrust.host.errors import HostError, NoSpace
 
 log = structlog.get_logger("nqrust.agent")
@@ -57,7 +58,7 @@ def install(app: FastAPI, logged: Callable[[Request], bool] = lambda request: Tr
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0] if error.errors() else {"loc": (), "msg": "invalid"}
         where = ".".join(str(part) for part in first["loc"])
-        return answer(AgentError("NQR-API-703", f"{where}: {first['msg']}.", "Correct the request.", status=422))
+        return answer(AgentError("NQR-API-703", f"{where}: {fault(first['msg'])}.", "Correct the request.", status=422))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:

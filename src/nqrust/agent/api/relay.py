@@ -16,6 +16,7 @@ from nqrust.agent.api.auth import bearer
 from nqrust.agent.errors import AgentError
 from nqrust.agent.store import check_id
 from nqrust.agent.vms.guests import GuestBook, RateLimit
+from nqrust.contract.text import fault
 from nqrust.contract.vms import GuestReport
 
 LARGEST = 8192  # bytes of a report
@@ -66,7 +67,7 @@ def build(guests: GuestBook, run: Run, forward: Callable[[str, GuestReport], Non
             report = GuestReport.model_validate_json(body)
         except ValidationError as error:
             raise AgentError(
-                "NQR-API-703", f"The report is not valid: {error.errors()[0]['msg']}.", "Correct it.", status=422
+                "NQR-API-703", f"The report is not valid: {fault(error.errors()[0]['msg'])}.", "Correct it.", status=422
             ) from error
         await run(lambda: guests.record(vm_id, report, datetime.now(timezone.utc)))
         forward(vm_id, report)

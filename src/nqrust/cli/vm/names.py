@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nqrust.contract.text import fault
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def checked(**fields: Any) -> VmCreate:
             "user_data": "user-data",
         }.get(field, field)
         shown = "so" if field == "user_data" else f"“{fields.get(field)}”"  # it may contain passwords
-        what = f"{flag} cannot be {shown}: {str(first['msg'])[:1].lower()}{str(first['msg'])[1:]}."
+        said = fault(first["msg"])
+        what = f"{flag} cannot be {shown}: {said[:1].lower()}{said[1:]}."
         cure = "Use at most 63 lower-case letters, digits and dashes. Begin with a letter."
         raise UsageError("NQR-USE-003", what, cure if field == "name" else "See: nqr vm create --help") from error

@@ -11,6 +11,7 @@ from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output, Quiet
 from nqrust.cli.vm import options as opt
+from nqrust.contract.text import fault
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _wanted(size: str | None, keep: bool, name: str | None) -> VolumeCreate:
     except ValidationError as error:
         first = error.errors()[0]
         flag = "--size" if name is None else "--name"
-        raise UsageError("NQR-USE-003", f"{flag}: {first['msg']}.", "See: nqr volume attach --help") from error
+        raise UsageError("NQR-USE-003", f"{flag}: {fault(first['msg'])}.", "See: nqr volume attach --help") from error
 
 
 def _has(device: str) -> Callable[[Vm], bool]:

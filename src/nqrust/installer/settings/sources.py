@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nqrust.contract.auth import UserCreate
+from nqrust.contract.text import fault
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import UsageError
 from nqrust.installer.settings.checks import check_consistency
@@ -277,7 +278,7 @@ def _expected(error: Mapping[str, Any], option: Option | None) -> str:
         return "it must be between 1 and 65535" if "port" in str(error["loc"]) else str(error["msg"]).lower()
     if error["type"] == "string_type":
         return "it must be text"
-    text = str(error["msg"]).removeprefix("Value error, ")
+    text = fault(error["msg"])
     return "it " + text if text.startswith("must") else text[:1].lower() + text[1:]
 
 

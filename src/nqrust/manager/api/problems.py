@@ -12,6 +12,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from starlette.exceptions import HTTPException
 
 from nqrust.contract.problem import MEDIA_TYPE, Problem
+from nqrust.contract.text import fault
 from nqrust.manager.core.agents import AgentAway, AgentSaidNo
 from nqrust.manager.errors import AgentTrouble, Conflict, DatabaseAway, Invalid, ManagerError
 from nqrust.manager.store.database import is_away
@@ -115,7 +116,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     """Name the invalid fields. Never repeat the input, which may be a password."""
     assert isinstance(error, RequestValidationError)
     request.state.code = Invalid.code
-    fields = [{"field": ".".join(str(p) for p in e["loc"][1:]), "message": str(e["msg"])} for e in error.errors()]
+    fields = [{"field": ".".join(str(p) for p in e["loc"][1:]), "message": fault(e["msg"])} for e in error.errors()]
     told = "; ".join(f"{f['field'] or 'body'}: {f['message']}" for f in fields[:3])
     problem = Invalid(told or "The request is not valid.").problem(_request_id(request))
     return response(Problem(**problem.model_dump(), errors=fields))
