@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         os._exit(_STOPPED)
     _settle()
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would read the metadata of every package for them
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["_complete"]:  # of a shell, for words that the parser may not accept yet
         signals.end()

@@ -6,7 +6,6 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.main import get_group
 
 from nqrust.cli import manual
 from nqrust.cli.completion import commands as completion_commands
@@ -14,7 +13,7 @@ from nqrust.cli.install import commands as run_commands
 from nqrust.cli.install import fingerprint as fingerprint_commands
 from nqrust.cli.install import state as state_commands
 from nqrust.cli.support import commands as support_commands
-from nqrust.cli.tree import Later, Root, new
+from nqrust.cli.tree import Later, Root, built, new
 
 _HELP = "NQRust-MicroVM: install, test, use and remove a microVM platform on this host."
 _GROUPS = {
@@ -39,7 +38,7 @@ _GROUPS = {
 
 def command() -> Any:
     """Return the whole command line as one command object."""
-    root = get_group(_root())
+    root = built(_root())
     for name, (module, help) in _GROUPS.items():
         root.add_command(Later(name, help, _builder(module)))
     return root

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import typer
 
 from nqrust import loopback
+from nqrust.cli import signals
 from nqrust.installer.engine.errors import NqrError, UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def manager(url: str | None, anonymous: bool = False) -> Iterator[ManagerClient]
     base, token = (_given(url) or _manager_of(installed_settings()), None) if anonymous else address(url)
     try:
         with ManagerClient(base, token=token, authority=authority(base)) as client:
+            signals.check()
             yield client
     except Refused as error:
         what = str(error).rstrip(".") or f"The manager answered with status {error.status}"

@@ -19,7 +19,7 @@ from nqrust.host.signals import ENDING, handled
 
 _PATIENCE = 3
 """Signals after which nqr leaves at once, without a report."""
-_AGAIN = 0.02
+_AGAIN = 0.005
 """Seconds until a signal that came at a bad moment comes again."""
 _CODE = 130
 
@@ -78,6 +78,13 @@ def raising() -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
             _State.first, _State.count, _State.raised = 0, 0, False
             _put_all_back()
+
+
+def check() -> None:
+    """Raise Stopped if a signal waits. For the moment before a command acts: its modules may have loaded all the time until then."""
+    if _State.first and not _State.raised:
+        _State.raised = True
+        raise Stopped(signal.Signals(_State.first).name)
 
 
 def stop(number: int, frame: FrameType | None) -> None:

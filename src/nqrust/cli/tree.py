@@ -6,10 +6,14 @@ An alias replaces a word by the command's own name before the parser looks it up
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from copy import copy
+from functools import partial
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command_name, get_group
+from typer.models import CommandInfo, TyperInfo
 
 from nqrust.cli import pages
 
@@ -84,6 +88,50 @@ class Root(Commands):
         return super().resolve_command(ctx, expanded(self.commands, args))
 
 
+class _OneByOne(MutableMapping[str, Any]):
+    """The commands of an app by name, each built when it is looked up: a command line needs one of them."""
+
+    def __init__(self, app: typer.Typer) -> None:
+        named = {
+            one.name or get_command_name(one.callback.__name__ if one.callback else ""): one for one in app.registered_commands
+        }
+        self._builders: dict[str, Callable[[], Any]] = {name: partial(_alone, app, [one], []) for name, one in named.items()}
+        self._builders |= {str(one.name): partial(_alone, app, [], [one]) for one in app.registered_groups}
+        self._built: dict[str, Any] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._builders
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._built:
+            self._built[name] = self._builders[name]()
+        return self._built[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._builders[name] = lambda: command
+
+    def __delitem__(self, name: str) -> None:
+        del self._builders[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._builders)
+
+    def __len__(self) -> int:
+        return len(self._builders)
+
+
+def _alone(app: typer.Typer, commands: list[CommandInfo], groups: list[TyperInfo]) -> Any:
+    """Return the one command of an app that has no other."""
+    (command,) = _with(app, commands, groups).commands.values()
+    return command
+
+
+def _with(app: typer.Typer, commands: list[CommandInfo], groups: list[TyperInfo]) -> Any:
+    reduced = copy(app)
+    reduced.registered_commands, reduced.registered_groups = commands, groups
+    return get_group(reduced)
+
+
 class _WhenNeeded(MutableMapping[str, Any]):
     """Commands by name. The first access loads them."""
 
@@ -95,6 +143,9 @@ class _WhenNeeded(MutableMapping[str, Any]):
         if self._loaded is None:
             self._loaded = self._load()
         return self._loaded
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._all()
 
     def __getitem__(self, name: str) -> Any:
         return self._all()[name]
@@ -124,7 +175,7 @@ class Later(Commands):
             no_args_is_help=True,
             context_settings=dict(CONTEXT),
         )
-        self.commands = _WhenNeeded(lambda: _commands(build(new(help))))
+        self.commands = _WhenNeeded(lambda: _OneByOne(build(new(help))))
 
 
 class _App(typer.Typer):
@@ -148,8 +199,8 @@ def new(help: str, cls: type[TyperGroup] = Commands) -> typer.Typer:
     )
 
 
-def _commands(app: typer.Typer) -> MutableMapping[str, Any]:
-    from typer.main import get_group
-
-    found: MutableMapping[str, Any] = get_group(app).commands
-    return found
+def built(app: typer.Typer) -> Any:
+    """Return the group of an app, whose commands are built when they are looked up."""
+    group = _with(app, [], [])
+    group.commands = _OneByOne(app)
+    return group

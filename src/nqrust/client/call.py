@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
-import httpx
 from pydantic import BaseModel, ValidationError
 
 from nqrust.client.errors import NoName, NotAManager, Refused
 from nqrust.contract.problem import Problem
-from nqrust.contract.vms import ConsoleTicket
+
+if TYPE_CHECKING:
+    import httpx
+
+    from nqrust.contract.vms import ConsoleTicket
 
 T_co = TypeVar("T_co", covariant=True)
 M = TypeVar("M", bound=BaseModel)

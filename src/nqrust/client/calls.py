@@ -7,10 +7,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nqrust.client.call import Call, model, nothing, segment, text
-from nqrust.contract import agent, auth, events, hosts, images, templates, unknown_vms, vms, volumes
+from nqrust.client.later import Contract
+
+if TYPE_CHECKING:
+    from nqrust.contract import agent, auth, events, hosts, images, templates, unknown_vms, vms, volumes
+else:
+    agent, auth, events, hosts, images = map(Contract, ("agent", "auth", "events", "hosts", "images"))
+    templates, unknown_vms, vms, volumes = map(Contract, ("templates", "unknown_vms", "vms", "volumes"))
 
 
 # --- the manager itself, sign-in, users, tokens

@@ -368,3 +368,20 @@ def test_no_option_takes_a_password() -> None:
 
     secret = [(path, name) for path, name in options(command(), "nqr") if re.search("password|secret|token", name)]
     assert secret and all(name.endswith("-file") for _, name in secret), secret
+
+
+def test_a_command_loads_and_builds_little_else() -> None:
+    """Each millisecond counts at a prompt: benchmarks/command_line.py measures them."""
+    code = (
+        "import os, sys; sys.modules['click'] = None\n"
+        "os.environ |= {'NQR_MANAGER_URL': 'http://127.0.0.1:9', 'NQR_TOKEN': 't'}\n"
+        "from nqrust.cli import app\n"
+        "root = app.command(); app.command = lambda: root\n"
+        "from nqrust.cli.__main__ import run\n"
+        "code = run(['vm', 'ls'])\n"
+        "contracts = ('agent', 'auth', 'events', 'hosts', 'templates', 'unknown_vms')\n"
+        "print(code, [m for m in ('asyncio', *(f'nqrust.contract.{c}' for c in contracts)) if m in sys.modules],"
+        " [name for name in root.commands['vm'].commands._all()._built])"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "1 [] ['ls']", done.stdout + done.stderr
