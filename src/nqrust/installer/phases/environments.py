@@ -6,6 +6,7 @@ from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.step import Step
 from nqrust.installer.platform.own_python import OwnPython
 from nqrust.installer.platform.venv import PythonEnvironment
+from nqrust.installer.release.bundle.contents import COMPILED
 from nqrust.installer.release.bundled import CONSOLE_SCRIPTS, OWN_WHEEL
 from nqrust.installer.release.descriptor import Component, ComponentKind
 from nqrust.installer.release.wheelhouse import Wheelhouse
@@ -102,5 +103,6 @@ def _environment(
         find_links=(wheels, f"{files.directory}/wheels"),
         version=files.release.version,
         scripts=scripts,
+        compiled=f"{context.files.bundle}/{COMPILED}" if context.files.bundle else "",
         progress=context.progress,
     )

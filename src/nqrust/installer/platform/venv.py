@@ -14,11 +14,10 @@ from nqrust.host.port import Host, command
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.progress import silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied
+from nqrust.installer.release import compiled
 from nqrust.installer.verbs.file.undo import undo_directory
 
 MARKER = ".nqrust-environment.json"
-RARE = r"/site-packages/(pip/|docutils/|pygments/(lexers|styles)/[a-z])"
-"""Modules that no service loads: a sixth of all. Python compiles them where something loads them."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class PythonEnvironment:
     `python`: the base interpreter. `python_version`: its version, part of the key. `runner`: the Python whose pip fills the
     environment (`pip --python`); the environment has no pip. `requirements`: files with pinned, hashed lines. `find_links`:
     folders with the wheels; pip uses no index. `version`: of its release. `scripts`: console scripts that must exist at the
-    end.
+    end. `compiled`: an archive with compiled modules, or "".
 
     The environment is complete when its marker, written last, has the requested key. Another mode of the same release extends
     the environment. Another Python or release replaces it.
@@ -43,6 +42,7 @@ class PythonEnvironment:
     find_links: tuple[str, ...]
     version: str
     scripts: tuple[str, ...] = ()
+    compiled: str = ""
     progress: Callable[[str, float | None], None] = field(default=silent, compare=False, repr=False)
 
     kind: ClassVar[str] = "python-environment"
@@ -93,10 +93,11 @@ class PythonEnvironment:
         self._install(host)
         self._isolate(host)
         self.progress("compiling", 0.7)
-        library = host.glob(f"{self.directory}/lib/python3*/site-packages")
+        libraries = host.glob(f"{self.directory}/lib/python3*/site-packages")
+        for library in libraries if self.compiled and host.exists(self.compiled) else ():
+            compiled.take(host, self.compiled, library, self.python_version)
         # Compile now, because services may not write here, and on all processors, which pip cannot do.
-        compile_all = ("-I", "-m", "compileall", "-q", "-j", "0", "-x", RARE, *library)
-        host.run(command(self._interpreter, *compile_all, timeout=600, ok=(0, 1)))
+        compiled.compile_all(host, self._interpreter, *libraries)
         data = {
             "key": self.key,
             "version": self.version,

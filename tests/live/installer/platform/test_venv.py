@@ -6,16 +6,21 @@ import hashlib
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nqrust.host.errors import HostError
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Command, Completed
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Needed, Origin, Satisfied
-from nqrust.installer.platform.venv import RARE, PythonEnvironment
+from nqrust.installer.platform.venv import PythonEnvironment
+from nqrust.installer.release import compiled
+from nqrust.installer.release.compiled import RARE
 from nqrust.installer.release.interpreter import interpreter
 from nqrust.installer.release.wheelhouse import Wheelhouse
 
@@ -240,3 +245,37 @@ def test_services_load_no_module_that_is_not_compiled(modules: tuple[str, ...]) 
     loaded = subprocess.run([sys.executable, "-c", program, *modules], capture_output=True, text=True, check=True).stdout
     assert "fastapi" in loaded
     assert [path for path in loaded.splitlines() if re.search(RARE, path)] == []
+
+
+def packed(folder: Path, name: str) -> Path:
+    """Modules of a package alpha, and of beta, which only other environments have, compiled into an archive."""
+    library = folder / name / "site-packages"
+    for module, text in (("alpha.py", "def main():\n    print('alpha runs')\n"), ("beta/__init__.py", "")):
+        (library / module).parent.mkdir(parents=True, exist_ok=True)
+        (library / module).write_text(text)
+    compiled.pack(LocalHost(), PYTHON.runner, str(library), str(folder / f"{name}.tar"))
+    return folder / f"{name}.tar"
+
+
+def test_compiled_modules_of_a_bundle_are_taken_and_an_edited_source_wins(tmp_path: Path, alpha: Path) -> None:
+    archive = packed(tmp_path, "one")
+    assert packed(tmp_path, "another place").read_bytes() == archive.read_bytes()
+    commands: list[Command] = []
+    replace(environment(tmp_path, alpha), compiled=str(archive)).apply(LocalHost(observe=lambda cmd, *_: commands.append(cmd)))
+    (module,) = (tmp_path / "venv").rglob("alpha.cpython-*.pyc")
+    assert not list((tmp_path / "venv").rglob("beta*")), "a package without a source"
+    with tarfile.open(archive) as read:
+        found = read.extractfile(f"./__pycache__/{module.name}")
+        assert found is not None and found.read() == module.read_bytes(), "nothing compiled it here"
+    program = [tmp_path / "venv/bin/alpha"]
+    assert subprocess.run(program, capture_output=True, check=True).stdout == b"alpha runs\n"
+    source = module.parent.parent / "alpha.py"
+    source.write_text(source.read_text().replace("runs", "RUNS"))
+    assert subprocess.run(program, capture_output=True, check=True).stdout == b"alpha RUNS\n"
+
+
+def test_damaged_archive_of_compiled_modules_fails_the_step(tmp_path: Path, alpha: Path) -> None:
+    archive = packed(tmp_path, "one")
+    archive.write_bytes(archive.read_bytes()[:700])
+    with pytest.raises(HostError):
+        replace(environment(tmp_path, alpha), compiled=str(archive)).apply(LocalHost())

@@ -73,6 +73,7 @@ def test_each_step_takes_its_files_from_the_bundle(monkeypatch: pytest.MonkeyPat
     assert not [step for step in steps(made) if isinstance(step, Wheelhouse)], "a download of packages would ask the network"
     environments = [step for step in steps(made) if isinstance(step, PythonEnvironment)]
     assert [step.find_links[0] for step in environments] == [f"{FOLDER}/wheels"] * 2
+    assert [step.compiled for step in environments] == [f"{FOLDER}/compiled/modules.tar"] * 2
     assert one(BuiltImage, made).packages == f"{FOLDER}/kernel"
     assert not [step for step in steps(made) if isinstance(step, FirecrackerPrograms)], "a download of it would ask the network"
 

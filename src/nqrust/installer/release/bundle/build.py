@@ -21,11 +21,12 @@ from nqrust.image.errors import ImageError
 from nqrust.image.kernel_sources import registry
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.progress import Progress
+from nqrust.installer.release import compiled
 from nqrust.installer.release.build import build
 from nqrust.installer.release.bundle import archive
-from nqrust.installer.release.bundle.contents import LIST, Contents, order, render
+from nqrust.installer.release.bundle.contents import COMPILED, LIST, Contents, order, render
 from nqrust.installer.release.bundle.opening import FIRECRACKER
-from nqrust.installer.release.bundled import GUEST_AGENT, REQUIREMENTS
+from nqrust.installer.release.bundled import GUEST_AGENT, OWN_WHEEL, REQUIREMENTS
 from nqrust.installer.release.interpreter import BROUGHT
 from nqrust.installer.release.wheelhouse import Wheelhouse
 from nqrust.installer.settings.model import BUNDLE_ENDING
@@ -101,6 +102,7 @@ def _collect(host: Host, ingredients: Ingredients, work: str, runner: str, progr
     host.copy_file(f"{ingredients.checkout}/{_BOOTSTRAP}", f"{work}/{os.path.basename(_BOOTSTRAP)}", mode=0o644)
     locks = (*(f"release/requirements/{name}.txt" for name in REQUIREMENTS), os.path.basename(_BOOTSTRAP))
     Wheelhouse(release.version, work, locks, runner, directory=f"{work}/wheels", progress=progress).apply(host)
+    _compile(host, work, runner, progress)
     progress("collecting the guest kernel", 0.5)
     try:
         registry.collect(host, f"{work}/kernel", progress)
@@ -116,6 +118,36 @@ def _collect(host: Host, ingredients: Ingredients, work: str, runner: str, progr
         host.mkdir(os.path.dirname(f"{work}/{FIRECRACKER}"), mode=0o755)
         host.copy_file(ingredients.firecracker, f"{work}/{FIRECRACKER}", mode=0o644)
     return release.version
+
+
+def _compile(host: Host, work: str, runner: str, progress: Progress) -> None:
+    """Compile all modules of the wheels, so that no host has to."""
+    progress("compiling Python packages", 0.4)
+    library = f"{work}/.environment/site-packages"
+    locks = [
+        part
+        for name in (*(f"requirements/{name}.txt" for name in REQUIREMENTS), OWN_WHEEL)
+        for part in ("-r", f"{work}/release/{name}")
+    ]
+    places = ("--find-links", f"{work}/wheels", "--find-links", f"{work}/release/wheels")
+    options = (
+        "--disable-pip-version-check",
+        "--no-input",
+        "-q",
+        "--no-compile",
+        "--no-cache-dir",
+        "--no-index",
+        "--no-deps",
+        "--require-hashes",
+    )
+    host.run(
+        command(
+            runner, "-I", "-m", "pip", "--isolated", "install", *options, *places, "--target", library, *locks,
+            timeout=1800, env={"PIP_ROOT_USER_ACTION": "ignore", "PIP_CONFIG_FILE": "/dev/null"},
+        )
+    )  # fmt: skip
+    host.mkdir(f"{work}/{os.path.dirname(COMPILED)}", mode=0o755)
+    compiled.pack(host, runner, library, f"{work}/{COMPILED}")
 
 
 def pack_python(host: Host, folder: str, archive_path: str) -> None:

@@ -26,9 +26,11 @@ from nqrust.installer.release.bundled import DESCRIPTOR
 from nqrust.installer.settings.model import BUNDLE_ENDING
 
 LIST = "checksums.txt"
-FOLDERS = ("release", "python", "wheels", "kernel", "firecracker", "packages", "images")
+FOLDERS = ("release", "python", "wheels", "compiled", "kernel", "firecracker", "packages", "images")
 """Folders of a bundle, in their order. The bootstrap reads no further than `wheels`."""
 FIRST = f"release/{DESCRIPTOR}"
+COMPILED = "compiled/modules.tar"
+"""The compiled modules of all environments. Their packages have one version each, because the locks agree."""
 LARGEST_LIST = 4 << 20  # bytes
 LARGEST_SIZE = 64 << 30  # bytes
 
