@@ -1,7 +1,7 @@
 """Compiled modules of Python environments: made where they are needed, or once for a bundle. See the documentation of compileall.
 
-Python takes a compiled module if it has the time and size of its source. So the sources of a bundle's modules get a fixed time, and
-an edited source is compiled anew as always.
+Python takes a compiled module if it has the time and size of its source. So the sources of a bundle's modules get a fixed time.
+Python compiles an edited source again, as always.
 """
 
 from __future__ import annotations
