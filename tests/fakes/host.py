@@ -174,7 +174,8 @@ class FakeHost(FakeMachine):
     def read_text(self, path: str) -> str:
         return self.read_bytes(path).decode("utf-8", "replace")
 
-    def sha256(self, path: str) -> str:
+    def sha256(self, path: str, *, seen: Stat | None = None) -> str:
+        self._refuse_another(path, seen)
         return hashlib.sha256(self.read_bytes(path)).hexdigest()
 
     def listdir(self, path: str) -> list[str]:
@@ -228,8 +229,24 @@ class FakeHost(FakeMachine):
         content = data.reveal().encode() if isinstance(data, Secret) else data if isinstance(data, bytes) else b"".join(data)
         self._put_content("write_file", path, content, mode, owner, group, dict(xattrs or {}))
 
-    def copy_file(self, source: str, target: str, *, mode: int, largest: int | None = None, keep_free: int = 0, **o: str) -> None:
+    def _refuse_another(self, path: str, seen: Stat | None) -> None:
+        if seen is not None and self.stat(path) != seen:
+            with translating(path):
+                raise failure(errno.ESTALE, path)
+
+    def copy_file(
+        self,
+        source: str,
+        target: str,
+        *,
+        mode: int,
+        largest: int | None = None,
+        keep_free: int = 0,
+        seen: Stat | None = None,
+        **o: str,
+    ) -> None:
         self._absolute(source)
+        self._refuse_another(source, seen)
         with translating(source):
             node = self.tree.lookup(source)
             if node.kind is not Kind.file or (largest is not None and len(node.data) > largest):

@@ -44,18 +44,31 @@ def write_file(
     _replace(path, fill, mode=mode, uid=uid, gid=gid, xattrs=xattrs, synced=synced)
 
 
-def copy_file(source: str, target: str, *, mode: int, uid: int, gid: int, largest: int | None = None, keep_free: int = 0) -> None:
+def copy_file(
+    source: str,
+    target: str,
+    *,
+    mode: int,
+    uid: int,
+    gid: int,
+    largest: int | None = None,
+    keep_free: int = 0,
+    seen: tuple[int, int, int, int] | None = None,
+) -> None:
     """Copy a file, with shared blocks if the file system supports it (FICLONE), otherwise with its holes.
 
     `largest`: bytes above which it is not copied. Its owner may change it meanwhile. `keep_free`: bytes that the file system of
-    the copy keeps; raises OSError (ENOSPC).
+    the copy keeps; raises OSError (ENOSPC). `seen`: device, inode, size and mtime (ns) of the source; raises OSError (ESTALE) for another file,
+    and for one that changes meanwhile.
     """
     # O_NONBLOCK: neither a FIFO nor a lease of the file's owner holds the caller.
-    with _opened(source, os.O_RDONLY | os.O_NONBLOCK) as source_fd:
+    with _opened(source, os.O_RDONLY | os.O_NONBLOCK | (os.O_NOFOLLOW if seen else 0)) as source_fd:
         found = os.fstat(source_fd)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", source)
         _refuse_longer(found, largest, source)
+        if seen is not None:
+            refuse_another(found, seen, source)
 
         def fill(fd: int) -> None:
             try:
@@ -63,6 +76,8 @@ def copy_file(source: str, target: str, *, mode: int, uid: int, gid: int, larges
             except OSError:
                 _copy_with_holes(source_fd, fd, found.st_size, keep_free)
             _refuse_longer(os.fstat(fd), largest, source)
+            if seen is not None:
+                refuse_another(os.fstat(source_fd), seen, source)
 
         _replace(target, fill, mode=mode, uid=uid, gid=gid, xattrs={})
 
@@ -70,6 +85,12 @@ def copy_file(source: str, target: str, *, mode: int, uid: int, gid: int, larges
 def _refuse_longer(found: os.stat_result, largest: int | None, path: str) -> None:
     if largest is not None and found.st_size > largest:
         raise OSError(errno.EFBIG, f"it is longer than {largest} bytes", path)
+
+
+def refuse_another(found: os.stat_result, seen: tuple[int, int, int, int], path: str) -> None:
+    """Raise OSError (ESTALE) unless an open file is the one that somebody saw before: device, inode, size and mtime (ns)."""
+    if (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) != seen:
+        raise OSError(errno.ESTALE, "it is another file than before", path)
 
 
 def make_directory(path: str, *, mode: int, uid: int, gid: int, synced: bool = True) -> None:

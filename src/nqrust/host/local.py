@@ -42,6 +42,15 @@ _TAIL = 0.3  # seconds to read from a daemon that kept the pipes of an ended pro
 _KINDS = {stat.S_IFREG: Kind.file, stat.S_IFDIR: Kind.directory, stat.S_IFLNK: Kind.symlink}
 
 
+def _identity(seen: Stat) -> tuple[int, int, int, int]:
+    return seen.device, seen.inode, seen.size, seen.mtime_ns
+
+
+def _opener(seen: Stat | None) -> Callable[[str, int], int] | None:
+    """Open no link and wait for nobody where one file is meant."""
+    return None if seen is None else lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 class LocalHost:
     """`nqrust.host.port.Host` for this machine. Safe to share between threads. `stop`: once it is set, running programs end, and
     their callers get CommandStopped."""
@@ -157,9 +166,11 @@ class LocalHost:
     def read_text(self, path: str) -> str:
         return self.read_bytes(path).decode("utf-8", "replace")
 
-    def sha256(self, path: str) -> str:
+    def sha256(self, path: str, *, seen: Stat | None = None) -> str:
         digest = hashlib.sha256()
-        with translating(path), open(path, "rb", buffering=0) as file:
+        with translating(path), open(path, "rb", buffering=0, opener=_opener(seen)) as file:
+            if seen is not None:
+                durable.refuse_another(os.fstat(file.fileno()), _identity(seen), path)
             while piece := file.read(1 << 18):
                 digest.update(piece)
         return digest.hexdigest()
@@ -227,11 +238,20 @@ class LocalHost:
 
     def copy_file(
         self, source: str, target: str, *, mode: int, owner: str = "root", group: str = "root",
-        largest: int | None = None, keep_free: int = 0,
+        largest: int | None = None, keep_free: int = 0, seen: Stat | None = None,
     ) -> None:  # fmt: skip
         uid, gid = accounts.uid(owner, target), accounts.gid(group, target)
         with translating(target):
-            durable.copy_file(source, target, mode=mode, uid=uid, gid=gid, largest=largest, keep_free=keep_free)
+            durable.copy_file(
+                source,
+                target,
+                mode=mode,
+                uid=uid,
+                gid=gid,
+                largest=largest,
+                keep_free=keep_free,
+                seen=_identity(seen) if seen else None,
+            )
 
     def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root", synced: bool = True) -> None:
         uid, gid = accounts.uid(owner, path), accounts.gid(group, path)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from nqrust.host.local import LocalHost
+from nqrust.host.port import Stat
 from nqrust.host.secret import Secret
 
 
@@ -38,8 +39,10 @@ class OwnFiles(LocalHost):
         group: str = "",
         largest: int | None = None,
         keep_free: int = 0,
+        seen: Stat | None = None,
     ) -> None:
-        super().copy_file(source, target, mode=mode, owner=_user(), group=_group(), largest=largest, keep_free=keep_free)
+        owner, group = _user(), _group()
+        super().copy_file(source, target, mode=mode, owner=owner, group=group, largest=largest, keep_free=keep_free, seen=seen)
 
     def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "", group: str = "", synced: bool = True) -> None:
         super().mkdir(path, mode=mode, owner=_user(), group=_group(), synced=synced)

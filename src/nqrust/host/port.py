@@ -159,8 +159,8 @@ class Host(Protocol):
 
     def read_text(self, path: str) -> str: ...
 
-    def sha256(self, path: str) -> str:
-        """Hex digest of a file's content, read in pieces."""
+    def sha256(self, path: str, *, seen: Stat | None = None) -> str:
+        """Hex digest of a file's content, read in pieces. `seen`: what `stat` said; PathError (ESTALE) for another file."""
         ...
 
     def listdir(self, path: str) -> list[str]:
@@ -216,11 +216,13 @@ class Host(Protocol):
         group: str = "root",
         largest: int | None = None,
         keep_free: int = 0,
+        seen: Stat | None = None,
     ) -> None:
         """Like write_file, from a file of the host; with reflinks if the file system supports them, holes kept.
 
         PathError (EFBIG) if the source is longer than `largest` bytes, holes included. NoSpace if fewer than `keep_free` bytes of
-        the file system would be left.
+        the file system would be left. `seen`: what `stat` said of the source; PathError (ESTALE) if another file is there now, or if
+        it changed meanwhile.
         """
         ...
 

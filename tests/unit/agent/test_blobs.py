@@ -7,9 +7,12 @@ import hashlib
 import pytest
 from tests.fakes.host import FakeHost
 
+from nqrust.agent.disks import disks
 from nqrust.agent.disks.blobs import Blobs
 from nqrust.agent.errors import Failed
 from nqrust.contract.images import Blob
+from nqrust.host.errors import HostError
+from nqrust.host.port import Stat
 
 OWN, SECRET = "/srv/images/mine/vmlinuz", "root:secret"
 
@@ -21,8 +24,8 @@ def never(image: str, blob: Blob, path: str) -> None:
 class Swapping(FakeHost):
     """Replace the image's file with a link after its check. `seen`: modes of the copy during the check."""
 
-    def sha256(self, path: str) -> str:
-        found = super().sha256(path)
+    def sha256(self, path: str, *, seen: Stat | None = None) -> str:
+        found = super().sha256(path, seen=seen)
         if path == OWN and self.swaps:
             self.remove(OWN)
             self.put_symlink("/etc/secret", OWN)
@@ -53,4 +56,25 @@ def test_what_does_not_fit_is_never_readable_for_others(swaps: bool) -> None:
     else:
         stat = host.stat(blobs.cached("mine", blob))
         assert stat is not None and stat.mode == 0o644
-    assert host.seen == [0o600]
+    assert host.seen == [0o600] * (not swaps)
+
+
+def test_a_disk_is_copied_from_the_file_that_was_checked() -> None:
+    """The manager's user may put another file, or a link to one of root's, at the path in between."""
+    host = FakeHost.debian12()
+    content = b"k" * len(SECRET)
+    blob = Blob(file="vmlinuz", size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    host.put(OWN, content)
+    host.put("/etc/secret", SECRET, mode=0o600)
+    host.put_directory("/srv/fc/vms/a")
+    for number in (1, 2):
+        host.add_user(f"vm{number}", number)
+    found = Blobs(host, "/srv/images", "/srv/fc/images-cache", never).readable("mine", blob)
+    assert found.path == OWN
+    given = {"image": found.path, "disk": "/srv/fc/vms/a/disk.ext4", "user": 1, "maker": 1, "size_mib": 1, "seen": found.seen}
+    disks.stage(host, **given).drop()
+    host.remove(OWN)
+    host.put_symlink("/etc/secret", OWN)
+    with pytest.raises(HostError):
+        disks.stage(host, **given)
+    assert host.listdir("/srv/fc/vms/a") == []

@@ -6,19 +6,29 @@ image was rebuilt or removed. The root file system is copied into each VM.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from nqrust.agent.errors import Failed, Refused
 from nqrust.contract.images import IMAGE_NAME_PATTERN, Blob
-from nqrust.host.errors import HostError, PathMissing
-from nqrust.host.port import Host, Kind
+from nqrust.host.errors import HostError, PathError, PathMissing
+from nqrust.host.port import Host, Kind, Stat
 
 Fetch = Callable[[str, Blob, str], None]
 """`fetch(image, blob, path)` downloads into `path`; raises Failed."""
 
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A file with the wanted content. `seen`: the file itself, where others than root can put another one at the path."""
+
+    path: str
+    seen: Stat | None = None
 
 
 class Blobs:
@@ -27,30 +37,32 @@ class Blobs:
         self._known: dict[tuple[str, int, int, int], str] = {}  # what was hashed: path, inode, size, mtime
         self._lock = threading.Lock()  # one download of a blob for all VMs that wait for it
 
-    def readable(self, image: str, blob: Blob) -> str:
-        """Return a verified path with the blob's content, for a file that is copied at once."""
+    def readable(self, image: str, blob: Blob) -> Verified:
+        """Return a verified file with the blob's content, which is copied at once."""
         _check(image, blob)
         own = f"{self._root}/{image}/{blob.file}"
-        return own if self._fits(own, blob) else self.cached(image, blob)
+        found = self._fitting(own, blob)
+        return Verified(own, found) if found else Verified(self.cached(image, blob))
 
     def cached(self, image: str, blob: Blob) -> str:
         """Return a verified path with the blob's content that stays while a VM refers to it."""
         _check(image, blob)
         path = f"{self._cache}/{blob.sha256}"
         with self._lock:
-            if self._fits(path, blob):
+            if self._fitting(path, blob):
                 return path
             if self._host.stat(self._cache) is None:
                 self._host.mkdir(self._cache, mode=0o755)
             part = f"{path}.part"
             own = f"{self._root}/{image}/{blob.file}"
-            if self._fits(own, blob):
+            if found := self._fitting(own, blob):
                 # Others than root can write to the registry's folder. Nobody may read the target until its digest matches.
-                self._host.copy_file(own, part, mode=0o600)
+                with contextlib.suppress(PathError):  # another file by now
+                    self._host.copy_file(own, part, mode=0o600, seen=found)
             else:
                 self._host.remove(part)
                 self._fetch(image, blob, part)
-            if not self._fits(part, blob):
+            if not self._fitting(part, blob):
                 self._host.remove(part)
                 raise Failed(
                     "NQR-IMG-101",
@@ -77,17 +89,18 @@ class Blobs:
                 if name not in kept:
                     self._host.remove(f"{self._cache}/{name}")
 
-    def _fits(self, path: str, blob: Blob) -> bool:
+    def _fitting(self, path: str, blob: Blob) -> Stat | None:
+        """Return what was seen of the file if it has the blob's content."""
         try:
             found = self._host.stat(path)
             if found is None or found.kind is not Kind.file or found.size != blob.size:
-                return False
+                return None
             key = (path, found.inode, found.size, found.mtime_ns)
             if key not in self._known:
-                self._known[key] = self._host.sha256(path)
-            return self._known[key] == blob.sha256
+                self._known[key] = self._host.sha256(path, seen=found)
+            return found if self._known[key] == blob.sha256 else None
         except HostError:
-            return False
+            return None
 
 
 def _check(image: str, blob: Blob) -> None:

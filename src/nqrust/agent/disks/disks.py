@@ -22,7 +22,7 @@ from nqrust.contract.images import GuestProcess
 from nqrust.contract.paths import GUEST_AGENT_CONF, GUEST_FOLDER
 from nqrust.contract.vms import NAME_PATTERN, GuestUser
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError, OutputTooLong
-from nqrust.host.port import Completed, Host
+from nqrust.host.port import Completed, Host, Stat
 from nqrust.host.secret import Secret
 
 MIB = 1 << 20
@@ -170,10 +170,13 @@ class Staged:
         self.host.remove(self.part)
 
 
-def stage(host: Host, *, image: str, disk: str, user: int, maker: int, size_mib: int, writer: Writer = EXT4) -> Staged:
-    """Copy the file `image` beside `disk`. Raises Refused (disk smaller than the image), HostError (no space)."""
+def stage(
+    host: Host, *, image: str, disk: str, user: int, maker: int, size_mib: int, writer: Writer = EXT4, seen: Stat | None = None
+) -> Staged:
+    """Copy the file `image` beside `disk`. `seen`: the file whose content was verified. Raises Refused (disk smaller than the image),
+    HostError (no space, or another file than `seen`)."""
     part = f"{disk}.new"
-    found = host.stat(image)
+    found = seen or host.stat(image)
     size = found.size if found else 0
     if size_mib * MIB + MIB <= size:
         raise Refused(
@@ -185,7 +188,7 @@ def stage(host: Host, *, image: str, disk: str, user: int, maker: int, size_mib:
     staged = Staged(host, part, disk, user, maker, size, size_mib * MIB, writer)
     try:
         # The group passes through the VM's folder. It may read and write nothing there that `maker` should not.
-        host.copy_file(image, part, mode=0o600, owner=str(maker), group=str(user))
+        host.copy_file(image, part, mode=0o600, owner=str(maker), group=str(user), seen=seen)
     except HostError:
         staged.drop()
         raise

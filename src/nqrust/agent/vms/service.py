@@ -228,7 +228,14 @@ class VmService(Starter):
             making = Making(
                 self.host,
                 disks.stage(
-                    self.host, image=image, disk=disk, user=record.user, maker=maker, size_mib=spec.disk_mib, writer=writer
+                    self.host,
+                    image=image.path,
+                    disk=disk,
+                    user=record.user,
+                    maker=maker,
+                    size_mib=spec.disk_mib,
+                    writer=writer,
+                    seen=image.seen,
                 ),
                 identity,
             )

@@ -79,13 +79,14 @@ class Artifact:
                 "Run the same command again; it prepares the release again.",
             )
         source = f"{self.release_dir}/{self.name}"
-        if host.sha256(source) != expected["sha256"]:
+        found = host.stat(source)
+        if found is None or host.sha256(source, seen=found) != expected["sha256"]:
             raise StepFailed(
                 "NQR-REL-013",
                 f"{source} is not the file that the release lists (its sha256 differs).",
                 f"Remove {self.release_dir} and run the same command again.",
             )
-        host.copy_file(source, self.path, mode=self.mode, owner=self.owner, group=self.group)
+        host.copy_file(source, self.path, mode=self.mode, owner=self.owner, group=self.group, seen=found)
 
     def verify(self, host: Host) -> None:
         verify_by_inspection(self, host)

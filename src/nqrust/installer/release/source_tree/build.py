@@ -82,7 +82,7 @@ def _collect(host: Host, place: Workplace, built: dict[str, str], to: str, versi
             raise failed("cargo", f"{component} is not a program")
         if component == "guest-agent" and b"/ld-" in head:
             raise failed("cargo", "guest-agent is not static")
-        host.copy_file(path, f"{work}/{name}", mode=0o644 if component == "ui" else 0o755)
+        host.copy_file(path, f"{work}/{name}", mode=0o644 if component == "ui" else 0o755, seen=found)
         sums.append(f"{host.sha256(f'{work}/{name}')}  {name}\n")
     manifest = {"version": version, "assets": [upstream.ASSETS[component] for component in built]}
     host.write_file(f"{work}/{upstream.MANIFEST}", (json.dumps(manifest, indent=2) + "\n").encode())
