@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from nqrust.host.port import Kind
+from nqrust.host.errors import translated
+from nqrust.host.port import Kind, Stat
 
 _MAGIC = re.compile(r"[*?[]")
 _MAX_LINKS = 40  # path_resolution(7)
@@ -40,6 +41,12 @@ class Node:
 
 def failure(number: int, path: str) -> OSError:
     return OSError(number, os.strerror(number), path)
+
+
+def refuse_another(path: str, found: Stat | None, seen: Stat | None) -> None:
+    """A file that is not the one that was `seen`."""
+    if seen is not None and (found is None or found.identity != seen.identity):
+        raise translated(failure(errno.ESTALE, path), path)
 
 
 class Tree:

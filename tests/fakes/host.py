@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.fakes.files import Node, failure
+from tests.fakes.files import Node, failure, refuse_another
 from tests.fakes.machine import FakeMachine, UnexpectedCall
 
 from nqrust.host.environment import PATH
@@ -175,7 +175,7 @@ class FakeHost(FakeMachine):
         return self.read_bytes(path).decode("utf-8", "replace")
 
     def sha256(self, path: str, *, seen: Stat | None = None) -> str:
-        self._refuse_another(path, seen)
+        refuse_another(path, self.stat(path), seen)
         return hashlib.sha256(self.read_bytes(path)).hexdigest()
 
     def listdir(self, path: str) -> list[str]:
@@ -229,27 +229,11 @@ class FakeHost(FakeMachine):
         content = data.reveal().encode() if isinstance(data, Secret) else data if isinstance(data, bytes) else b"".join(data)
         self._put_content("write_file", path, content, mode, owner, group, dict(xattrs or {}))
 
-    def _refuse_another(self, path: str, seen: Stat | None) -> None:
-        if seen is not None and self.stat(path) != seen:
-            with translating(path):
-                raise failure(errno.ESTALE, path)
-
-    def copy_file(
-        self,
-        source: str,
-        target: str,
-        *,
-        mode: int,
-        largest: int | None = None,
-        keep_free: int = 0,
-        seen: Stat | None = None,
-        **o: str,
-    ) -> None:
-        self._absolute(source)
-        self._refuse_another(source, seen)
+    def copy_file(self, source: str, target: str, *, mode: int, seen: Stat | None = None, **o: Any) -> None:
+        refuse_another(source, self.stat(source), seen)
         with translating(source):
             node = self.tree.lookup(source)
-            if node.kind is not Kind.file or (largest is not None and len(node.data) > largest):
+            if node.kind is not Kind.file or len(node.data) > (o.get("largest") or len(node.data)):
                 raise failure(errno.EFBIG if node.kind is Kind.file else errno.EINVAL, source)
         self._put_content("copy_file", target, node.data, mode, o.get("owner", "root"), o.get("group", "root"), {})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import re
 import socket
 import subprocess
@@ -139,6 +140,45 @@ def test_a_container_runs_on_a_host_that_has_only_the_bundle(bundle: Path, tell:
         said = product.nqr(host, "vm", "exec", "box", "--", "sh", "-c", CONTAINER, timeout=600).stdout
         assert "inside-42-1\n" in said, "the first process of its own PID namespace"
         tell(f"a container in a VM, with the VM's creation: {time.monotonic() - began:.0f} s")
+
+
+@pytest.mark.matrix
+def test_a_bundle_is_rehearsed_without_a_network(bundle: Path) -> None:
+    with TestNetwork(outward=False) as network, Machine(network=network, primed=False) as host:
+        product.clone(host)
+        host.push(bundle, BUNDLE)
+        host.run("ip route del default")
+        product.bootstrap(host, "--dry-run", "--mode", "minimal", "--release", BUNDLE)
+        before = host.fingerprint()
+        mac = re.search(r"link/ether (\S+)", host.run("ip link show host0").stdout)
+        assert mac is not None
+        options = ("--rehearse", "--mode", "minimal", "--release", BUNDLE, "--output", "json", "--report", "/root/report.json")
+        with Sent(host.link, mac[1]) as sent:
+            done = product.bootstrap(host, *options)
+            assert sent.frames == []
+        assert product.lines(done)[-1]["outcome"] == "ok"
+        report = json.loads(host.read("/root/report.json"))
+        assert {"packages", "users"} <= {one["section"] for one in report["differences"]}
+        assert any("an install from a bundle needs none" in one for one in report["unmeasured"]), report["unmeasured"]
+        host.run("rm /root/report.json")
+        kept = re.compile(rf"{product.CACHE}(/|$)|/var/(log|cache)/|/var/lib/(systemd|dbus)(/|$)|/tmp/|/var/tmp/|/run/")
+        assert (
+            before.diff(host.fingerprint(), ignore=lambda category, thing: category == "files" and bool(kept.match(thing))) == []
+        )
+
+
+@pytest.mark.matrix
+def test_a_host_without_systemd_is_installed_from_a_bundle(bundle: Path) -> None:
+    with TestNetwork(outward=False) as network, Machine(network=network, primed=False, systemd=False) as host:
+        product.clone(host)
+        host.push(bundle, BUNDLE)
+        host.run("ip route del default")
+        before = host.fingerprint()
+        product.bootstrap(host, *INSTALL[:2], "--non-interactive", "--release", BUNDLE)
+        product.create_vm(host, "web1")
+        assert "(0 changed" in product.nqr(host, "install", "--non-interactive").stdout
+        product.nqr(host, "uninstall", "--purge-data", "--drop-database", "--non-interactive", timeout=600)
+        assert "\n".join(before.diff(host.fingerprint())) == ""
 
 
 @pytest.mark.matrix

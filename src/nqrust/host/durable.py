@@ -20,6 +20,8 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from nqrust.host.same_file import Identity, flags, refuse_another
+
 FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int), ioctl_ficlone(2)
 _PIECE = 1 << 20
 _WAIT_FOR_WRITER = 10.0  # seconds
@@ -53,22 +55,21 @@ def copy_file(
     gid: int,
     largest: int | None = None,
     keep_free: int = 0,
-    seen: tuple[int, int, int, int] | None = None,
+    seen: Identity | None = None,
 ) -> None:
     """Copy a file, with shared blocks if the file system supports it (FICLONE), otherwise with its holes.
 
     `largest`: bytes above which it is not copied. Its owner may change it meanwhile. `keep_free`: bytes that the file system of
-    the copy keeps; raises OSError (ENOSPC). `seen`: device, inode, size and mtime (ns) of the source; raises OSError (ESTALE) for another file,
+    the copy keeps; raises OSError (ENOSPC). `seen`: the source as somebody saw it before; raises OSError (ESTALE) for another file,
     and for one that changes meanwhile.
     """
     # O_NONBLOCK: neither a FIFO nor a lease of the file's owner holds the caller.
-    with _opened(source, os.O_RDONLY | os.O_NONBLOCK | (os.O_NOFOLLOW if seen else 0)) as source_fd:
+    with _opened(source, os.O_NONBLOCK | flags(seen)) as source_fd:
         found = os.fstat(source_fd)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", source)
         _refuse_longer(found, largest, source)
-        if seen is not None:
-            refuse_another(found, seen, source)
+        refuse_another(found, seen, source)
 
         def fill(fd: int) -> None:
             try:
@@ -76,8 +77,7 @@ def copy_file(
             except OSError:
                 _copy_with_holes(source_fd, fd, found.st_size, keep_free)
             _refuse_longer(os.fstat(fd), largest, source)
-            if seen is not None:
-                refuse_another(os.fstat(source_fd), seen, source)
+            refuse_another(os.fstat(source_fd), seen, source)
 
         _replace(target, fill, mode=mode, uid=uid, gid=gid, xattrs={})
 
@@ -85,12 +85,6 @@ def copy_file(
 def _refuse_longer(found: os.stat_result, largest: int | None, path: str) -> None:
     if largest is not None and found.st_size > largest:
         raise OSError(errno.EFBIG, f"it is longer than {largest} bytes", path)
-
-
-def refuse_another(found: os.stat_result, seen: tuple[int, int, int, int], path: str) -> None:
-    """Raise OSError (ESTALE) unless an open file is the one that somebody saw before: device, inode, size and mtime (ns)."""
-    if (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) != seen:
-        raise OSError(errno.ESTALE, "it is another file than before", path)
 
 
 def make_directory(path: str, *, mode: int, uid: int, gid: int, synced: bool = True) -> None:

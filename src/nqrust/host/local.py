@@ -6,7 +6,6 @@ import contextlib
 import errno
 import fcntl
 import glob
-import hashlib
 import os
 import selectors
 import signal
@@ -16,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from nqrust.host import accounts, durable, ending, mounts, reach, tree
+from nqrust.host import accounts, durable, ending, mounts, reach, same_file, tree
 from nqrust.host.children import CHILDREN, has_ended, signal_group
 from nqrust.host.environment import PATH, scrubbed
 from nqrust.host.errors import (
@@ -40,15 +39,6 @@ KVM_GET_API_VERSION = 0xAE00  # linux/kvm.h: _IO(KVMIO, 0x00)
 _GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 _TAIL = 0.3  # seconds to read from a daemon that kept the pipes of an ended program
 _KINDS = {stat.S_IFREG: Kind.file, stat.S_IFDIR: Kind.directory, stat.S_IFLNK: Kind.symlink}
-
-
-def _identity(seen: Stat) -> tuple[int, int, int, int]:
-    return seen.device, seen.inode, seen.size, seen.mtime_ns
-
-
-def _opener(seen: Stat | None) -> Callable[[str, int], int] | None:
-    """Open no link and wait for nobody where one file is meant."""
-    return None if seen is None else lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 class LocalHost:
@@ -167,13 +157,8 @@ class LocalHost:
         return self.read_bytes(path).decode("utf-8", "replace")
 
     def sha256(self, path: str, *, seen: Stat | None = None) -> str:
-        digest = hashlib.sha256()
-        with translating(path), open(path, "rb", buffering=0, opener=_opener(seen)) as file:
-            if seen is not None:
-                durable.refuse_another(os.fstat(file.fileno()), _identity(seen), path)
-            while piece := file.read(1 << 18):
-                digest.update(piece)
-        return digest.hexdigest()
+        with translating(path):
+            return same_file.sha256(path, seen.identity if seen else None)
 
     def listdir(self, path: str) -> list[str]:
         with translating(path):
@@ -243,15 +228,9 @@ class LocalHost:
         uid, gid = accounts.uid(owner, target), accounts.gid(group, target)
         with translating(target):
             durable.copy_file(
-                source,
-                target,
-                mode=mode,
-                uid=uid,
-                gid=gid,
-                largest=largest,
-                keep_free=keep_free,
-                seen=_identity(seen) if seen else None,
-            )
+                source, target, mode=mode, uid=uid, gid=gid, largest=largest, keep_free=keep_free,
+                seen=seen.identity if seen else None,
+            )  # fmt: skip
 
     def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root", synced: bool = True) -> None:
         uid, gid = accounts.uid(owner, path), accounts.gid(group, path)

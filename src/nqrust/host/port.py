@@ -88,6 +88,11 @@ class Stat:
     allocated: int = 0
     """Bytes that its blocks take, holes left out."""
 
+    @property
+    def identity(self) -> tuple[int, int, int, int]:
+        """Device, inode, size and mtime (ns), which another file does not share."""
+        return self.device, self.inode, self.size, self.mtime_ns
+
 
 @dataclass(frozen=True)
 class User:

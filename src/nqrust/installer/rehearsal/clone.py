@@ -76,6 +76,10 @@ def _run(spec: CloneSpec) -> int:
 def _way_out(spec: CloneSpec, outside: int) -> int | None:
     """Return the process that carries the clone's traffic, or None. Configures the card; without a carrier, it reaches
     nothing."""
+    if not spec.connected:
+        os.close(outside)
+        _close_card(spec)
+        return None
     inside, own = (os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("net", "pid"))
     answer, ready = os.pipe()
     ns.unshare(ns.CLONE_NEWPID)
@@ -89,10 +93,15 @@ def _way_out(spec: CloneSpec, outside: int) -> int | None:
         return pid
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    card.open_card(spec.uplink.name)  # stays open until this process ends
-    card.configure(spec.uplink, ("0.0.0.0/0",))
+    _close_card(spec)
     _say({"type": "clone_without_network", "reason": reason})
     return None
+
+
+def _close_card(spec: CloneSpec) -> None:
+    """Give the clone a card that reaches nothing."""
+    card.open_card(spec.uplink.name)  # stays open until this process ends
+    card.configure(spec.uplink, ("0.0.0.0/0",))
 
 
 def _be_first(spec: CloneSpec, root: str, groups: list[str]) -> None:

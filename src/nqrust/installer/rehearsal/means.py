@@ -19,6 +19,7 @@ from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.rehearsal import boot
 from nqrust.installer.rehearsal.mounts import can_take_writes, clone_mounts
 from nqrust.installer.rehearsal.spec import RESOLVER, CloneSpec, Uplink, Work
+from nqrust.installer.release.bundle.contents import is_bundle
 from nqrust.installer.release.source_tree.forms import UPSTREAM, form_of
 from nqrust.installer.settings.model import DbType, NetworkMode, Settings
 
@@ -60,7 +61,7 @@ def refuse_what_would_reach_out(settings: Settings, receipt: Receipt) -> None:
             "Rehearse with --db-type local, or use --dry-run.",
         )
 
-    if settings.release.source != "bundled":
+    if settings.release.source != "bundled" and not is_bundle(settings.release.source):
         raise _not_ours(f"the release {settings.release.source}", "--release")
     if settings.has_agent and settings.network.mode is NetworkMode.bridged:
         raise PreflightRefused(
@@ -113,9 +114,10 @@ def memory_needed(host: Host, facts: Facts) -> int:
 
 def describe(
     host: Host, facts: Facts, *, scratch: str, memory_mib: int, arguments: tuple[str, ...], environment: Mapping[str, str],
-    cwd: str, limit: float, uplink: str | None = None,
+    cwd: str, limit: float, uplink: str | None = None, connected: bool = True,
 ) -> tuple[CloneSpec, tuple[str, ...]]:  # fmt: skip
-    """Return the clone's spec, and sentences on parts of the host that it lacks. `uplink`: the link in the settings."""
+    """Return the clone's spec, and sentences on parts of the host that it lacks. `uplink`: the link in the settings. `connected`:
+    whether the clone needs a network."""
     mounts = parse_mountinfo(text(host, MOUNTINFO))
     made, left_out = clone_mounts(mounts, _files(host, [one.mount_point for one in mounts]))
     source = os.path.dirname(os.path.dirname(os.path.abspath(nqrust.__file__)))
@@ -128,6 +130,7 @@ def describe(
         scratch=scratch,
         memory_mib=memory_mib,
         boot=facts.supervisor == "systemd",
+        connected=connected,
         hostname=facts.hostname or "localhost",
         mounts=made,
         uplink=card,
@@ -141,6 +144,8 @@ def describe(
         work=Work((*install, *arguments), _kept(environment), cwd, limit),
     )
     notes = [f"{path} (a file system of another machine, of a container) was left out of the clone." for path in left_out]
+    if not connected:
+        notes.append("The clone had no network, because an install from a bundle needs none.")
     if others:
         notes.append(f"The clone has the uplink {card.name} alone; not {', '.join(others)}.")
     return spec, tuple(notes)

@@ -28,6 +28,7 @@ from nqrust.installer.operations.site import facts_for, open_site
 from nqrust.installer.preflight import subnets
 from nqrust.installer.rehearsal import boot, means, relay
 from nqrust.installer.rehearsed import Heard, Rehearsal
+from nqrust.installer.release.bundle.contents import is_bundle
 from nqrust.installer.reporting.warnings import WarningsOnly
 from nqrust.installer.request import (
     EXIT_FAILED,
@@ -90,7 +91,7 @@ def carry_out(
         spec, notes = means.describe(
             host, facts, scratch=scratch, memory_mib=memory_mib, environment=host.environment(),
             arguments=(*arguments, *_vm_network(request, facts), *(f"--ignore-preflight={code}" for code in _OF_THE_HOST)),
-            cwd=cwd, limit=_LIMIT, uplink=request.settings.network.uplink,
+            cwd=cwd, limit=_LIMIT, uplink=request.settings.network.uplink, connected=not is_bundle(request.settings.release.source),
         )  # fmt: skip
         heard = _run(host, spec.to_json(), spec.boot, events)
     _unload(host, _modules(host) - modules)

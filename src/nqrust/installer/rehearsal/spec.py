@@ -46,12 +46,13 @@ class Work:
 @dataclass(frozen=True)
 class CloneSpec:
     """`parent`: the process whose end ends the clone. `scratch`: an empty folder of the host. `memory_mib`: size of the tmpfs
-    for writes; 0 if the scratch folder holds them. `boot`: systemd is PID 1 in the clone."""
+    for writes; 0 if the scratch folder holds them. `boot`: systemd is PID 1 in the clone. `connected`: the clone gets a way out."""
 
     parent: int
     scratch: str
     memory_mib: int
     boot: bool
+    connected: bool
     hostname: str
     mounts: tuple[CloneMount, ...]
     uplink: Uplink

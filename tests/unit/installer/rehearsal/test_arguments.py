@@ -53,7 +53,7 @@ def test_the_clone_tells_what_the_install_said_and_what_became_different(monkeyp
 
 def test_only_what_the_rehearsal_wants_is_started() -> None:
     spec = CloneSpec(
-        1, "/s", 0, True, "h", (), Uplink(), "", (), "", ("networking.service",), ("dbus.socket",), "debian", ("python3",), Work(()),
+        1, "/s", 0, True, True, "h", (), Uplink(), "", (), "", ("networking.service",), ("dbus.socket",), "debian", ("python3",), Work(()),
     )  # fmt: skip
     units = boot.units(spec)
     assert "multi-user" not in "".join(units.values()) and "basic.target" not in "".join(units.values())

@@ -217,6 +217,16 @@ def test_rehearsal_refuses_settings_that_reach_other_machines(host: FakeHost) ->
     means.refuse_without_card(host)
 
 
+def test_a_bundle_is_rehearsed_without_a_way_out(host: FakeHost) -> None:
+    settings = Settings.model_validate({"release": {"source": "/mnt/nqrust.tar.zst"}})
+    means.refuse_what_would_reach_out(settings, Receipt())
+    given: dict[str, Any] = {"scratch": "/s", "memory_mib": 0, "arguments": (), "environment": {}, "cwd": "/", "limit": 1.0}
+    spec, notes = means.describe(host, a_host.fit(), connected=False, **given)
+    assert not spec.connected and any("a bundle needs none" in note for note in notes)
+    spec, notes = means.describe(host, a_host.fit(), **given)
+    assert spec.connected and not any("bundle" in note for note in notes)
+
+
 def test_a_resolver_on_loopback_is_reached_by_another_address(host: FakeHost) -> None:
     host.put("/etc/resolv.conf", "nameserver 127.0.0.53\nnameserver ::1\nsearch lan\n")
     found, _ = means.describe(host, a_host.fit(), scratch="/s", memory_mib=0, arguments=(), environment={}, cwd="/", limit=1.0)
