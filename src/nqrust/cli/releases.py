@@ -30,19 +30,18 @@ def build_release(
     from nqrust.cli.install.gathering import recall
 
     recall()
-    from nqrust.host.local import LocalHost
-    from nqrust.installer.release.source_tree.build import build as build_tree
+    from nqrust.installer.operations.release_building import build_release as build_tree
 
     def tell(text: str, fraction: float | None) -> None:
         typer.echo(f"  {plain(text)}", err=True)  # of programs of strangers
 
     target = os.path.abspath(to)
     version = build_tree(
-        LocalHost(),
-        tree=os.path.realpath(source),
-        to=target,
-        scratch=f"{os.path.realpath(scratch)}/nqr-build-{secrets.token_hex(8)}",
+        os.path.realpath(source),
+        target,
+        f"{os.path.realpath(scratch)}/nqr-build-{secrets.token_hex(8)}",
         with_ui=ui,
+        checkout=os.environ.get("NQR_SOURCE_CHECKOUT", ""),
         progress=tell,
     )
     typer.echo(f"built release {version} in {target}")
