@@ -68,15 +68,15 @@ def udp(sport: int, dport: int) -> bytes:
     return struct.pack("!HHHH", sport, dport, 12, 0) + b"said"
 
 
-def syn(source: str, target: str, port: int) -> bytes:
-    """To the host's `port`, from a port that names it."""
-    body = struct.pack("!HHIIBBHHH", 40000 + port % 1000, port, 1, 0, 0x50, 2, 8192, 0, 0)
+def syn(source: str, target: str, port: int, own: int = 0, flags: int = 2) -> bytes:
+    """To the host's `port`, from a port that names it, or from the port `own`."""
+    body = struct.pack("!HHIIBBHHH", own or 40000 + port % 1000, port, 1, 0, 0x50, flags, 8192, 0, 0)
     pseudo = socket.inet_aton(source) + socket.inet_aton(target) + struct.pack("!BBH", 0, 6, len(body))
     return ipv4(source, target, 6, body[:16] + struct.pack("!H", checksum(pseudo + body)) + body[18:])
 
 
-def echo(source: str, target: str) -> bytes:
-    body = struct.pack("!BBHHH", 8, 0, 0, 7, 7) + b"ping"
+def echo(source: str, target: str, number: int = 7) -> bytes:
+    body = struct.pack("!BBHHH", 8, 0, 0, number, 7) + b"ping"
     return ipv4(source, target, 1, body[:2] + struct.pack("!H", checksum(body)) + body[4:])
 
 
@@ -215,6 +215,22 @@ def to_the_host(guest: int, wire: Wire) -> None:
         one.close()
 
 
+def floods(guest: int) -> None:
+    """A VM makes up addresses and numbers. Each of its pings, requests and connections could be one in the host's table."""
+    mac = sh("cat /sys/class/net/br0/address").strip()
+    for number in range(3000):
+        source = f"192.0.2.{100 + number % 100}"
+        for packet in (
+            echo(source, HOST, number),
+            ipv4(source, HOST, 17, udp(68, 67)),
+            syn(source, HOST, 19091, 1024 + number),
+            syn(source, HOST, 19091, 10_000 + number, flags=0x10),
+        ):
+            os.write(guest, bytes(_HEADER) + from_v4(packet, target=mac))
+    time.sleep(0.5)
+    assert int(sh("cat /proc/sys/net/netfilter/nf_conntrack_count")) < 1500
+
+
 def main() -> None:
     sh(
         "mount -t sysfs sysfs /sys; ip link set lo up; ip link add lan0 type veth peer name peer0; ip link add br0 type bridge;"
@@ -250,6 +266,7 @@ def main() -> None:
         wire.socket.send(frame)
         assert frame in [one.ljust(60, b"\0") for one in said_to(guest)], f"{what} of the LAN reaches the VM"
     to_the_host(guest, wire)
+    floods(guest)
 
     sh("iptables -P FORWARD DROP")
     frame = PASSES["UDP"]

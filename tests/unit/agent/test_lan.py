@@ -51,7 +51,9 @@ def test_a_port_is_filtered_by_name_and_nothing_else_of_the_bridge_is() -> None:
     text = table([VM], Protected(("192.0.2.1",), ("fe80::1",)))
     assert text.startswith("table bridge nqrust-microvm\ndelete table bridge nqrust-microvm\n"), "in one transaction"
     assert f'iifname vmap {{ "{TAP}" : jump vm-{TAP} }}' in text
-    assert f"ether saddr != {VM.mac} drop" in text and f'iifname {{ "{TAP}" }} meta mark set {LAN_MARK}' in text
+    assert f'iifname vmap {{ "{TAP}" : jump host-{TAP} }}' in text
+    assert f"ether saddr != {VM.mac} drop" in text and f"meta mark set {LAN_MARK}" in text
+    assert text.index("icmp type echo-request limit rate over 100/second") < text.index("meta mark set")
     assert "ip saddr { 192.0.2.1 } drop" in text and "ip6 saddr { fe80::1 } drop" in text
     assert "@th,64,128 0xfe800000000000000000000000000001 drop" in text
     assert "hook" not in table([], Protected()), "without VMs no frame of the LAN is looked at"

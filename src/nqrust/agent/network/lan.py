@@ -4,7 +4,7 @@ The bridge is the administrator's, and other machines use it. So every rule name
 
     from any port    only its VM's MAC; only IPv4, ARP and IPv6 without VLAN tags; no DHCP server, no router advertisements;
                      no packet in the name of this host or of its gateways on that bridge
-    to this host     the packet gets a mark. The installer's rules let marked packets reach what a VM may reach, and the
+    to this host     few new connections per second, and the packet gets a mark. The installer's rules let marked packets reach what a VM may reach, and the
                      relay takes marked packets alone: other machines of the LAN cannot use it
 
 A VM has its address from the LAN's DHCP, so no rule ties it to one.
@@ -31,6 +31,16 @@ from nqrust.host.port import Host, command
 
 _TABLE = " ".join(LAN_TABLE)
 _FORWARD = ("filter", FORWARD_CHAIN, "FORWARD")
+_FEW_NEW = tuple(
+    f"{what} limit rate over 100/second burst 300 packets drop"
+    for what in (
+        "icmp type echo-request",
+        "icmpv6 type echo-request",
+        "udp dport { 67, 547 }",
+        "tcp flags & (fin | syn | rst | ack) == syn",
+    )
+)
+"""The host remembers each of these as a connection. A VM makes up its addresses, so the limit is that of its port."""
 _NETFILTER = {"iptables": "nf_call_iptables", "ip6tables": "nf_call_ip6tables"}
 
 
@@ -144,11 +154,11 @@ def table(records: Iterable[VmRecord], kept: Protected) -> str:
         for tap, mac in taps.items():
             own = [f"ether saddr != {mac} drop", f"arp saddr ether != {mac} drop", "goto guest"]
             lines += _chain(f"vm-{tap}", own)
-        jumps = ", ".join(f'"{tap}" : jump vm-{tap}' for tap in taps)
-        names = ", ".join(f'"{tap}"' for tap in taps)
+            lines += _chain(f"host-{tap}", [*_FEW_NEW, f"meta mark set {LAN_MARK}"])
         hook = "type filter hook {} priority -250; policy accept;"
-        lines += _chain("from-vms", [hook.format("prerouting"), f"iifname vmap {{ {jumps} }}"])
-        lines += _chain("to-host", [hook.format("input"), f"iifname {{ {names} }} meta mark set {LAN_MARK}"])
+        for name, place, chain in (("from-vms", "prerouting", "vm"), ("to-host", "input", "host")):
+            jumps = ", ".join(f'"{tap}" : jump {chain}-{tap}' for tap in taps)
+            lines += _chain(name, [hook.format(place), f"iifname vmap {{ {jumps} }}"])
     return "\n".join([*lines, "}", ""])
 
 

@@ -31,7 +31,9 @@ def lan_guests(bridge: str, relay: int | None) -> FirewallSpec:
 def _to_relay(bridge: str, relay: int) -> tuple[tuple[str, ...], ...]:
     port = ("-m", "tcp", "--dport", str(relay))
     to_relay = ("-i", bridge, "-p", "tcp", *_MARKED, *port)
+    amid = ("!", "--tcp-flags", "FIN,SYN,RST,ACK", "SYN", "-m", "conntrack", "--ctstate", "NEW")
     return (
+        (*to_relay, *amid, "-j", "DROP"),  # the agent's table counts the first packet of a connection
         (*to_relay, *more_at_once(16), "-j", "DROP"),
         (*to_relay, "-j", "ACCEPT"),
         ("!", "-i", "lo", "-p", "tcp", *port, "-j", "DROP"),
