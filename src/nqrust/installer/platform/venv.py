@@ -94,7 +94,8 @@ class PythonEnvironment:
         self._isolate(host)
         self.progress("compiling", 0.7)
         libraries = host.glob(f"{self.directory}/lib/python3*/site-packages")
-        for library in libraries if self.compiled and host.exists(self.compiled) else ():
+        # Not for one that is there already: somebody may have edited a source, whose time says so.
+        for library in libraries if self.compiled and not extend and host.exists(self.compiled) else ():
             compiled.take(host, self.compiled, library, self.python_version)
         # Compile now, because services may not write here, and on all processors, which pip cannot do.
         compiled.compile_all(host, self._interpreter, *libraries)

@@ -279,3 +279,16 @@ def test_damaged_archive_of_compiled_modules_fails_the_step(tmp_path: Path, alph
     archive.write_bytes(archive.read_bytes()[:700])
     with pytest.raises(HostError):
         replace(environment(tmp_path, alpha), compiled=str(archive)).apply(LocalHost())
+
+
+def test_an_environment_that_grows_keeps_the_times_of_its_sources(tmp_path: Path, alpha: Path) -> None:
+    archive = str(packed(tmp_path, "one"))
+    replace(environment(tmp_path, alpha), compiled=archive).apply(LocalHost())
+    (source,) = (tmp_path / "venv").rglob("alpha.py")
+    source.write_text(source.read_text().replace("runs", "RUNS"))
+    edited = source.stat().st_mtime_ns
+    beta = lock(tmp_path, make_wheel(tmp_path / "wheels", "beta"))
+    replace(environment(tmp_path, alpha, beta), compiled=archive).apply(LocalHost())
+    assert source.stat().st_mtime_ns == edited
+    assert subprocess.run([tmp_path / "venv/bin/alpha"], capture_output=True, check=True).stdout == b"alpha RUNS\n"
+    assert list((tmp_path / "venv").rglob("beta.cpython-*.pyc")), "compiled here"
