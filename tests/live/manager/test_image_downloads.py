@@ -96,6 +96,18 @@ async def test_a_download_that_takes_too_long_makes_room_for_others(manager: Any
     assert nothing_came(manager) and not manager.core.fetching.locked()
 
 
+async def test_no_login_in_an_address_is_shown_to_viewers(manager: Any, web: Web) -> None:
+    (web.folder / "kernel").unlink()
+    await manager.admin.send(calls.add_image(web.wanted(host="ann:word@127.0.0.1")))
+    image = await manager.settled_image("copy")
+    assert image.state == "corrupt" and "404" in image.error
+    told = " ".join(event.message for event in (await manager.admin.send(calls.list_events())).items)
+    assert "404" in told and "word" not in told + image.error
+    with pytest.raises(Refused) as refused:
+        await manager.admin.send(calls.add_image(web.wanted("other", host="ann:word@127.0.0.1", path="none")))
+    assert "404" in str(refused.value) and "word" not in str(refused.value)
+
+
 def nothing_came(manager: Any) -> bool:
     return sorted(os.listdir(manager.core.settings.image_root)) == ["tiny"] and not manager.core.downloads
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from typing import BinaryIO
@@ -22,6 +23,7 @@ from nqrust.manager.images import folder, outgoing
 _MANIFEST_LIMIT = 256 * 1024
 _KEPT_FREE = 1024**3
 _SECONDS = 6 * 3600.0
+_USERINFO = re.compile(r"(?<=//)[^/?#]*@")
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 
 
@@ -29,35 +31,35 @@ async def manifest(url: str, sha256: str, local: bool) -> ImageManifest:
     """Return the image.json at `url` if its sha256 (hex) matches; raises ImageError. `local`: see `outgoing`."""
     if not url.lower().startswith(("http://", "https://")):
         raise ImageError(f"{url} is neither http:// nor https://.", cure="Give the address of an image.json.")
-    content = b""
+    content, shown = b"", _USERINFO.sub("", url)
     try:
         async with (
             await outgoing.client(url, local) as http,
             http.stream("GET", url, headers=_AS_IT_IS) as answer,
         ):
             if answer.status_code != 200:
-                raise ImageError(f"{url} answers {answer.status_code}.", cure="Check the address and its server.")
-            _check_coding(answer, url)
+                raise ImageError(f"{shown} answers {answer.status_code}.", cure="Check the address and its server.")
+            _check_coding(answer, shown)
             async for chunk in answer.aiter_raw():
                 content += chunk
                 if len(content) > _MANIFEST_LIMIT:
-                    raise ImageError(f"{url} is too large for an {MANIFEST}.", cure="Give the address of an image.json.")
+                    raise ImageError(f"{shown} is too large for an {MANIFEST}.", cure="Give the address of an image.json.")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ImageError(
-            f"{url} cannot be fetched: {error or type(error).__name__}.",
+            f"{shown} cannot be fetched: {error or type(error).__name__}.",
             cure="Check the address, and the network and proxy of the manager's host.",
         ) from error
     if hashlib.sha256(content).hexdigest() != sha256.lower():
         raise ImageError(
-            f"{url} does not match the given sha256.", cure="Compare address and digest with those of the publisher."
+            f"{shown} does not match the given sha256.", cure="Compare address and digest with those of the publisher."
         )
-    return folder.parse_manifest(content, url)
+    return folder.parse_manifest(content, shown)
 
 
-def _check_coding(answer: httpx.Response, url: str) -> None:
+def _check_coding(answer: httpx.Response, what: str) -> None:
     """Raise ImageError for a body that is compressed though nobody asked for that: a few bytes could become any number."""
     if answer.headers.get("content-encoding", "identity") != "identity":
-        raise ImageError(f"{url} came compressed.", cure="Serve the file as it is, without a content coding.")
+        raise ImageError(f"{what} came compressed.", cure="Serve the file as it is, without a content coding.")
 
 
 def beginning(wanted: ImageManifest) -> Download:
@@ -119,8 +121,8 @@ async def _file(http: httpx.AsyncClient, url: str, blob: Blob, staging: str, pro
     with open(os.path.join(staging, blob.file), "wb") as file:  # noqa: ASYNC230 - writes go through a thread below
         async with http.stream("GET", url, headers=_AS_IT_IS) as answer:
             if answer.status_code != 200:
-                raise ImageError(f"{url} answers {answer.status_code}")
-            _check_coding(answer, url)
+                raise ImageError(f"{blob.file}: the server answers {answer.status_code}")  # viewers see it: no address, no login
+            _check_coding(answer, blob.file)
             async for chunk in answer.aiter_raw(1024 * 1024):
                 size += len(chunk)
                 if size > blob.size:
