@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.live.agent.conftest import VM, Bench
 
+from nqrust.agent.disks import reserve
 from nqrust.agent.errors import Conflict
 from nqrust.agent.vms import room
 from nqrust.agent.vms.snapshots import Snapshots
@@ -47,7 +48,7 @@ def test_a_vm_without_room_is_paused_and_says_why(halted: Bench) -> None:
 
 def test_it_goes_on_once_there_is_room_and_not_before(halted: Bench, available: list[int]) -> None:
     assert look(halted) == []
-    available[0] = room.RESERVE - 1
+    available[0] = reserve.RESERVE - 1
     assert look(halted) == [], "a few free blocks would be full again at once"
     available[0] = ROOM
     assert look(halted) == [VM]

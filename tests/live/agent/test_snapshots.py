@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from nqrust.agent.disks import reserve
 from nqrust.agent.errors import Conflict, NotFound, Refused
 from nqrust.agent.vmm.port import Capabilities
-from nqrust.agent.vms import room
 from nqrust.agent.vms.snapshots import Snapshots
 from nqrust.contract.vms import StopRequest
 from nqrust.host import durable
@@ -99,7 +99,7 @@ def test_names_lead_nowhere_else(bench: Bench, name: str) -> None:
 
 def nearly_full(monkeypatch: pytest.MonkeyPatch, bench: Bench, left_mib: int) -> None:
     """The disk of the VMs has `left_mib` MiB more than the reserve."""
-    total, free = 100 << 30, room.RESERVE + (left_mib << 20)
+    total, free = 100 << 30, reserve.RESERVE + (left_mib << 20)
     monkeypatch.setattr(type(bench.service.host), "disk_usage", lambda self, path: DiskUsage(total, free, 1000, False))
     monkeypatch.setattr(durable.os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=free // 4096, f_frsize=4096))
     monkeypatch.setattr(durable, "FICLONE", 0)  # a file system without shared blocks

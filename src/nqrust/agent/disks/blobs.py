@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nqrust.agent.disks.reserve import require
 from nqrust.agent.errors import Failed, Refused
 from nqrust.contract.images import IMAGE_NAME_PATTERN, Blob
 from nqrust.host.errors import HostError, PathError, PathMissing
@@ -55,12 +56,13 @@ class Blobs:
                 self._host.mkdir(self._cache, mode=0o755)
             part = f"{path}.part"
             own = f"{self._root}/{image}/{blob.file}"
+            self._host.remove(part)
+            require(self._host, self._cache, blob.size, f"{blob.file} of image {image}")
             if found := self._fitting(own, blob):
                 # Others than root can write to the registry's folder. Nobody may read the target until its digest matches.
                 with contextlib.suppress(PathError):  # another file by now
                     self._host.copy_file(own, part, mode=0o600, seen=found)
             else:
-                self._host.remove(part)
                 self._fetch(image, blob, part)
             if not self._fitting(part, blob):
                 self._host.remove(part)

@@ -8,22 +8,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from nqrust.agent.disks.reserve import reserve
 from nqrust.agent.errors import AgentError
 from nqrust.agent.vmm.port import RunState
 from nqrust.agent.vms import holds
 from nqrust.agent.vms.service import VmService
 from nqrust.host.errors import HostError
-from nqrust.host.port import DiskUsage
-
-RESERVE = 512 << 20
-"""Bytes that must be free before VMs continue, so that they do not fill the disk again at once."""
-
-PART = 20
-"""A twentieth of a small file system is enough."""
-
-
-def reserve(usage: DiskUsage) -> int:
-    return min(RESERVE, usage.total // PART)
 
 
 def waiting(service: VmService) -> list[str]:

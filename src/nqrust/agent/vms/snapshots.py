@@ -18,14 +18,14 @@ from pydantic import BaseModel, ValidationError
 
 from nqrust.agent import untrusted
 from nqrust.agent.disks.disks import MIB
+from nqrust.agent.disks.reserve import require, reserve
 from nqrust.agent.errors import Conflict, Failed, NotFound, Refused
 from nqrust.agent.store import VmRecord, check_id
 from nqrust.agent.vmm.port import RunState, largest_saved
-from nqrust.agent.vms import room
 from nqrust.agent.vms.service import VmService
 from nqrust.contract.agent import VmStatus
 from nqrust.contract.vms import SNAPSHOT_PATTERN, SnapshotFound
-from nqrust.host.errors import HostError, NoSpace, PathError, PathMissing
+from nqrust.host.errors import HostError, PathError, PathMissing
 
 
 class Meta(BaseModel):
@@ -184,16 +184,11 @@ class Snapshots:
 
     def _reserve(self, vm_id: str) -> int:
         """Return the bytes that copies leave free: on a full disk, the VMs of the host stop or lose what they write."""
-        return room.reserve(self._host.disk_usage(self._store.directory(vm_id)))
+        return reserve(self._host.disk_usage(self._store.directory(vm_id)))
 
     def _require_room(self, record: VmRecord) -> None:
         """Raise NoSpace if the memory of the VM does not fit. Its VMM writes it, and stops for nothing."""
-        directory = self._store.directory(record.id)
-        usage = self._host.disk_usage(directory)
-        keep = room.reserve(usage)
-        if usage.available - record.memory_mib * MIB < keep:
-            what = f"the memory of {record.memory_mib} MiB does not fit, and {keep // MIB} MiB must stay free"
-            raise NoSpace(directory, what, errno.ENOSPC)
+        require(self._host, self._store.directory(record.id), record.memory_mib * MIB, "the memory")
 
     def _disks(self, record: VmRecord) -> dict[str, int]:
         """Path -> size in MiB. The VM's processes can give these files any length."""
