@@ -14,6 +14,8 @@ from nqrust.image.progress import Progress
 from nqrust.image.vmlinux import write_vmlinux
 
 ROOTFS, KERNEL, KERNEL_ELF, INITRD = "rootfs.ext4", "vmlinuz", "vmlinux", "initrd.cpio"
+PRIVATE = 0o750
+"""Mode of an image's folder that its owner and root need alone."""
 CMDLINE = "quiet i8042.noaux i8042.nomux"
 
 
@@ -33,7 +35,7 @@ def replace(host: Host, target_dir: str, fill: Callable[[str], ImageManifest]) -
     staging, old = staging_of(target_dir), f"{parent}/.{base}.replaced"
     _recover(host, target_dir, old)
     host.remove_tree(staging)
-    host.mkdir(staging)
+    host.mkdir(staging, mode=PRIVATE if host.euid() else 0o755)  # the manager reads the images that root built
     try:
         manifest = fill(staging)
         if host.exists(target_dir):

@@ -6,9 +6,11 @@ import asyncio
 import hashlib
 import json
 import os
+import stat
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from nqrust.client.errors import Refused
 from nqrust.contract.images import ImageAdd
 from nqrust.contract.vms import VmCreate
 from nqrust.manager.app import prepare
+from nqrust.manager.images import registry
 
 
 async def test_images_in_the_folder_are_there_at_start(manager: Any) -> None:
@@ -156,6 +159,7 @@ async def test_add_by_url_verifies_everything(manager: Any, web: Any) -> None:
         await manager.admin.send(calls.add_image(ImageAdd(name="remote", url=url + "x", sha256="0" * 64)))
     await manager.admin.send(calls.add_image(ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json"))))
     assert (await manager.settled_image("copy")).state == "ready"
+    assert stat.S_IMODE(os.stat(f"{manager.core.settings.image_root}/copy").st_mode) == 0o750, "others cannot read it"
     assert (await manager.admin.send(calls.scan_images())).total == 2
 
 
@@ -250,3 +254,18 @@ def test_an_image_whose_type_no_vm_can_have_is_told_early(
     manifest["rootfs_type"], manifest["rootfs"]["sha256"] = told, hashlib.sha256(content).hexdigest()
     found = folder.check(path, folder.parse_manifest(json.dumps(manifest).encode(), path), {})
     assert found[0] == state and (state == "ready" or told in found[1])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root gives a folder away")
+def test_images_of_earlier_versions_are_closed_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root's are not: the manager reads them."""
+    made, link = tmp_path / "made", tmp_path / "link"
+    made.mkdir(mode=0o755)
+    link.symlink_to(made)
+    registry._keep_private(str(made))
+    os.chown(made, 1234, 1234)
+    monkeypatch.setattr(registry.os, "geteuid", lambda: 1234)
+    registry._keep_private(str(link))
+    assert stat.S_IMODE(made.stat().st_mode) == 0o755
+    registry._keep_private(str(made))
+    assert stat.S_IMODE(made.stat().st_mode) == 0o750

@@ -11,8 +11,8 @@ from nqrust.agent.disks import disks
 from nqrust.agent.disks.blobs import Blobs
 from nqrust.agent.errors import Failed
 from nqrust.contract.images import Blob
-from nqrust.host.errors import HostError
-from nqrust.host.port import Stat
+from nqrust.host.errors import HostError, NoSpace
+from nqrust.host.port import DiskUsage, Stat
 
 OWN, SECRET = "/srv/images/mine/vmlinuz", "root:secret"
 
@@ -78,3 +78,28 @@ def test_a_disk_is_copied_from_the_file_that_was_checked() -> None:
     with pytest.raises(HostError):
         disks.stage(host, **given)
     assert host.listdir("/srv/fc/vms/a") == []
+
+
+def test_a_vmm_reads_kernels_and_nobody_but_root_reads_root_file_systems() -> None:
+    host = FakeHost.debian12()
+    content = b"of a private image"
+    blob = Blob(file="rootfs.ext4", size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    host.put_directory("/srv/fc")
+
+    def fetch(image: str, blob: Blob, path: str) -> None:
+        host.put(path, content)
+
+    blobs = Blobs(host, "/srv/images", "/srv/fc/images-cache", fetch)
+    for path, mode in ((blobs.readable, 0o600), (blobs.cached, 0o644), (blobs.readable, 0o600)):
+        stat = host.stat(path("mine", blob))
+        assert stat is not None and stat.mode == mode
+
+
+def test_an_image_that_does_not_fit_on_a_host_is_not_begun() -> None:
+    """The disk would be full for all VMs of the host until the download fails."""
+    host = FakeHost.debian12()
+    host.put_directory("/srv/fc")
+    host.usage = DiskUsage(100 << 30, 1 << 30, 1000, False)
+    blobs = Blobs(host, "/srv/images", "/srv/fc/images-cache", never)
+    with pytest.raises(NoSpace, match="512 MiB must stay free"):
+        blobs.readable("mine", Blob(file="rootfs.ext4", size=600 << 20, sha256="0" * 64))

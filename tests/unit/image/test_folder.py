@@ -38,3 +38,14 @@ def test_build_refuses_a_folder_that_other_users_can_write(mode: int, owner: str
     with pytest.raises(ImageError) as caught:
         folder.replace(host, "/srv/images/tiny", lambda place: MANIFEST)
     assert caught.value.code == "NQR-IMG-023" and host.state() == before
+
+
+@pytest.mark.parametrize(("euid", "mode"), [(0, 0o755), (100, 0o750)])
+def test_others_cannot_read_an_image_that_the_manager_made(euid: int, mode: int) -> None:
+    """It may be of a private registry. An image that root built is the manager's to read, too."""
+    host = FakeHost.debian12()
+    host.put_directory("/srv/images", mode=0o1775, owner="root", group="root")
+    host._euid = euid
+    folder.replace(host, "/srv/images/mine", lambda place: MANIFEST)
+    found = host.stat("/srv/images/mine")
+    assert found is not None and found.mode == mode

@@ -1,7 +1,7 @@
 """The files of images: from this host's registry folder if they match their sha256, otherwise downloaded once.
 
 Boot files (kernel, initrd) always go into the cache `FC_RUN_DIR/images-cache/<sha256>`: a VM must start again after its
-image was rebuilt or removed. The root file system is copied into each VM.
+image was rebuilt or removed. The root file system is copied into each VM. Only root reads it: it may be of a private image.
 """
 
 from __future__ import annotations
@@ -43,14 +43,18 @@ class Blobs:
         _check(image, blob)
         own = f"{self._root}/{image}/{blob.file}"
         found = self._fitting(own, blob)
-        return Verified(own, found) if found else Verified(self.cached(image, blob))
+        return Verified(own, found) if found else Verified(self._kept(image, blob, 0o600))
 
     def cached(self, image: str, blob: Blob) -> str:
-        """Return a verified path with the blob's content that stays while a VM refers to it."""
+        """Return a verified path with the blob's content that stays while a VM refers to it. VMMs can open it."""
         _check(image, blob)
+        return self._kept(image, blob, 0o644)
+
+    def _kept(self, image: str, blob: Blob, mode: int) -> str:
         path = f"{self._cache}/{blob.sha256}"
         with self._lock:
             if self._fitting(path, blob):
+                self._host.set_mode(path, mode=mode, owner="root", group="root")
                 return path
             if self._host.stat(self._cache) is None:
                 self._host.mkdir(self._cache, mode=0o755)
@@ -72,7 +76,7 @@ class Blobs:
                     "Run `nqr image ls` and build or add the image again.",
                     status=502,
                 )
-            self._host.set_mode(part, mode=0o644, owner="root", group="root")
+            self._host.set_mode(part, mode=mode, owner="root", group="root")
             self._host.rename(part, path)
             return path
 

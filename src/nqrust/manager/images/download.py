@@ -17,6 +17,7 @@ from urllib.parse import urljoin
 import httpx
 
 from nqrust.contract.images import MANIFEST, Blob, Download, ImageManifest
+from nqrust.image.folder import PRIVATE
 from nqrust.manager.errors import ImageError
 from nqrust.manager.images import folder, outgoing
 
@@ -99,7 +100,7 @@ async def _files(url: str, wanted: ImageManifest, target: str, progress: Downloa
                 await _file(http, urljoin(url, blob.file), blob, staging, progress)
         with open(os.path.join(staging, MANIFEST), "w", encoding="utf-8") as file:  # noqa: ASYNC230 - a few hundred bytes
             file.write(wanted.model_dump_json(indent=2) + "\n")
-        os.chmod(staging, 0o755)
+        os.chmod(staging, PRIVATE)
         os.rename(staging, target)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ImageError(f"the download was interrupted: {error or type(error).__name__}") from error

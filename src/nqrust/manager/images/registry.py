@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
+import stat
 from uuid import uuid4
 
 import structlog
@@ -14,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.images import Download, ImageAdd, ImageList, ImageManifest
 from nqrust.contract.images import Image as ApiImage
+from nqrust.image.folder import PRIVATE
 from nqrust.manager import events
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
@@ -28,6 +31,7 @@ async def scan(core: Core) -> ImageList:
     """Update the registry from disk: add new folders, check changed ones, mark missing ones."""
     there = await asyncio.to_thread(folder.folders, core.settings.image_root)
     for path in there:
+        _keep_private(path)
         try:
             manifest = await asyncio.to_thread(folder.read_manifest, path)
             if manifest.name != os.path.basename(path):
@@ -45,6 +49,14 @@ async def scan(core: Core) -> ImageList:
         if row.path and row.path not in there:
             await _recheck(core, row)
     return await list_images(core)
+
+
+def _keep_private(path: str) -> None:
+    """Keep other users out of an image that the manager made. Earlier versions let them in."""
+    with contextlib.suppress(OSError):
+        found = os.lstat(path)
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() != 0 and stat.S_IMODE(found.st_mode) != PRIVATE:
+            os.chmod(path, PRIVATE)
 
 
 async def clear_broken_downloads(core: Core) -> None:
