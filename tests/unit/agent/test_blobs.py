@@ -90,8 +90,8 @@ def test_a_vmm_reads_kernels_and_nobody_but_root_reads_root_file_systems() -> No
         host.put(path, content)
 
     blobs = Blobs(host, "/srv/images", "/srv/fc/images-cache", fetch)
-    for path, mode in ((blobs.readable, 0o600), (blobs.cached, 0o644), (blobs.readable, 0o600)):
-        stat = host.stat(path("mine", blob))
+    for read, mode in ((lambda: blobs.readable("mine", blob).path, 0o600), (lambda: blobs.cached("mine", blob), 0o644)) * 2:
+        stat = host.stat(read())
         assert stat is not None and stat.mode == mode
 
 
