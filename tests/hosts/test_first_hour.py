@@ -99,7 +99,7 @@ def test_a_container_image_from_its_pull_to_its_removal(user: User) -> None:
     user.types("nqr ps -a")
     assert IMAGE in user.types(f"nqr pull --insecure {IMAGE}")
     assert "site-1.0" in user.types("nqr images")
-    assert user.types(f"nqr run -d --name web1 -p 8080:80 {IMAGE}") == "web1"
+    assert user.types(f"nqr run -d --name web1 -p 8080:80 {IMAGE}").split() == ["web1", "listens", "at", url, "web1"]
     eventually("the site answers", lambda: fetch(host, url)[0] == 200, 120)
     assert "hello" in user.types(f"curl -s {url}")
     assert "running" in user.types("nqr ps")

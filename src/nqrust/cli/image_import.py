@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from nqrust.cli.failures import choice, require_root
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
+    from nqrust.client.manager import ManagerClient
     from nqrust.host.port import Host
     from nqrust.image.cloud.catalogue import CloudImage
     from nqrust.image.cloud.importing import Imported
@@ -47,12 +48,18 @@ def import_(
     url: ManagerUrl = None,
 ) -> None:
     require_root("image import")
+    with manager(url) as client:
+        made = into(client, name, source, format=format, checksum=checksum, agent=agent, own=own)
+    typer.echo(f"imported {name}: {output.size(made.manifest.rootfs.size)} in {installed_settings().layout.image_dir}/{name}")
+
+
+def into(client: ManagerClient, name: str, source: str, **options: Any) -> Imported:
+    """Make the image and register it. For `options` see `make`."""
     from nqrust.client import calls
 
-    made = make(name, source, format=format, checksum=checksum, agent=agent, own=own)
-    with manager(url) as client:
-        client.send(calls.scan_images())
-    typer.echo(f"imported {name}: {output.size(made.manifest.rootfs.size)} in {installed_settings().layout.image_dir}/{name}")
+    made = make(name, source, **options)
+    client.send(calls.scan_images())
+    return made
 
 
 def make(

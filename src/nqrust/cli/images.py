@@ -158,17 +158,14 @@ def rm(
 
 
 def _name(client: ManagerClient, given: str) -> str:
-    """Return the name of the image that was pulled from the reference `given`, or `given` itself. As in a pull, the catalogue goes
-    before registries. Raises UsageError NQR-USE-090, ImageError NQR-IMG-060."""
-    from nqrust.client import calls
-
+    """Return the name of the image that was pulled from the reference `given`, or `given` itself. Raises UsageError NQR-USE-090,
+    ImageError NQR-IMG-060."""
     if not pulling.is_reference(given):
         return given
-    entry = image_import.of_catalogue(given)
-    found = client.send(calls.list_images(image_import.image_name(entry) if entry else given)).items
-    if not found:
+    found = pulling.known(client, given)
+    if found is None:
         raise UsageError("NQR-USE-090", f"No image was pulled from {plain(given)}.", "List the images with: nqr image ls")
-    return found[0].name
+    return found.name
 
 
 def _list(found: ImageList, out: str) -> None:

@@ -70,21 +70,27 @@ def is_reference(wanted: str) -> bool:
     return ":" in wanted or "/" in wanted
 
 
-def present(client: ManagerClient, wanted: str) -> str:
-    """Return the image for `--image`. One with a tag or a registry in its name is imported or pulled if the manager does not have
-    it. The catalogue goes before registries. Raises NqrError."""
+def known(client: ManagerClient, wanted: str, *, cloud: bool = True) -> Image | None:
+    """Return the manager's image of a name, or of the reference that it was pulled from. `cloud`: the catalogue goes before
+    registries. Raises ImageError NQR-IMG-060."""
     from nqrust.client import calls
 
-    def known(reference: str) -> str:
-        return next((one.name for one in client.send(calls.list_images(reference)).items if one.state == "ready"), "")
+    entry = image_import.of_catalogue(wanted) if cloud and is_reference(wanted) else None
+    return next(iter(client.send(calls.list_images(image_import.image_name(entry) if entry else wanted)).items), None)
 
+
+def present(client: ManagerClient, wanted: str) -> str:
+    """Return the image for `--image`. One with a tag or a registry in its name is imported or pulled if the manager does not have
+    it. Raises NqrError."""
     if not is_reference(wanted):
         return wanted
+    found = known(client, wanted)
+    if found is not None and found.state == "ready":
+        return found.name
     entry = image_import.of_catalogue(wanted)
     if entry is None:
-        return known(wanted) or complete(client, request(wanted, None, None, False)).name
-    name = image_import.image_name(entry)
-    return known(name) or _import(client, name, entry.name).name
+        return complete(client, request(wanted, None, None, False)).name
+    return _import(client, image_import.image_name(entry), entry.name).name
 
 
 def _import(client: ManagerClient, name: str, source: str) -> Image:
@@ -96,8 +102,7 @@ def _import(client: ManagerClient, name: str, source: str) -> Image:
             f"{source} is a cloud image. Only root on the manager's host can import it.",
             f"Run it with sudo there: sudo nqr image pull {source}",
         )
-    image_import.make(name, source)
-    client.send(calls.scan_images())
+    image_import.into(client, name, source)
     return client.send(calls.get_image(name))
 
 

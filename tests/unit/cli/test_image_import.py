@@ -26,6 +26,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(importing, "build", build)
     monkeypatch.setattr(image_import, "require_root", lambda command: None)
+    monkeypatch.setenv("NQR_MANAGER_URL", "http://manager.example:1")
+    monkeypatch.setenv("NQR_TOKEN", "good")
     return got
 
 

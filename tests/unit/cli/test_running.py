@@ -11,8 +11,12 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.installer.effects import fake_manager
+from tests.unit.installer.effects.fake_manager import FakeManager
 from typer.testing import CliRunner
 
+from nqrust.cli.__main__ import run
+from nqrust.cli.vm import ports as vm_ports
 from nqrust.cli.vm import running
 from nqrust.cli.vm.running import Output, _made_up, _variables
 from nqrust.contract.vms import VmCreate
@@ -105,3 +109,28 @@ def test_what_is_no_variable_is_refused(wrong: str) -> None:
 @pytest.mark.parametrize("image", ["nginx-alpine", "7zip-latest", "a.b_c-1", "x" * 64])
 def test_a_made_up_name_is_one_of_a_vm(image: str) -> None:
     assert VmCreate(name=_made_up(image), image="x").name
+
+
+@pytest.mark.parametrize(
+    ("host", "forwards", "told"),
+    [
+        ("http://192.0.2.7:19090", ["8080:80", "8443:443", "5432:5432", "53:53/udp"],
+         ["http://192.0.2.7:8080", "https://192.0.2.7:8443", "192.0.2.7:5432 (tcp 5432)", "192.0.2.7:53 (udp 53)"]),
+        ("https://[2001:db8::7]:19090", ["8080:80"], ["http://[2001:db8::7]:8080"]),
+        ("http://127.0.0.1:19090", ["8080:80"], ["http://manager.example:8080"]),
+        ("http://192.0.2.7:19090", [], []),
+    ],
+)  # fmt: skip
+def test_the_addresses_of_forwarded_ports_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], host: str, forwards: list[str], told: list[str]
+) -> None:
+    ports = [one.model_dump(mode="json") for one in vm_ports.parse(forwards)]
+    monkeypatch.setitem(fake_manager.HOST, "url", host)
+    monkeypatch.setitem(fake_manager.VM, "forwards", ports)
+    FakeManager().install(monkeypatch)
+    monkeypatch.setenv("NQR_MANAGER_URL", "http://manager.example:1")
+    monkeypatch.setenv("NQR_TOKEN", "good")
+    assert run(["run", "-d", *(word for one in forwards for word in ("-p", one)), "nginx:alpine"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "web1\n", "scripts read the name"
+    assert said.err.splitlines() == [f"web1 listens at {address}" for address in told]

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
+from nqrust import loopback
 from nqrust.cli import output
-from nqrust.cli.connection import ManagerUrl, manager
+from nqrust.cli.connection import ManagerUrl, manager, reached_from_elsewhere
 from nqrust.cli.output import Output
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
-    from nqrust.contract.vms import PortForward
+    from nqrust.client.manager import ManagerClient
+    from nqrust.contract.vms import PortForward, Vm
 
+_SCHEMES = {**dict.fromkeys((80, 3000, 5000, 8000, 8080, 8888), "http"), 443: "https", 8443: "https"}
+"""Ports that web servers usually listen on."""
 _FORWARD = re.compile(r"(\d{1,5}):(\d{1,5})(?:/(tcp|udp))?")
 
 
@@ -43,6 +48,26 @@ def forward(
         empty=f"No port leads to {found.name}.",
         name="host port",
     )
+
+
+def addresses(client: ManagerClient, vm: Vm, url: str | None) -> list[str]:
+    """Return where other machines reach the forwarded ports of a VM: as a URL, if the port is one of web servers."""
+    from nqrust.client import calls
+
+    if not vm.forwards or vm.host is None:
+        return []
+    host = urlsplit(client.send(calls.get_host(vm.host)).url).hostname or ""
+    if loopback.is_local(host):
+        host = urlsplit(reached_from_elsewhere(url)).hostname or host
+    place = f"[{host}]" if ":" in host else host
+    return [_address(place, one) for one in vm.forwards]
+
+
+def _address(place: str, forward: PortForward) -> str:
+    scheme = _SCHEMES.get(forward.guest_port) if forward.protocol == "tcp" else None
+    if scheme is not None:
+        return f"{scheme}://{place}:{forward.host_port}"
+    return f"{place}:{forward.host_port} ({forward.protocol} {forward.guest_port})"
 
 
 def parse(given: list[str]) -> list[PortForward]:

@@ -54,7 +54,9 @@ def run(
     ] = None,
     env_file: Annotated[str | None, typer.Option("--env-file", metavar="FILE", help="File with lines NAME=VALUE.")] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name of the VM (default: generated).")] = None,
-    detach: Annotated[bool, typer.Option("-d", "--detach", help="Print the name of the VM and return.")] = False,
+    detach: Annotated[
+        bool, typer.Option("-d", "--detach", help="Print the name of the VM, and where its ports are reached, and return.")
+    ] = False,
     remove: Annotated[bool, typer.Option("--rm", help="Delete the VM when its process has ended.")] = False,
     restart: Annotated[
         str | None, typer.Option("--restart", metavar="never|on-failure|always", help="Restart policy (default: never).")
@@ -87,7 +89,10 @@ def run(
         )
         vm = client.send(calls.create_vm(asked))
         if detach:
-            typer.echo(_started(client, vm).name)
+            vm = _started(client, vm)
+            for address in vm_ports.addresses(client, vm, url):
+                typer.echo(f"{vm.name} listens at {address}", err=True)
+            typer.echo(vm.name)
             return
         code = _followed(client, vm)
         if remove:
@@ -97,11 +102,9 @@ def run(
 
 
 def _image(client: ManagerClient, reference: str, credentials: RegistryLogin | None, insecure: bool) -> Image:
-    from nqrust.client import calls
-
-    there = client.send(calls.list_images(reference)).items
-    if there and there[0].state == "ready":
-        return there[0]
+    there = image_pulling.known(client, reference, cloud=False)  # a cloud image has no process to run
+    if there is not None and there.state == "ready":
+        return there
     return image_pulling.complete(client, image_pulling.request(reference, None, credentials, insecure))
 
 

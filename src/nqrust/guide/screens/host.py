@@ -7,13 +7,13 @@ from typing import ClassVar
 from textual.binding import Binding
 
 from nqrust.guide import texts
-from nqrust.guide.screens.base import Step
+from nqrust.guide.screens.base import Working
 from nqrust.guide.work import Work
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.operations.looking import HostLook
 
 
-class HostScreen(Step):
+class HostScreen(Working):
     STEP = 0
     KEYS = "Enter continue   r check again   Up/Down scroll   q quit"
     BINDINGS: ClassVar = [
@@ -22,12 +22,7 @@ class HostScreen(Step):
         Binding("q", "app.leave"),
     ]
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._work: Work[HostLook] | None = None
-
     def on_mount(self) -> None:
-        self.set_interval(0.05, self._poll)
         if self.state.look is None:
             self.action_check()
         else:
@@ -37,25 +32,17 @@ class HostScreen(Step):
         self.query_one("#body").focus()
 
     def action_check(self) -> None:
-        if self._work is None:
-            found, backend = self.state.found, self.state.backend
-            self._work = Work(lambda: backend.examine(found))
-            self.show([("plain", "Checking this host ...")])
+        found, backend = self.state.found, self.state.backend
+        self.begin(lambda: backend.examine(found), "Checking this host ...")
 
-    def _poll(self) -> None:
-        if self._work is None or not self._work.ended:
-            return
-        work, self._work = self._work, None
+    def finished(self, work: Work[HostLook]) -> None:
         try:
             self.state.look = work.result
         except NqrError as error:
             self.state.look = None
             self.show([("bad", f"{error.code}  {error.what}"), ("plain", f"  cure: {error.cure}")])
-            return
-        except Exception as error:
-            self.guide.fail(error)
-            return
-        self._shown(self.state.look)
+        else:
+            self._shown(self.state.look)
 
     def _shown(self, look: HostLook) -> None:
         self.show([

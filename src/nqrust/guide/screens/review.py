@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from nqrust.guide import saving, texts
-from nqrust.guide.screens.base import Step
+from nqrust.guide.screens.base import Working
 from nqrust.guide.widgets import Keys
 from nqrust.guide.work import Work
 from nqrust.installer.engine.errors import UsageError
@@ -23,7 +23,7 @@ _REFUSED = "r plan again   Esc back   s save as YAML   q quit"
 _DETAILS = "d close details   Up/Down scroll   Enter install   q quit"
 
 
-class ReviewScreen(Step):
+class ReviewScreen(Working):
     STEP = 2
     KEYS = "Esc back   q quit"
     BINDINGS: ClassVar = [
@@ -38,13 +38,9 @@ class ReviewScreen(Step):
 
     def __init__(self) -> None:
         super().__init__()
-        self._work: Work[Summary] | None = None
         self._refused: Summary | None = None
         self._detailed = False
         self._said: texts.Line | None = None
-
-    def on_mount(self) -> None:
-        self.set_interval(0.05, self._poll)
 
     def on_screen_resume(self) -> None:
         self.query_one("#body").focus()
@@ -56,21 +52,13 @@ class ReviewScreen(Step):
             self._draw()
 
     def action_plan(self) -> None:
-        if self._work is None:
+        if not self.busy:
             found, backend = self.state.found, self.state.backend
             self.state.reviewed, self._refused, self._detailed = None, None, False
-            self._work = Work(lambda: backend.plan(found))
-            self.show([("plain", "Planning the install ...")])
+            self.begin(lambda: backend.plan(found), "Planning the install ...")
 
-    def _poll(self) -> None:
-        if self._work is None or not self._work.ended:
-            return
-        work, self._work = self._work, None
-        try:
-            summary = work.result
-        except Exception as error:
-            self.guide.fail(error)
-            return
+    def finished(self, work: Work[Summary]) -> None:
+        summary = work.result
         if summary.failure is not None:
             self._refused = summary
         else:
