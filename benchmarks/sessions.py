@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from benchmarks.figures import ROOT, line, note
+from benchmarks.figures import ROOT, Budget, line, note
 from tests.machine_scripts.calling import run_script
 
 from nqrust.host.local import LocalHost
@@ -32,9 +32,14 @@ def bench() -> None:
         )
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    later = (seen["answered"] - seen["reported"]) * 1000
+    more = (seen["answered"] - seen["boot"]) * 1000
     line(
-        "create until the first command is answered", f"{seen['answered']:.2f} s", f"{later:+.0f} ms to the guest agent's report"
+        "create until the first command is answered", f"{seen['answered']:.2f} s, {more:+.0f} ms",
+        f"the VMM's own boot until its guest agent starts ({seen['boot']:.2f} s)", Budget("+100 ms", more <= 100),
+    )  # fmt: skip
+    after = (seen["answered"] - seen["started"] - seen["boot"]) * 1000
+    note(
+        f"the VMM starts {seen['started'] * 1000:.0f} ms after the request; the answer comes {after:.0f} ms after the guest agent"
     )
     line(f"a command, {COMMANDS} in a row", f"{seen['many']['ms_each']:.1f} ms", "a WebSocket and a process each")
     line(f"copy {MEBIBYTES} MiB into the guest", f"{seen['large']['up_mib']:.1f} MiB/s")
