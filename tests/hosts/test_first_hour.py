@@ -143,7 +143,8 @@ def test_a_cloud_image_with_a_key(user: User, tmp_path: Path) -> None:
     assert user.types("nqr exec db1 -- hostname", timeout=200) == "db1"
     user.types("nqr cp .ssh/id_ed25519.pub db1:/root/key.pub", timeout=200)
     assert user.types("nqr ssh root@db1 -- wc -l key.pub", timeout=200) == "1 key.pub"
-    assert "login:" in user.types("nqr logs -n 3 db1")
+    assert user.types("nqr logs -n 3 db1")
+    eventually("the console asks for a login", lambda: "login:" in user.host.run("nqr logs db1").stdout, 300)
     assert "deleted db1" in user.types("nqr rm -f db1")
     assert "removed debian" in user.types("nqr rmi debian")
     user.host.run("rm /root/debian.qcow2 /root/.ssh/id_ed25519 /root/.ssh/id_ed25519.pub")
