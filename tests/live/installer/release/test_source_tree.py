@@ -124,6 +124,23 @@ def test_web_ui_starts_from_its_archive(tree: Path, tmp_path: Path, scratch: Pat
         server.wait()
 
 
+@pytest.mark.matrix
+def test_rust_of_its_publisher_builds_a_tree_that_asks_for_it(tree: Path, tmp_path: Path, scratch: Path) -> None:
+    (tree / "rust-toolchain.toml").write_text('[toolchain]\nchannel = "1.90.0"\ntargets = ["x86_64-unknown-linux-musl"]\n')
+    home = sorted(Path("/root").iterdir())
+    try:
+        run(tree, tmp_path / "release", scratch, with_ui=False)
+    except ReleaseError as error:
+        if error.code == "NQR-REL-099":
+            pytest.skip(f"the publisher cannot be reached: {error.what}")
+        raise
+    log = (tmp_path / "release.log").read_text()
+    assert "cargo 1.90.0" in log and "--target x86_64-unknown-linux-musl" in log
+    assert sorted(Path("/root").iterdir()) == home
+    program = (tmp_path / "release" / upstream.ASSETS["guest-agent"]).read_bytes()
+    assert b"/ld-" not in program[: 1 << 16], "static"
+
+
 QUERY = """\
 #[allow(dead_code)]
 fn asks(pool: &sqlx::PgPool) {
