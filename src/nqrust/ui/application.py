@@ -21,7 +21,7 @@ from nqrust.tls.reloading import ReloadingContext
 from nqrust.ui import logs, session
 from nqrust.ui.pace import Paced
 from nqrust.ui.settings import SESSION_HOURS, BadSetting, UiSettings
-from nqrust.ui.waiting import WaitingPages
+from nqrust.ui.waiting import WaitingPages, bound_names
 
 TITLE = "NQRust-MicroVM"
 RESUMES_WITHIN = 50.0
@@ -117,6 +117,7 @@ def serve(settings: UiSettings) -> None:
     # Sessions of long polling belong to no connection, and anybody could open any number of them.
     core.app.config.socket_io_js_transports = ["websocket"]
     core.sio.eio.transports = ["websocket"]
+    bound_names()
     served = Plain(Outermost(Paced(WaitingPages(outer))), allowed=lambda _: settings.plain_http, refuse=plain.send_on)
     config = uvicorn.Config(
         served,

@@ -2,21 +2,31 @@
 
 NiceGUI keeps a page for a minute until its browser connects, and for as long as it is connected. A WebSocket that names no page
 could connect any number of pages at once, so that one client keeps all of them. A message of Socket.IO may announce any number of
-binary parts, which the server keeps until the last one is there. NiceGUI's pages send none.
+binary parts, which the server keeps until the last one is there. NiceGUI's pages send none. A browser makes up names of its tab
+and of its document, and the server keeps them after the connection has ended.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 from urllib.parse import parse_qs
 
-from nicegui import Client
+from nicegui import Client, app, core, nicegui
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.serving.sources import group
 
 MOST = 300
 """Pages without a connection. For one more, the oldest page goes of the source that has the most."""
+
+
+LONGEST_NAME = 64
+"""Characters. A UUID has 36."""
+MOST_DOCUMENTS = 8
+"""Documents of one page whose connection has ended. A browser has one."""
+_TAB_SECONDS = 60.0
+_NAMES = ("client_id", "tab_id", "old_tab_id", "document_id")
 
 
 class WaitingPages:
@@ -42,6 +52,27 @@ class WaitingPages:
         finally:
             if scope["type"] == "http":
                 make_room()
+
+
+def bound_names() -> None:
+    """Let NiceGUI keep few and short names that browsers make up, and the storage of a tab, which no page uses, for a minute."""
+    connects = nicegui._on_handshake
+
+    async def handshake(sid: str, data: dict[str, Any]) -> bool:
+        return is_modest(data) and await connects(sid, data)
+
+    nicegui._on_handshake = handshake  # for a WebSocket that connects its page in its address
+    core.sio.on("handshake", handshake)
+    app.storage.max_tab_storage_age = _TAB_SECONDS
+
+
+def is_modest(data: object) -> bool:
+    named: dict[str, Any] = {name: data.get(name) for name in _NAMES} if isinstance(data, dict) else {"": 0}
+    if not all(value is None or (isinstance(value, str) and len(value) <= LONGEST_NAME) for value in named.values()):
+        return False
+    page = Client.instances.get(str(named["client_id"]))
+    left = page._delete_tasks if page else {}
+    return named.get("document_id") in left or len(left) < MOST_DOCUMENTS
 
 
 def is_whole(message: Message) -> bool:

@@ -80,9 +80,9 @@ async def joined(port: int, query: str) -> AsyncIterator[ClientConnection]:
         yield found
 
 
-async def holds(connection: ClientConnection, page_id: str) -> bool:
+async def holds(connection: ClientConnection, page_id: str, document: str = "d", tab: str = "t") -> bool:
     """Return whether the connection keeps this page from now on."""
-    told = {"client_id": page_id, "tab_id": "t", "document_id": "d", "next_message_id": None}
+    told = {"client_id": page_id, "tab_id": tab, "document_id": document, "next_message_id": None}
     await connection.send("427" + json.dumps(["handshake", told]))
     while True:
         answer = str(await asyncio.wait_for(connection.recv(), 20))
@@ -117,6 +117,27 @@ async def test_a_connection_keeps_its_own_page_and_no_other(port: int) -> None:
                 pass
     async with joined(port, "&client_id=unknown") as connection:
         assert not await holds(connection, other)
+
+
+async def test_names_that_a_browser_makes_up_are_short_and_few(port: int) -> None:
+    """The server keeps the name of a document for a minute, and that of a tab for a month: 256 KiB each, and any number of them."""
+    own = await page(port)
+    for name in ({"tab": "t" * 65}, {"document": "d" * 65}, {"document": ["d"] * 65}):
+        async with joined(port, f"&client_id={own}") as connection:
+            assert not await holds(connection, own, **name)
+    for name in ("document_id", "tab_id", "old_tab_id"):
+        names = {"tab_id": "t", "document_id": "d", name: "x" * 65}
+        query = "".join(f"&{key}={value}" for key, value in names.items())
+        with pytest.raises(AssertionError):
+            async with joined(port, f"&client_id={own}&implicit_handshake=true{query}"):
+                pass
+    kept = []
+    for number in range(20):
+        async with joined(port, f"&client_id={own}") as connection:
+            kept.append(await holds(connection, own, f"document{number}"))
+    assert kept[0] and not kept[-1]
+    async with joined(port, f"&client_id={own}") as connection:
+        assert await holds(connection, own, "document0"), "a browser that comes back is welcome"
 
 
 @pytest.mark.parametrize(
