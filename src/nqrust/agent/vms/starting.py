@@ -108,8 +108,8 @@ class Starter:
                 admitted()
             with aside(lambda: self._connect(record, driver, pid)) as connected:
                 disk_ready()
-                if machine.snapshot is not None:
-                    connected()  # a guest that continues may have connections
+                if machine.snapshot is not None or self._limits_tap(record, driver):
+                    connected()  # a guest that continues may have connections; none runs without its limits
                 driver.begin(machine)
                 connected()
         except Exception:  # an error that nobody foresaw must leave no VMM either
@@ -125,11 +125,14 @@ class Starter:
         """Take the TAP of a VM whose VMM is process `pid`. A VM that has ended meanwhile needs none. Raises Failed, HostError."""
         try:
             self.taps.take(record.tap, record.id, pid)
-            if record.rate_limits.limits_network and not driver.capabilities.network_limits:
+            if self._limits_tap(record, driver):
                 self.taps.limit(record.tap, record.id, record.rate_limits)
         except (AgentError, HostError):
             if not self.host.exists(exit_status(self.store.directory(record.id))):
                 raise
+
+    def _limits_tap(self, record: VmRecord, driver: Vmm) -> bool:
+        return record.rate_limits.limits_network and not driver.capabilities.network_limits
 
     @contextlib.contextmanager
     def _disk(self, record: VmRecord, machine: Machine, making: Making | None) -> Iterator[Callable[[], None]]:
