@@ -168,7 +168,8 @@ def _uplink(facts: Facts, name: str | None) -> tuple[Uplink, list[str]]:
     link = next((one for one in facts.network.links if one.name == name), None)
     others = [one.name for one in facts.network.links if one.name not in (name, "lo")]
     if link is None:
-        return Uplink("host0", ("169.254.77.100/24",)), others
+        default = Uplink(addresses=("169.254.77.100/24",))
+        return default, [other for other in others if other != default.name]
     addresses = tuple(one for one in link.addresses if ipaddress.ip_interface(one).version == 4)
     return Uplink(link.name, addresses or ("169.254.77.100/24",)), others
 

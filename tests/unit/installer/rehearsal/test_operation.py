@@ -11,7 +11,7 @@ from tests.unit.installer.phases import a_host
 
 from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.errors import CommandFailed
-from nqrust.host.facts.model import Link, Route
+from nqrust.host.facts.model import Link, Network, Route
 from nqrust.host.port import Command, DiskUsage
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import NqrError, PreflightRefused
@@ -241,6 +241,12 @@ def test_the_card_is_named_as_the_settings_name_the_uplink(host: FakeHost) -> No
         host, facts, scratch="/s", memory_mib=0, arguments=(), environment={}, cwd="/", limit=1.0, uplink="eth1"
     )
     assert found.uplink == Uplink("eth1", ("198.51.100.7/24",)) and "eth0" in notes[0]
+
+
+def test_the_card_of_a_host_without_a_way_out_is_not_said_to_be_missing(host: FakeHost) -> None:
+    facts = a_host.fit(network=Network((Link("host0", "", True, "52:54:00:00:00:02"),)))
+    found, notes = means.describe(host, facts, scratch="/s", memory_mib=0, arguments=(), environment={}, cwd="/", limit=1.0)
+    assert found.uplink.name == "host0" and not any("not host0" in note for note in notes)
 
 
 def test_units_of_the_host_below_reached_targets_are_masked(host: FakeHost) -> None:
