@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from nicegui import background_tasks, ui
 from nicegui.events import XtermDataEventArguments
@@ -24,6 +24,10 @@ from nqrust.ui import parts
 
 LEAVE = "\x1d"  # Ctrl-], as in telnet(1): leaves the terminal without a mouse
 _PIECE = 32 * 1024
+_TYPED, _MOST_TYPED = 4096, 256
+"""Characters of a piece of input, and pieces that wait for a guest."""
+_UNSEEN = 256 * 1024
+"""Bytes that the browser may not have yet, and one piece more."""
 _THEME = {"background": "#0e1216", "foreground": "#dfe5ea", "cursor": "#5cc0a7", "selectionBackground": "#33506a"}
 
 
@@ -35,7 +39,7 @@ class Console:
     def __init__(self, manager: AsyncManagerClient, vm: str) -> None:
         self._manager, self._vm = manager, vm
         self._socket: ClientConnection | None = None
-        self._outgoing: asyncio.Queue[str] = asyncio.Queue(maxsize=1000)
+        self._outgoing: asyncio.Queue[str] = asyncio.Queue(maxsize=_MOST_TYPED)
         self._running = False
         with parts.box("row-between"):
             self._status = parts.text("Not connected", "muted small").props('role="status"')
@@ -60,7 +64,10 @@ class Console:
         """Connect, unless connected, and show the previous console output."""
         if self._running:
             return
-        self._running, self._outgoing = True, asyncio.Queue(maxsize=1000)  # keys for an earlier connection are not for this one
+        self._running, self._outgoing = (
+            True,
+            asyncio.Queue(maxsize=_MOST_TYPED),
+        )  # keys for an earlier connection are not for this one
         self._again.set_visibility(False)
         self._status.say("Connecting …")
         self._terminal.fit()
@@ -74,8 +81,12 @@ class Console:
         if event.data == LEAVE:
             self._terminal.run_terminal_method("blur")
             return
-        if self._socket is not None and not self._outgoing.full():
-            self._outgoing.put_nowait(event.data)
+        if self._socket is None:
+            return
+        for at in range(0, len(event.data), _TYPED):
+            if self._outgoing.full():
+                return
+            self._outgoing.put_nowait(event.data[at : at + _TYPED])
 
     async def _relay(self) -> None:
         reason = f"The {self.noun} was closed."
@@ -111,10 +122,14 @@ class Console:
         """Relay until the end. Return its reason, or "" if the other side knows it."""
         sender = asyncio.create_task(self._send(socket))
         try:
-            await receive(socket, self._terminal.write)
+            seen = await receive(socket, self._terminal.write, self._shown)
         finally:
             sender.cancel()
-        return ""
+        return "" if seen else f"The {self.noun} was closed: the browser does not answer."
+
+    async def _shown(self) -> bool:
+        """Wait until the browser has all output. Return False if it does not answer."""
+        return await self._size() is not None
 
     async def _size(self) -> tuple[int, int] | None:
         """Return the terminal's rows and columns; None if the browser is slow, or gone. It has shown all earlier output then."""
@@ -157,12 +172,21 @@ def why(error: ConnectionClosed, noun: str = "console") -> str:
     return f"The {noun} was closed: {said.rstrip('.') or 'the connection was lost'}."
 
 
-async def receive(socket: ClientConnection, write: Callable[[str], object]) -> None:
-    """Pass input to `write`, in whole characters: a piece may end in the middle of one."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+async def receive(socket: ClientConnection, write: Callable[[str], object], shown: Callable[[], Awaitable[bool]]) -> bool:
+    """Pass input to `write`, in whole characters: a piece may end in the middle of one.
+
+    A guest may write faster than a browser reads. So input waits for `shown` now and then. Return False if that did.
+    """
+    decoder, unseen = codecs.getincrementaldecoder("utf-8")("replace"), 0
     async for message in socket:
         data = message.encode() if isinstance(message, str) else message
         for at in range(0, len(data), _PIECE):
             decoded = decoder.decode(data[at : at + _PIECE])
             if decoded:
                 write(decoded)
+            unseen += len(data[at : at + _PIECE])
+            if unseen >= _UNSEEN:
+                unseen = 0
+                if not await shown():
+                    return False
+    return True

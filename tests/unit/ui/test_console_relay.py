@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 
-from nqrust.ui.console import receive, why
+from nqrust.ui.console import _MOST_TYPED, Console, receive, why
 
 
 class Socket:
@@ -31,9 +34,35 @@ class Socket:
 )
 async def test_console_output_is_relayed_in_bounded_pieces(messages: tuple[bytes | str, ...], said: str) -> None:
     written: list[str] = []
-    await receive(Socket(*messages), written.append)  # type: ignore[arg-type]
+
+    async def shown() -> bool:
+        raise AssertionError("it is short")
+
+    assert await receive(Socket(*messages), written.append, shown)  # type: ignore[arg-type]
     assert "".join(written) == said
     assert max(map(len, written)) <= 32 * 1024
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_guest_that_writes_without_end_waits_for_the_browser(answers: bool) -> None:
+    written, before = [], []
+
+    async def shown() -> bool:
+        before.append(sum(map(len, written)))
+        return answers
+
+    lines = Socket(*[b"x" * 1000] * 3000)
+    assert await receive(lines, written.append, shown) is answers  # type: ignore[arg-type]
+    assert len(before) == (11 if answers else 1) and before[0] < 300_000
+
+
+def test_input_that_a_guest_does_not_take_is_bounded() -> None:
+    made: Any = object.__new__(Console)
+    made._socket, made._outgoing = object(), asyncio.Queue(maxsize=_MOST_TYPED)
+    for _ in range(20):
+        made._typed(SimpleNamespace(data="x" * 200_000))
+    waiting = [made._outgoing.get_nowait() for _ in range(made._outgoing.qsize())]
+    assert sum(map(len, waiting)) <= 1 << 20 and "".join(waiting)[:200_000] == "x" * 200_000
 
 
 @pytest.mark.parametrize(
