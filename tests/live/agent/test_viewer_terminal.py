@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import selectors
 
+import pytest
+
+from nqrust.agent.vms import terminal
 from nqrust.agent.vms.terminal import Terminal
 
 
@@ -45,3 +48,14 @@ async def test_a_terminal_shows_all_and_then_ends() -> None:
         assert b"got hello" in shown
     finally:
         await terminal.close()
+
+
+async def test_input_that_nobody_takes_ends_the_viewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "_PATIENCE", 0.3)
+    viewer = terminal.Terminal(["/bin/sh", "-c", "stty raw -echo; echo ready; exec sleep 60"], {"PATH": "/usr/bin:/bin"})
+    try:
+        assert b"ready" in await viewer.read()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(viewer.write(b"x" * (1 << 20)), 30)
+    finally:
+        await viewer.close()

@@ -16,6 +16,7 @@ import termios
 from collections.abc import Mapping, Sequence
 
 _PIECE = 65536
+_PATIENCE = 30.0  # seconds
 
 
 class Terminal:
@@ -69,10 +70,15 @@ class Terminal:
             self._loop.remove_reader(self._master)
 
     async def write(self, data: bytes) -> None:
+        """Raises TimeoutError if nobody takes input any more: the end of the viewer would not be noticed meanwhile."""
+        until = self._loop.time() + _PATIENCE
         while data:
             try:
                 data = data[os.write(self._master, data) :]
+                until = self._loop.time() + _PATIENCE
             except BlockingIOError:
+                if self._loop.time() > until:
+                    raise TimeoutError("the terminal takes no input") from None
                 await asyncio.sleep(0.01)
 
     def resize(self, rows: int, columns: int) -> None:
