@@ -36,7 +36,6 @@ VIEWER_MAY = {
         "/v1/volumes",
         "/v1/images",
         "/v1/images/{name}",
-        "/v1/images/{name}/blobs/{file}",
         "/v1/hosts",
         "/v1/hosts/{host}",
         "/v1/events",

@@ -62,7 +62,7 @@ def _named(check: Callable[..., Principal], name: str) -> Callable[..., Principa
 
 
 Viewer = needs(Role.viewer)
-ViewerOrAgent = needs(Role.viewer, agents=True)
+OperatorOrAgent = needs(Role.operator, agents=True)
 Operator = needs(Role.operator)
 Admin = needs(Role.admin)
 OwnHost = Annotated[Principal, Depends(own_host)]

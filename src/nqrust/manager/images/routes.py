@@ -7,7 +7,7 @@ from fastapi.responses import FileResponse, JSONResponse
 
 from nqrust.contract.auth import Role
 from nqrust.contract.images import Image, ImageAdd, ImageList, ImagePull
-from nqrust.manager.access.guards import CoreDep, Operator, Viewer, ViewerOrAgent
+from nqrust.manager.access.guards import CoreDep, Operator, OperatorOrAgent, Viewer
 from nqrust.manager.audit import about
 from nqrust.manager.images import pulling, registry
 
@@ -64,7 +64,7 @@ async def delete_image(core: CoreDep, _: Operator, name: str) -> None:
 
 
 @router.get("/{name}/blobs/{file}", response_class=FileResponse)
-async def get_blob(core: CoreDep, _: ViewerOrAgent, name: str, file: str) -> FileResponse:
+async def get_blob(core: CoreDep, _: OperatorOrAgent, name: str, file: str) -> FileResponse:
     """Return one file of an image, for agents that lack it."""
     path, sha256 = await registry.blob_path(core, name, file)
     return FileResponse(path, media_type="application/octet-stream", headers={"ETag": f'"{sha256}"'})
