@@ -19,6 +19,11 @@ def serve(app: FastAPI, state: Callable[[], World], who: Any, operator: Any) -> 
             return images.ImageList(items=found, total=len(found))
         return images.ImageList(items=list(state().images.values()), total=len(state().images))
 
+    @app.get("/v1/image-catalogue", dependencies=[Depends(who)])
+    async def list_cloud_images() -> images.CloudImageList:
+        found = [images.CloudImage(name="debian:13", aliases=("debian",), description="Debian 13 (trixie)", image="debian-13")]
+        return images.CloudImageList(items=found, total=1)
+
     @app.post("/v1/images", dependencies=[Depends(operator)], status_code=201)
     async def add_image(wanted: images.ImageAdd) -> images.Image:
         if wanted.path and not wanted.path.startswith("/srv/images/"):

@@ -45,6 +45,17 @@ def test_images_are_added_scanned_and_removed(sign_in: SignIn) -> None:
     expect(table).not_to_contain_text("alpine")
 
 
+def test_the_catalogue_of_cloud_images_has_the_commands_that_import_them(sign_in: SignIn) -> None:
+    page = sign_in("victor", "/images", "Images")
+    page.get_by_role("button", name="Cloud images").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Debian 13 (trixie)")
+    expect(dialog).to_contain_text("sudo nqr image pull debian:13")
+    expect(dialog).to_contain_text("as root")
+    dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_be_hidden()
+
+
 def test_a_host_is_cordoned_and_uncordoned(sign_in: SignIn) -> None:
     page = sign_in("olga", "/hosts", "Hosts")
     card = page.get_by_label("Host kvm1", exact=True)

@@ -12,6 +12,7 @@ import typer
 from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, installed_settings, manager
 from nqrust.cli.failures import choice, require_root
+from nqrust.contract.paths import IMAGE_CATALOGUE
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from nqrust.image.cloud.importing import Imported
     from nqrust.image.progress import Progress
 
-_CATALOGUE = "image-catalogue.json"
 _FORMATS = ("qcow2", "raw", "vmdk")
 
 
@@ -116,13 +116,8 @@ def of_catalogue(reference: str) -> CloudImage | None:
     return catalogue.resolve(reference, catalogue.read(host, _catalogue_of(host)))
 
 
-def image_name(entry: CloudImage) -> str:
-    """Return the name that the image of an entry gets: `debian-13` for debian:13."""
-    return entry.name.replace(":", "-")
-
-
 def _catalogue_of(host: Host) -> str | None:
-    path = f"{installed_settings().layout.config_dir}/{_CATALOGUE}"
+    path = f"{installed_settings().layout.config_dir}/{IMAGE_CATALOGUE}"
     return path if host.exists(path) else None
 
 

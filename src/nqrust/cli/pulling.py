@@ -56,7 +56,7 @@ def pull(
         )
     with manager(url) as client:
         if entry is not None:
-            found = _import(client, name or image_import.image_name(entry), entry.name)
+            found = _import(client, name or entry.image, entry.name)
         else:
             asked = request(reference, name, login(username, password_file), insecure)
             found = complete(client, asked) if wait else client.send(calls.pull_image(asked))
@@ -76,7 +76,7 @@ def known(client: ManagerClient, wanted: str, *, cloud: bool = True) -> Image | 
     from nqrust.client import calls
 
     entry = image_import.of_catalogue(wanted) if cloud and is_reference(wanted) else None
-    return next(iter(client.send(calls.list_images(image_import.image_name(entry) if entry else wanted)).items), None)
+    return next(iter(client.send(calls.list_images(entry.image if entry else wanted)).items), None)
 
 
 def present(client: ManagerClient, wanted: str) -> str:
@@ -90,7 +90,7 @@ def present(client: ManagerClient, wanted: str) -> str:
     entry = image_import.of_catalogue(wanted)
     if entry is None:
         return complete(client, request(wanted, None, None, False)).name
-    return _import(client, image_import.image_name(entry), entry.name).name
+    return _import(client, entry.image, entry.name).name
 
 
 def _import(client: ManagerClient, name: str, source: str) -> Image:

@@ -258,6 +258,11 @@ def delete_image(name: str) -> Call[None]:
     return Call("DELETE", f"/v1/images/{segment(name)}", nothing)
 
 
+def list_cloud_images() -> Call[images.CloudImageList]:
+    """List the catalogue of cloud images."""
+    return Call("GET", "/v1/image-catalogue", model(images.CloudImageList))
+
+
 def scan_images() -> Call[images.ImageList]:
     return Call("POST", "/v1/images/scan", model(images.ImageList), timeout=600.0)
 

@@ -127,6 +127,20 @@ class ImageList(BaseModel):
     total: int
 
 
+class CloudImage(BaseModel):
+    """A cloud image that root can import on the manager's host."""
+
+    name: str = Field(description="in the catalogue, such as debian:13")
+    aliases: tuple[str, ...] = ()
+    description: str = ""
+    image: str = Field(description="name of the image that an import makes")
+
+
+class CloudImageList(BaseModel):
+    items: list[CloudImage]
+    total: int
+
+
 class ImageAdd(BaseModel):
     """Register an image. `path`: a folder with `image.json` below an allowed root on the manager's machine.
 

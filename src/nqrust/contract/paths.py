@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 INSTALL_DIR = "/opt/nqrust-microvm"
 CONFIG_DIR = "/etc/nqrust-microvm"
+IMAGE_CATALOGUE = "image-catalogue.json"
+"""File in CONFIG_DIR that takes the place of the catalogue of cloud images."""
 DATA_DIR = "/srv/fc"
 IMAGE_DIR = "/srv/images"
 STATE_DIR = "/var/lib/nqrust-microvm"

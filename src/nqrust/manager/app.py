@@ -94,6 +94,7 @@ def create_app(core: Core) -> FastAPI:
     )
     for module in (system, accounts_api, unknown_vms, vms, templates, volumes, images, hosts, console):
         app.include_router(module.router)
+    app.include_router(images.catalogue)
     app.include_router(hosts.first_contact)
     app.include_router(hosts.rotations)
     problems.install(app)

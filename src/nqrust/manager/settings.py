@@ -63,6 +63,11 @@ class Settings:
     """Whether users on other machines may use plain HTTP, because a proxy with TLS is in front."""
 
     @property
+    def image_catalogue(self) -> str | None:
+        """Return the file that takes the place of nqr's catalogue of cloud images, if it exists."""
+        return os.path.join(os.path.dirname(self.bootstrap_file), paths.IMAGE_CATALOGUE) if self.bootstrap_file else None
+
+    @property
     def sqlalchemy_url(self) -> str:
         """Return the same URL with psycopg 3 as the driver."""
         return "postgresql+psycopg://" + self.database_url.reveal().split("://", 1)[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
 import os
@@ -269,3 +270,21 @@ def test_images_of_earlier_versions_are_closed_to_others(tmp_path: Path, monkeyp
     assert stat.S_IMODE(made.stat().st_mode) == 0o755
     registry._keep_private(str(made))
     assert stat.S_IMODE(made.stat().st_mode) == 0o750
+
+
+async def test_the_catalogue_of_cloud_images_is_listed_and_a_file_takes_its_place(
+    manager: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = await manager.role("viewer")
+    found = {one.name: one for one in (await viewer.send(calls.list_cloud_images())).items}
+    assert (found["debian:13"].image, found["debian:13"].description) == ("debian-13", "Debian 13 (trixie)")
+    settings = dataclasses.replace(manager.core.settings, bootstrap_file=str(tmp_path / "bootstrap.json"))
+    monkeypatch.setattr(manager.core, "settings", settings)
+    assert "debian:13" in {one.name for one in (await viewer.send(calls.list_cloud_images())).items}, "there is no file yet"
+    own = {"name": "own:1", "url": "http://a.example/d", "checksums": "http://a.example/s"}
+    (tmp_path / "image-catalogue.json").write_text(json.dumps({"images": [own]}))
+    assert [one.name for one in (await viewer.send(calls.list_cloud_images())).items] == ["own:1"]
+    (tmp_path / "image-catalogue.json").write_text("{")
+    with pytest.raises(Refused) as refused:
+        await viewer.send(calls.list_cloud_images())
+    assert refused.value.code == "NQR-IMG-060"

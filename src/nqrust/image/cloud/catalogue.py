@@ -37,6 +37,11 @@ class CloudImage(BaseModel):
     url: str = Field(pattern=r"^https?://\S+$")
     checksums: str = Field(pattern=r"^https?://\S+$")
 
+    @property
+    def image(self) -> str:
+        """The name that its image gets: `debian-13` for debian:13."""
+        return self.name.replace(":", "-")
+
 
 class Catalogue(BaseModel):
     model_config = ConfigDict(extra="forbid")

@@ -6,12 +6,19 @@ from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from nqrust.contract.auth import Role
-from nqrust.contract.images import Image, ImageAdd, ImageList, ImagePull
+from nqrust.contract.images import CloudImageList, Image, ImageAdd, ImageList, ImagePull
 from nqrust.manager.access.guards import CoreDep, Operator, OperatorOrAgent, Viewer
 from nqrust.manager.audit import about
-from nqrust.manager.images import pulling, registry
+from nqrust.manager.images import cloud, pulling, registry
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
+catalogue = APIRouter(prefix="/v1/image-catalogue", tags=["images"])
+
+
+@catalogue.get("")
+async def list_cloud_images(core: CoreDep, _: Viewer) -> CloudImageList:
+    """List the cloud images that `nqr image pull` imports on the manager's host."""
+    return await cloud.listed(core)
 
 
 @router.get("")

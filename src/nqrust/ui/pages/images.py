@@ -11,7 +11,7 @@ from nicegui import ui
 from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient, ClientError
 from nqrust.contract.auth import Role
-from nqrust.contract.images import Image, ImageAdd, ImageList
+from nqrust.contract.images import CloudImageList, Image, ImageAdd, ImageList
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
 from nqrust.ui.fields import Wrong
@@ -27,6 +27,7 @@ _HOW = """<div class="fetching" v-if="props.row.fetched !== null"><div class="ba
 :aria-label="'Download of ' + props.row.name" aria-valuemin="0" aria-valuemax="100" :aria-valuenow="props.row.fetched">
 <i :style="{width: props.row.fetched + '%'}"></i></div><span class="muted small nowrap">{{ props.row.fetched_text }}</span></div>
 <div class="small bad-text" v-if="props.row.error">{{ props.row.error }}</div>"""
+_IMPORT = "An administrator imports them on the manager's host, as root. The form of a new VM then lists the image."
 _STATE = BADGE + _HOW
 _CARD = f"""<div class="top"><div class="grow">{_NAME}</div>{BADGE}</div>{_HOW}
 <div class="muted small">{{{{ props.row.size_text }}}} · needs {{{{ props.row.least }}}}</div>"""
@@ -87,6 +88,14 @@ def images(request: Request) -> RedirectResponse | None:
     async def add() -> None:
         await _add(manager, live)
 
+    async def catalogue() -> None:
+        try:
+            found = await manager.send(calls.list_cloud_images())
+        except ClientError as error:
+            parts.failed(error)
+            return
+        show_catalogue(found)
+
     def pull() -> None:
         open_pull(manager, live.refresh)
 
@@ -123,6 +132,7 @@ def images(request: Request) -> RedirectResponse | None:
 
     with frame(me, "/images", "Images"):
         with head("Images"), parts.box("actions"):
+            parts.quiet("Cloud images", catalogue, icon="cloud_queue")
             if may_act:
                 scanning = parts.quiet("Scan", scan, icon="refresh")
                 parts.quiet("Add image", add, icon="add")
@@ -140,6 +150,22 @@ def images(request: Request) -> RedirectResponse | None:
             ),
         )
     return None
+
+
+def show_catalogue(found: CloudImageList) -> None:
+    """Show the cloud images in a dialog, each with the command that imports it."""
+    dialog, card = parts.sheet()
+    with card:
+        parts.text("Cloud images", tag="h2")
+        parts.text(_IMPORT, "muted", tag="p")
+        for one in found.items:
+            with parts.box("full"):
+                parts.text(one.description or one.name, "name")
+                parts.text(f"sudo nqr image pull {one.name}", "mono small")
+        with parts.box("buttons"):
+            parts.quiet("Close", dialog.close).props("autofocus")
+    dialog.on("hide", dialog.delete)
+    dialog.open()
 
 
 async def _add(manager: AsyncManagerClient, live: Live[ImageList]) -> None:
