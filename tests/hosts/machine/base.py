@@ -19,6 +19,8 @@ PACKAGES = ("systemd", "systemd-sysv", "dbus", "iproute2", "ca-certificates", "p
 RECIPE = 1
 """Raise it when this file builds something else from the same packages."""
 MAX_AGE = 30 * 86400.0
+CHECKED = 3600.0
+"""Seconds for which what the archive offered is taken as what it offers."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Base:
 
 
 def base(suite: str = "bookworm", packages: tuple[str, ...] = PACKAGES) -> Base:
-    """The newest base tree for a Debian suite, built when there is none or it is older than 30 days (about a minute).
+    """The newest base tree for a Debian suite, built when there is none, it is older than 30 days, or the archive has newer
+    packages for it (about a minute). An install would bring those, and an uninstall leaves upgrades.
 
     Raises OutsideError when mmdebstrap fails.
     """
@@ -48,7 +51,9 @@ def base(suite: str = "bookworm", packages: tuple[str, ...] = PACKAGES) -> Base:
     with locked(folder / f"{suite}-{key}.building"):
         existing = sorted(folder.glob(f"{suite}-{key}-*/built.json"))
         if existing and time.time() - existing[-1].stat().st_mtime < MAX_AGE:
-            return Base(suite, key, existing[-1].parent)
+            found = Base(suite, key, existing[-1].parent)
+            if not _outdated(found):
+                return found
         made = Base(suite, key, folder / f"{suite}-{key}-{int(time.time())}")
         started = time.monotonic()
         _build(made, packages)
@@ -59,6 +64,33 @@ def base(suite: str = "bookworm", packages: tuple[str, ...] = PACKAGES) -> Base:
             if old.is_dir() and old != made.folder:
                 _remove_if_unused(old)
         return made
+
+
+def _outdated(found: Base) -> bool:
+    """Whether apt would upgrade packages of the tree. apt(8) reads the tree and writes beside it. A mirror that does not answer
+    tells nothing."""
+    state, mark = found.folder.parent / f"{found.suite}.apt", found.folder / "checked"
+    if mark.exists() and time.time() - mark.stat().st_mtime < CHECKED:
+        return False
+    options = (
+        *("-q", "-o", f"Dir={found.tree}", "-o", f"Dir::State={state}", "-o", f"Dir::Cache={state}/cache"),
+        *("-o", f"Dir::State::status={found.tree}/var/lib/dpkg/status", "-o", "APT::Sandbox::User=root"),
+    )
+    environment = {"APT_CONFIG": str(found.folder / "apt.conf")}
+    with locked(state.with_suffix(".lock")):
+        asked = state / "asked"
+        if not asked.exists() or time.time() - asked.stat().st_mtime >= CHECKED:
+            for folder in (state / "lists/partial", state / "cache/archives/partial"):
+                folder.mkdir(parents=True, exist_ok=True)
+            done = outside("apt-get", *options, "update", check=False, timeout=300, env=environment)
+            if done.returncode or b"W: " in done.stderr:
+                return False
+            asked.touch()
+        done = outside("apt-get", *options, "--simulate", "dist-upgrade", check=False, timeout=120, env=environment)
+    if done.returncode == 0 and any(line.startswith(b"Inst ") for line in done.stdout.splitlines()):
+        return True
+    mark.touch()
+    return False
 
 
 def _build(made: Base, packages: tuple[str, ...]) -> None:
