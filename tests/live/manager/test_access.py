@@ -34,6 +34,7 @@ VIEWER_MAY = {
         "/v1/templates",
         "/v1/templates/{name}",
         "/v1/volumes",
+        "/v1/image-catalogue",
         "/v1/images",
         "/v1/images/{name}",
         "/v1/hosts",
