@@ -45,7 +45,8 @@ def change_password(me: SignedIn) -> None:
             raise Wrong("Enter your current password.")
         if new.value != again.value:
             raise Wrong("The two new passwords differ.")
-        await session.connect(me.token).send(calls.change_password(current.value, new.value or ""))
+        async with session.turn():
+            await session.connect(me.token).send(calls.change_password(current.value, new.value or ""))
         form.done("Password changed.")
 
     form.open("Change", change)

@@ -7,9 +7,11 @@ signed in, and signing in starts with a new id.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 import httpx
 from nicegui import app, ui
@@ -17,6 +19,7 @@ from nicegui import app, ui
 from nqrust.client.manager import AsyncManagerClient
 from nqrust.contract.auth import Role, Session
 from nqrust.contract.names import CLIENT_HEADER, UI_KEY_HEADER
+from nqrust.serving.sources import group
 
 _KEY = "session"
 _RANK = {Role.viewer: 0, Role.operator: 1, Role.admin: 2}
@@ -41,6 +44,7 @@ class _Manager:
 
 
 _manager = _Manager()
+_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
 
 def reach(manager_base: str, key: str) -> None:
@@ -60,6 +64,14 @@ def connect(token: str | None = None) -> AsyncManagerClient:
     """
     headers = passed_on(_browser()[0], _manager.key)
     return AsyncManagerClient(_manager.base, token=token, timeout=15.0, transport=_manager.transport, headers=headers)
+
+
+def turn() -> asyncio.Lock:
+    """Return the lock of the browser's source, for the time in which the manager checks a password.
+
+    The manager checks one at a time of a source. More of them would keep all connections to it from everybody else.
+    """
+    return _turns.setdefault(group(_browser()[0]), asyncio.Lock())
 
 
 def passed_on(address: str, key: str) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
@@ -28,14 +30,19 @@ async def sign_in(to: str = "/") -> RedirectResponse | None:
         button = ui.button("Sign in").classes("full").props("type=submit")
         parts.text("The installer's summary shows where the first password is.", "muted small")
 
+        asking = asyncio.Lock()
+
         async def submit() -> None:
+            if asking.locked():  # a browser does not send twice, but others do
+                return
             trouble.clear_away()
             if not name.value or not password.value:
                 trouble.say("Enter a user name and a password.")
                 return
             button.props("loading")
             try:
-                found = await session.connect().login(name.value.strip(), password.value)
+                async with asking, session.turn():
+                    found = await session.connect().login(name.value.strip(), password.value)
             except ClientError as error:
                 wrong = isinstance(error, Refused) and error.status in (400, 401, 403, 422)
                 trouble.say("Wrong user name or password." if wrong else parts.explain(error))

@@ -1,0 +1,58 @@
+"""One browser that sends without end keeps the web UI from nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import httpx
+from tests.unit.ui.browsers import fill_in, opened, web_ui
+
+SLOW = 0.05
+"""Seconds for a password, as in the manager, which checks those of a source one by one."""
+
+
+async def test_a_flood_of_sign_ins_keeps_no_other_user_waiting() -> None:
+    turn, asked = asyncio.Lock(), []
+
+    async def manager(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readline():
+            while (line := await reader.readline()) not in (b"\r\n", b""):
+                head += line
+            length = re.search(rb"(?i)content-length: (\d+)", head)
+            body = await reader.readexactly(int(length[1]) if length else 0)
+            asked.append(body)
+            if b"honest" not in body:
+                async with turn:
+                    await asyncio.sleep(SLOW)
+            said = b'{"title": "wrong", "status": 401, "detail": "wrong", "code": "NQR-API-110", "cure": ""}'
+            kind = b"content-type: application/problem+json\r\n"
+            writer.write(b"HTTP/1.1 401 no\r\n" + kind + b"content-length: %d\r\n\r\n" % len(said) + said)
+        writer.close()
+
+    server = await asyncio.start_server(manager, "127.0.0.1", 0)
+    with web_ui(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as (port, _):
+        async with httpx.AsyncClient(timeout=30) as hostile, opened(port, hostile) as flooded:
+            form, password = flooded.having("submit"), flooded.having("update:value", "Password")
+            await fill_in(flooded, "viewer", "x")
+
+            async def flood() -> None:
+                while True:
+                    await flooded.socket.send(flooded.event(password, "update:value", "x"))
+                    await flooded.socket.send(flooded.event(form, "submit", {}))
+
+            async def read() -> None:
+                async for _ in flooded.socket:
+                    pass
+
+            running = [asyncio.create_task(flood()), asyncio.create_task(read())]
+            await asyncio.sleep(4)
+            assert len(asked) > 10
+            transport = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
+            async with httpx.AsyncClient(timeout=30, transport=transport) as client, opened(port, client) as page:
+                await fill_in(page, "honest", "honest")
+                await page.socket.send(page.event(page.having("submit"), "submit", {}))
+                await page.until("Wrong user name or password", 8)
+            for task in running:
+                task.cancel()
+    server.close()
