@@ -19,7 +19,7 @@ from nqrust.serving.server import Server, listen
 from nqrust.serving.websocket import MESSAGE_BYTES, BoundedWebSocket
 from nqrust.tls.reloading import ReloadingContext
 from nqrust.ui import logs, session
-from nqrust.ui.pace import Paced
+from nqrust.ui.pace import Paced, PacedMessages
 from nqrust.ui.settings import SESSION_HOURS, BadSetting, UiSettings
 from nqrust.ui.waiting import WaitingPages, bound_names
 
@@ -118,7 +118,9 @@ def serve(settings: UiSettings) -> None:
     core.app.config.socket_io_js_transports = ["websocket"]
     core.sio.eio.transports = ["websocket"]
     bound_names()
-    served = Plain(Outermost(Paced(WaitingPages(outer))), allowed=lambda _: settings.plain_http, refuse=plain.send_on)
+    served = Plain(
+        Outermost(Paced(PacedMessages(WaitingPages(outer)))), allowed=lambda _: settings.plain_http, refuse=plain.send_on
+    )
     config = uvicorn.Config(
         served,
         loop="asyncio",

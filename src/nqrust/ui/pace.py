@@ -1,19 +1,25 @@
-"""Bounds how many pages one source gets. Making a page takes many times as long as everything else here, and needs no sign-in: one
-client with many connections would keep everybody else waiting."""
+"""Bounds how many pages one source gets, and how fast its pages send messages.
+
+Making a page takes many times as long as everything else here, and needs no sign-in: one client with many connections would keep
+everybody else waiting. NiceGUI starts a task for each message, and keeps what it answers for almost a minute.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.serving.sources import group
 
 AT_ONCE, SECONDS = 60, 0.25
 """Pages of a source at once, and seconds until one more."""
+MESSAGES_AT_ONCE, MESSAGE_SECONDS = 500, 0.01
+"""Messages of the WebSockets of a source at once, and seconds until one more. The server reads the others later."""
 _ASSETS = "/_nicegui"
 _REMEMBERED = 10_000
 _refused = PlainTextResponse("Too many pages at once. Try again in a few seconds.\n", 429, {"Retry-After": "5"})
@@ -38,6 +44,32 @@ class Paced:
         if len(self._left) > _REMEMBERED:
             self._left.popitem(last=False)
         return left >= 1
+
+
+class PacedMessages:
+    """Middleware. `clock`: seconds, monotonic."""
+
+    def __init__(self, inner: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
+        self._inner, self._clock = inner, clock
+        self._next: OrderedDict[str, float] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def paced() -> Message:
+            message = await receive()
+            if message["type"] == "websocket.receive" and (wait := self._wait(_source(scope))) > 0:
+                await asyncio.sleep(wait)
+            return message
+
+        await self._inner(scope, paced if scope["type"] == "websocket" else receive, send)
+
+    def _wait(self, source: str) -> float:
+        """Count a message and return the seconds until its turn."""
+        now = self._clock()
+        turn = max(self._next.pop(source, 0.0), now - MESSAGES_AT_ONCE * MESSAGE_SECONDS) + MESSAGE_SECONDS
+        self._next[source] = turn
+        if len(self._next) > _REMEMBERED:
+            self._next.popitem(last=False)
+        return turn - now
 
 
 def _source(scope: Scope) -> str:

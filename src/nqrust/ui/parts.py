@@ -128,10 +128,28 @@ def happened(event: Event, with_subject: bool = True) -> None:
             ui.tooltip(fmt.clock(event.at))
 
 
+MOST_SHEETS = 8
+"""Dialogs of one page. People see one or two at a time, and others could open any number."""
+
+
+class _Sheet(Element):
+    """Keeps a dialog in its page. NiceGUI leaves a hidden element in it."""
+
+    dialog: ui.dialog
+
+
 def sheet() -> tuple[ui.dialog, AbstractContextManager[Any]]:
     """Build a dialog and its card. They belong to the page, so that they outlive the menu or list that opened them."""
-    with ui.context.client.content, ui.dialog() as dialog:
-        card = ui.card().classes("sheet")
+    content = ui.context.client.content
+    with content, _Sheet("div") as kept:
+        kept.set_visibility(False)
+        with ui.dialog() as dialog:
+            card = ui.card().classes("sheet")
+    kept.dialog = dialog
+    for former in [one for one in content.default_slot.children if isinstance(one, _Sheet)][:-MOST_SHEETS]:
+        if not former.dialog.is_deleted:
+            former.dialog.delete()
+        former.delete()
     return dialog, card
 
 
