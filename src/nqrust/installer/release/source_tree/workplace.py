@@ -26,11 +26,13 @@ _LOG_LINES = 200_000
 TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")
 """Folders where every user may write. Programs of a build see empty ones, which go with the scratch folder."""
 # In namespaces of its own, unshare(1). The scratch folder may be in a folder that is hidden, so it is mounted again at its own place:
-# `.` is still the real one. Then tools in root's home or cache, which are out of reach for others, are shown below it.
+# `.` is still the real one. Then tools in root's home or cache, which are out of reach for others, are shown below it. A program may
+# have put a link at `place`: root would enter a folder that is closed to the next program.
 _VIEW = """
 scratch=$1 place=$2
 shift 2
 cd "$scratch" || exit
+inside=$(pwd -P)
 while [ "$1" != -- ]; do
     if [ -d "$1" ]; then
         mount --bind "$scratch/temporary" "$1" || exit
@@ -41,7 +43,11 @@ done
 shift
 while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done
 shift
-cd "$place" && exec "$@"
+cd "$place" || exit
+case $(pwd -P)/ in
+    "$inside"/*) exec "$@" ;;
+    *) echo "$place leads out of the build" >&2; exit 1 ;;
+esac
 """
 
 
