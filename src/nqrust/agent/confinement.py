@@ -1,10 +1,11 @@
 """System calls that no process of the agent makes, nor any VM that it starts. seccomp(2), bpf(2).
 
 The agent loads the filter into itself before it starts anything. Each program that it starts inherits it and cannot take it
-off: launchers, VMMs, consoles, file-system tools. It refuses three things, and allows the rest:
+off: launchers, VMMs, consoles, file-system tools. It refuses four things, and allows the rest:
 
     user namespaces     a process without privileges has all capabilities in one, and so more of the kernel to attack
     rare sockets        network namespaces do not separate AF_VSOCK, and other families load kernel modules
+    io_uring            the kernel makes its calls out of a filter's sight, such as one for a rare socket. io_uring_enter(2)
     SIOCSIFHWADDR       whoever holds a TAP open can change its MAC, without any capability (ip(8) uses netlink instead)
 
 A VMM and systemd add their own filters to this one.
@@ -20,7 +21,7 @@ import struct
 _CLONE_NEWUSER = 0x10000000
 _SIOCSIFHWADDR = 0x8924
 _X86_64, _X32 = 0xC000003E, 0x40000000  # AUDIT_ARCH_X86_64; the bit of the x32 calls
-_SECCOMP, _CLONE, _UNSHARE, _IOCTL, _SOCKET, _CLONE3 = 317, 56, 272, 16, 41, 435
+_SECCOMP, _CLONE, _UNSHARE, _IOCTL, _SOCKET, _SOCKETPAIR, _CLONE3, _URING = 317, 56, 272, 16, 41, 53, 435, 425
 _FAMILIES = (1, 2, 10, 16, 17)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET
 _SET_MODE_FILTER, _SPEC_ALLOW = 1, 4
 _NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24  # offsets in struct seccomp_data; low halves of the arguments
@@ -38,9 +39,11 @@ def program() -> list[tuple[int, int, int, int]]:
         (_AT_LEAST, "none", "next", _X32),
         # Its flags are in memory, which a filter cannot read. The C library uses clone(2) then.
         (_EQUAL, "none", "next", _CLONE3),
+        (_EQUAL, "none", "next", _URING),  # what uses it has another way for kernels without it
         (_EQUAL, "flags", "next", _CLONE),
         (_EQUAL, "flags", "next", _UNSHARE),
         (_EQUAL, "family", "next", _SOCKET),
+        (_EQUAL, "family", "next", _SOCKETPAIR),
         (_EQUAL, "next", "allow", _IOCTL),
         (_LOAD, "next", "next", _SECOND),
         (_EQUAL, "refuse", "allow", _SIOCSIFHWADDR),
@@ -54,7 +57,7 @@ def program() -> list[tuple[int, int, int, int]]:
         (_RETURN, "next", "next", _ERRNO | _ENOSYS),
     ]
     end = len(lines)
-    places = {"flags": 11, "family": 13, "allow": end - 3, "refuse": end - 2, "none": end - 1}
+    places = {"flags": 13, "family": 15, "allow": end - 3, "refuse": end - 2, "none": end - 1}
 
     def jump(at: int, name: str) -> int:
         return places.get(name, at + 1) - at - 1

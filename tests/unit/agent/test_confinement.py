@@ -14,7 +14,7 @@ from nqrust.agent.confinement import program
 
 ALLOWED = 0x7FFF0000
 X86_64, I386 = 0xC000003E, 0x40000003
-READ, CLONE, UNSHARE, IOCTL, SOCKET, CLONE3, SETNS = 0, 56, 272, 16, 41, 435, 308
+READ, CLONE, UNSHARE, IOCTL, SOCKET, SOCKETPAIR, CLONE3, SETNS, URING_SETUP = 0, 56, 272, 16, 41, 53, 435, 308, 425
 THREAD, NEWUSER, NEWNET, NEWNS = 0x3D0F00, 0x10000000, 0x40000000, 0x20000
 TUNSETIFF, SIOCSIFHWADDR = 0x400454CA, 0x8924
 
@@ -44,6 +44,7 @@ def answer(call: int, *arguments: int, architecture: int = X86_64) -> int:
         (SETNS, (3, NEWNET)),
         (IOCTL, (3, TUNSETIFF)),
         *((SOCKET, (family, 1)) for family in (1, 2, 10, 16, 17)),
+        (SOCKETPAIR, (1, 1)),
     ],
 )
 def test_what_the_agent_and_its_programs_need_is_allowed(call: int, arguments: tuple[int, ...]) -> None:
@@ -60,6 +61,8 @@ def test_what_the_agent_and_its_programs_need_is_allowed(call: int, arguments: t
         (IOCTL, (3, SIOCSIFHWADDR | 1 << 32), errno.EPERM),  # the kernel reads the low half alone
         (CLONE3, (0x1000, 88), errno.ENOSYS),
         (SOCKET, (40, 1), errno.EAFNOSUPPORT),
+        (SOCKETPAIR, (30, 1), errno.EAFNOSUPPORT),  # it would load the module, too
+        (URING_SETUP, (4, 0), errno.ENOSYS),  # a ring opens sockets without socket(2)
         (0x40000000 | UNSHARE, (NEWUSER,), errno.ENOSYS),
     ],
 )
