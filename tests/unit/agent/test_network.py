@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,7 +22,7 @@ from nqrust.contract.agent import ImageRef
 from nqrust.contract.images import Blob
 from nqrust.contract.names import mac_address, tap_mac
 from nqrust.host.local import LocalHost
-from nqrust.host.port import Command, Completed
+from nqrust.host.port import Command, Completed, Kind
 
 TAP = "tap0123456789a"
 USER = 1_900_000_000
@@ -246,15 +247,15 @@ def test_a_release_speaks_for_the_client() -> None:
     assert packet[236:] == b"\x63\x82\x53\x63" + bytes([53, 1, 7, 54, 4, 10, 0, 0, 1, 255])
 
 
-def dnsmasq_host(config: str, cmdline: bytes, *, net: str = "net:[1]", user: int = 65534) -> FakeHost:
+def dnsmasq_host(config: str, cmdline: bytes, *, net: str = "net:[1]", may: str = "3000", space: str = "user:[1]") -> FakeHost:
     host = FakeHost.debian12()
     for path in ("/proc", "/proc/self", "/proc/self/ns", "/proc/77", "/proc/77/ns", "/srv", "/srv/hosts.d"):
         if host.stat(path) is None:
             host.mkdir(path)
     host.write_file("/proc/77/comm", b"dnsmasq\n")
     host.write_file("/proc/77/cmdline", cmdline)
-    host.write_file("/proc/77/status", f"Name:\tdnsmasq\nUid:\t{user}\t{user}\t{user}\t{user}\n".encode())
-    for kind, mine, theirs in (("pid", "pid:[1]", "pid:[1]"), ("net", "net:[1]", net)):
+    host.write_file("/proc/77/status", f"Name:\tdnsmasq\nCapPrm:\t{'f' * 16}\nCapEff:\t{may:0>16}\n".encode())
+    for kind, mine, theirs in (("pid", "pid:[1]", "pid:[1]"), ("net", "net:[1]", net), ("user", "user:[1]", space)):
         host.symlink(mine, f"/proc/self/ns/{kind}")
         host.symlink(theirs, f"/proc/77/ns/{kind}")
     host.write_file("/etc/ours.conf", config.encode())
@@ -282,15 +283,35 @@ def test_only_the_dnsmasq_that_reads_our_folder_is_told_of_a_removal(config: str
     assert signals == ([77] if told else [])
 
 
-def test_the_word_of_a_vms_program_leads_root_to_no_file() -> None:
-    """It calls itself dnsmasq and names a FIFO, which would hold the agent."""
-    host = dnsmasq_host("dhcp-hostsdir=/srv/hosts.d\n", b"dnsmasq\0--conf-file=/tmp/fifo\0", user=USER)
+@pytest.mark.parametrize(("may", "space"), [("0", "user:[1]"), ("2000", "user:[1]"), ("1ffffffffff", "user:[2]")])
+def test_the_word_of_a_users_program_leads_root_to_no_file(may: str, space: str) -> None:
+    """It calls itself dnsmasq and names a FIFO, which would hold the agent, or a device that root's open(2) starts. In a user
+    namespace of its own, it may do anything."""
+    host = dnsmasq_host("dhcp-hostsdir=/srv/hosts.d\n", b"dnsmasq\0--conf-file=/tmp/fifo\0", may=may, space=space)
     read = host.read_bytes
     host.read_bytes = lambda path, limit=None: pytest.fail(path) if "cmdline" in path or "fifo" in path else read(path, limit)  # type: ignore[method-assign]
     Dhcp(host, bridge="fcbr0", server="10.0.0.1", hosts_dir="/srv/hosts.d", leases="/srv/leases").release(
         "a1", "06:4e:00:00:00:01"
     )
     assert not host.exists("/srv/hosts.d/a1")
+
+
+@pytest.mark.parametrize("what", ["a device", "a user's file", "a link"])
+def test_of_a_dnsmasq_the_agent_opens_plain_files_of_root_alone(what: str) -> None:
+    host = dnsmasq_host("dhcp-hostsdir=/srv/hosts.d\n", b"dnsmasq\0-C/srv/named\0")
+    if what == "a link":
+        host.symlink("/etc/ours.conf", "/srv/named")
+    else:
+        host.write_file("/srv/named", b"dhcp-hostsdir=/srv/hosts.d\n", owner="root" if what == "a device" else "nobody")
+    stat = host.stat
+    if what == "a device":
+        host.stat = lambda path: dataclasses.replace(stat(path), kind=Kind.other) if path == "/srv/named" else stat(path)  # type: ignore[method-assign,type-var]
+    signals: list[int] = []
+    host.kill = lambda pid, signal: bool(signals.append(pid)) or True  # type: ignore[method-assign]
+    Dhcp(host, bridge="fcbr0", server="10.0.0.1", hosts_dir="/srv/hosts.d", leases="/srv/leases").release(
+        "a1", "06:4e:00:00:00:01"
+    )
+    assert signals == []
 
 
 def test_a_lease_whose_release_nobody_heard_is_given_back_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

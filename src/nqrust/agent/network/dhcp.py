@@ -16,12 +16,13 @@ import socket
 import struct
 from dataclasses import dataclass
 
-from nqrust.agent import users
 from nqrust.agent.scopes import procfs
 from nqrust.contract.names import MAC_PREFIX
 from nqrust.contract.text import one_line, word
 from nqrust.host.errors import HostError, PathMissing
-from nqrust.host.port import Host
+from nqrust.host.port import Host, Kind
+
+_NET_ADMIN = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,13 @@ def release_packet(mac: str, ip: str, server: str) -> bytes:
     )
     options = bytes([53, 1, 7, 54, 4]) + ipaddress.IPv4Address(server).packed + b"\xff"
     return head + b"\x63\x82\x53\x63" + options
+
+
+def _may_serve(status: str) -> bool:
+    """Return whether a process may change the network, from its /proc/PID/status: dnsmasq keeps this capability when it stops
+    being root, and no user's program has it in this user namespace. capabilities(7)"""
+    found = re.search(r"^CapEff:\s+([0-9a-f]+)$", status, re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) & _NET_ADMIN)
 
 
 class Dhcp:
@@ -153,7 +161,7 @@ class Dhcp:
             self._host.kill(pid, signal.SIGHUP)
 
     def _servers(self) -> list[int]:
-        """Return PIDs of the dnsmasq that reads this agent's folder, in the same PID and network namespaces."""
+        """Return PIDs of the dnsmasq that reads this agent's folder, in the same PID, network and user namespaces."""
         found = []
         for entry in self._host.listdir("/proc"):
             if not entry.isdigit():
@@ -161,19 +169,21 @@ class Dhcp:
             try:
                 if self._host.read_text(f"/proc/{entry}/comm").strip() != "dnsmasq":
                     continue
-                same = all(
-                    self._host.readlink(f"/proc/{entry}/ns/{kind}") == self._host.readlink(f"/proc/self/ns/{kind}")
-                    for kind in ("pid", "net")
-                )
-                # A VM's program can take this name, and have root read the file that it names.
-                user = users.user_of(self._host.read_text(f"/proc/{entry}/status"))
-                if not same or users.is_vm_user(user):
+                same = all(self._namespace(entry, kind) == self._namespace("self", kind) for kind in ("pid", "net", "user"))
+                # Any program can take this name and name any file, such as a FIFO or a watchdog, which root would open.
+                if not same or not _may_serve(self._host.read_text(f"/proc/{entry}/status")):
                     continue
                 if self._reads_our_folder(self._host.read_bytes(f"/proc/{entry}/cmdline", procfs.LARGEST)):
                     found.append(int(entry))
             except HostError:
                 continue  # it ended during the scan
         return found
+
+    def _namespace(self, process: str, kind: str) -> str:
+        try:
+            return self._host.readlink(f"/proc/{process}/ns/{kind}")
+        except PathMissing:  # it ended, or this kernel has no namespaces of this kind
+            return ""
 
     def _reads_our_folder(self, cmdline: bytes) -> bool:
         option = f"dhcp-hostsdir={self._dir}"
@@ -188,8 +198,9 @@ class Dhcp:
                 path = arguments[number + 1]
             elif argument.startswith("-C"):
                 path = argument[2:]
-            if path.startswith("/"):
-                lines = self._host.read_text(path).splitlines()
+            found = self._host.stat(path) if path.startswith("/") else None
+            if found is not None and found.kind is Kind.file and found.uid == 0:
+                lines = self._host.read_bytes(path, procfs.LARGEST).decode(errors="replace").splitlines()
                 if any(line.replace(" ", "").partition("#")[0] == option for line in lines):
                     return True
         return False
