@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +26,7 @@ from nqrust.agent.scopes import launch as launcher
 from nqrust.agent.scopes import limits
 from nqrust.agent.scopes.port import Launch, Process, Scope
 from nqrust.agent.scopes.process import ProcessScopes
-from nqrust.agent.scopes.procfs import scope_of_cgroup, scope_of_environ
+from nqrust.agent.scopes.procfs import scope_of_cgroup, scope_of_environ, tops_of
 from nqrust.agent.scopes.systemd import SystemdScopes
 from nqrust.agent.settings import Settings
 from nqrust.contract.names import VM_USERS
@@ -45,14 +46,29 @@ CGROUPS = {
 
 @pytest.mark.parametrize("text", CGROUPS.values(), ids=CGROUPS.keys())
 def test_a_scope_is_named_by_its_cgroup_on_every_hierarchy(text: str) -> None:
-    assert scope_of_cgroup(text) == "fc-0b8f-1"
+    payload = "/system.slice/nspawn.service/payload"
+    init = f"0::{payload}/init.scope\n" if payload in text else "9:memory:/\n1:name=systemd:/init.scope\n0::/init.scope\n"
+    assert scope_of_cgroup(text, tops_of(init)) == "fc-0b8f-1"
 
 
 @pytest.mark.parametrize(
-    "text", ["0::/\n", "0::/system.slice/nqrust-agent.service\n", "0::/x/fc-a.service\n", "0::/notfc-a.scope\n"]
+    "text",
+    [
+        "0::/\n",
+        "0::/system.slice/nqrust-agent.service\n",
+        "0::/nqrust.slice/fc-a.service\n",
+        "0::/nqrust.slice/notfc-a.scope\n",
+        # A user's systemd makes these: `systemd-run --user --scope --unit fc-a --slice nqrust-vms`.
+        "0::/user.slice/user-1000.slice/user@1000.service/app.slice/fc-a.scope\n",
+        "0::/user.slice/user-1000.slice/user@1000.service/nqrust.slice/nqrust-vms.slice/fc-a.scope\n",
+        "1:name=systemd:/user.slice/user-1000.slice/user@1000.service/nqrust-vms.slice/fc-a.scope\n0::/\n",
+        "0::/../nqrust-vms.slice/fc-a.scope\n",
+        "7:memory:/nqrust-vms.slice/fc-a.scope\n0::/\n",
+    ],
 )
 def test_other_cgroups_are_no_scopes(text: str) -> None:
-    assert scope_of_cgroup(text) is None
+    assert scope_of_cgroup(text, tops_of("1:name=systemd:/init.scope\n0::/init.scope\n")) is None
+    assert scope_of_cgroup(text, tops_of("0::/system.slice/nspawn.service/payload/init.scope\n")) is None
 
 
 def test_the_environment_names_the_scope_and_the_agent_it_belongs_to() -> None:
@@ -95,6 +111,7 @@ def test_a_scope_is_killed_at_once_where_the_kernel_can(kernel: str, group: str)
     path = f"/nqrust.slice/nqrust-vms.slice/{group}"
     for file, text in {
         "/proc/stat": "btime 1\n",
+        "/proc/1/cgroup": "0::/init.scope\n",
         "/proc/77/cgroup": f"0::{path}\n",
         "/proc/77/stat": "77 (qemu) S 1 77 77 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 98765 0 0",
         f"/sys/fs/cgroup{path}/cgroup.kill" if kernel == "5.14" else f"/sys/fs/cgroup{path}/cgroup.procs": "",
@@ -165,6 +182,32 @@ def test_a_second_start_never_yields_a_second_vmm(real: tuple[ProcessScopes, Cal
     assert vmm(scopes) == first
     until(lambda: len(scopes.all()["unit-test-1"].processes) == 4)  # launcher, screen, its placeholder, VMM
     assert not os.path.exists(launch("x").exit_status)
+
+
+def test_a_program_of_a_user_with_the_mode_of_root_is_no_process_of_a_vm(
+    real: tuple[ProcessScopes, Callable[..., Launch]],
+) -> None:
+    """su(1) is one: its effective user is root, and its environment is whatever the user likes."""
+    scopes, launch = real
+    environment = launcher.environment(launch("x"), scopes._settings)
+    folder = Path(tempfile.mkdtemp(prefix="nqr-", dir="/var/lib"))
+    try:
+        folder.chmod(0o755)
+        program = folder / "firecracker"
+        shutil.copy("/usr/bin/sleep", program)
+        program.chmod(0o4755)
+        with subprocess.Popen([str(program), "300"], env=environment, user=54_321, group=54_321) as stranger:
+            until(lambda: os.stat(f"/proc/{stranger.pid}").st_uid == 0)
+            try:
+                assert b"NQRUST_SCOPE=fc-unit-test-1" in Path(f"/proc/{stranger.pid}/environ").read_bytes()
+                assert scopes.get("unit-test-1") is None
+            finally:
+                stranger.kill()
+        with subprocess.Popen([str(program), "300"], env=environment) as roots:
+            until(lambda: vmm(scopes) == [roots.pid])
+            roots.kill()
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_what_is_told_quickly_about_a_vm_is_certain(real: tuple[ProcessScopes, Callable[..., Launch]]) -> None:

@@ -85,4 +85,7 @@ class ProcessScopes:
         in memory that never answers."""
         if not users.is_roots(host, process):
             return owners.get(users.of_process(host, process))
-        return procfs.scope_of_environ(host.read_bytes(f"{process}/environ", procfs.LARGEST), self._settings.run_dir)
+        found = procfs.scope_of_environ(host.read_bytes(f"{process}/environ", procfs.LARGEST), self._settings.run_dir)
+        if found and procfs.gained_privileges(host.read_bytes(f"{process}/auxv", procfs.LARGEST)):
+            return None  # a program such as su(1), which any user of the host may start with any environment
+        return found

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+import struct
+from collections.abc import Callable, Iterable, Mapping
 
 from nqrust.agent.processes import parse_stat
 from nqrust.agent.scopes.port import Process, Scope
-from nqrust.contract.names import SCOPE_ENV, SCOPE_PREFIX
+from nqrust.contract.names import SCOPE_ENV, SCOPE_PREFIX, VM_SLICES
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
@@ -21,14 +22,43 @@ RUN_DIR_ENV = "NQRUST_RUN_DIR"
 _RUN_DIR = f"{RUN_DIR_ENV}=".encode()
 LARGEST = 1 << 20
 """Bytes that are read of an environment."""
+_PAIR = struct.calcsize("@LL")
 
-_UNIT = re.compile(rf"/({re.escape(SCOPE_PREFIX)}[A-Za-z0-9-]+)\.scope(?:/|$)", re.MULTILINE)
+_SLICES = "|".join(map(re.escape, VM_SLICES))
+_UNIT = re.compile(rf"(?:/(?:{_SLICES}))+/({re.escape(SCOPE_PREFIX)}[A-Za-z0-9-]+)\.scope(?:/.*)?")
+_OF_SYSTEMD = ("", "name=systemd")
+_AT_SECURE = 23  # getauxval(3)
 
 
-def scope_of_cgroup(text: str) -> str | None:
-    """Return the name of the VM scope in /proc/PID/cgroup, from any hierarchy (v2, hybrid or v1's name=systemd)."""
-    match = _UNIT.search(text)
-    return match[1] if match else None
+def scope_of_cgroup(text: str, tops: Mapping[str, str]) -> str | None:
+    """Return the name of the VM scope in /proc/PID/cgroup, from a hierarchy of systemd (v2, hybrid or v1's name=systemd).
+
+    `tops`: from `tops_of`. The slices of VMs are right below the top, where only root makes groups. A user's own systemd makes
+    groups of any name further down.
+    """
+    for hierarchy, path in _groups(text):
+        top = tops.get(hierarchy, "")
+        match = _UNIT.fullmatch(path[len(top) :]) if path.startswith(top) else None
+        if match:
+            return match[1]
+    return None
+
+
+def tops_of(text: str) -> dict[str, str]:
+    """Return hierarchy -> the group that systemd has below it, from /proc/1/cgroup: not the root in some containers."""
+    return {hierarchy: path.removesuffix("/init.scope").rstrip("/") for hierarchy, path in _groups(text)}
+
+
+def _groups(text: str) -> list[tuple[str, str]]:
+    lines = [line.split(":", 2) for line in text.splitlines()]
+    return [(line[1], line[2]) for line in lines if len(line) == 3 and line[1] in _OF_SYSTEMD]
+
+
+def gained_privileges(auxv: bytes) -> bool:
+    """Return whether a process got its user by the mode of its program, from /proc/PID/auxv. Its environment is then that of
+    whoever started it."""
+    pairs = struct.iter_unpack("@LL", auxv[: len(auxv) // _PAIR * _PAIR])
+    return any(key == _AT_SECURE and value for key, value in pairs)
 
 
 def scope_of_environ(data: bytes, run_dir: str) -> str | None:

@@ -5,6 +5,7 @@ systemd refuses a second unit of the same name, so the unit is the mutex. Its cg
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from signal import SIGKILL
 
 from nqrust.agent.scopes import launch as launcher
@@ -28,14 +29,14 @@ class SystemdScopes:
         self._host, self._settings = host, settings
 
     def all(self) -> dict[str, Scope]:
-        return procfs.scan(self._host, _identify)
+        return procfs.scan(self._host, self._identify())
 
     def get(self, vm_id: str) -> Scope | None:
         return self.all().get(vm_id)
 
     def seen(self, vm_id: str) -> Scope | None:
         pids = quick.pids(self._host, self._settings.vm_dir(vm_id))
-        scope = procfs.scan(self._host, _identify, pids).get(vm_id) if pids else None
+        scope = procfs.scan(self._host, self._identify(), pids).get(vm_id) if pids else None
         return scope if scope and scope.vmm else None
 
     def vacant(self, vm_id: str) -> bool:
@@ -75,6 +76,6 @@ class SystemdScopes:
     def tidy(self) -> None:
         pass  # `--collect`: systemd removes it
 
-
-def _identify(host: Host, process: str) -> str | None:
-    return procfs.scope_of_cgroup(host.read_text(f"{process}/cgroup"))
+    def _identify(self) -> Callable[[Host, str], str | None]:
+        tops = procfs.tops_of(self._host.read_text("/proc/1/cgroup"))
+        return lambda host, process: procfs.scope_of_cgroup(host.read_text(f"{process}/cgroup"), tops)
