@@ -17,15 +17,16 @@ from nqrust.installer.release.source_tree.workplace import Workplace, close_work
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="as root, builds run as another user")
 
 
-@pytest.fixture
-def place() -> Iterator[Workplace]:
+@pytest.fixture(params=[True, False], ids=["with mounts", "where root may not mount"])
+def place(request: pytest.FixtureRequest) -> Iterator[Workplace]:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         os.chmod(folder, 0o755)
         tree = Path(folder) / "source"
         (tree / "apps" / "ui").mkdir(parents=True)
         place = open_workplace(LocalHost(), f"{folder}/scratch", str(tree), silent)
-        if not place.hides:
+        if request.param and not place.hides:
             pytest.skip("this machine does not let root mount")
+        place.hides = request.param
         try:
             yield place
         finally:

@@ -92,11 +92,10 @@ class Workplace:
         number = str(self.number)
         ids = ("--reuid", number, "--regid", number, "--clear-groups", "--no-new-privs", "--inh-caps", "-all")
         words = ("setpriv", *ids, "--bounding-set", "-all", *argv)
-        if not (self.hides or self.shown):
-            return words
         hidden = TEMPORARY if self.hides else ()
         pairs = (part for path, seen in self.shown.items() for part in (seen, path))
-        return ("unshare", "--mount", "--ipc", "sh", "-c", _VIEW, "sh", self.folder, place, *hidden, "--", *pairs, "--", *words)
+        view = ("sh", "-c", _VIEW, "sh", self.folder, place, *hidden, "--", *pairs, "--", *words)
+        return ("unshare", "--mount", "--ipc", *view) if self.hides or self.shown else view
 
     def show(self, name: str, folder: str) -> str:
         """Let the programs see a folder that only root can reach. Return its path for them."""

@@ -181,8 +181,8 @@ def test_toolchain_in_a_home_is_shown_in_the_scratch_folder() -> None:
 def test_a_host_that_mounts_nothing_builds_too() -> None:
     """A container without the right to mount."""
     host = FakeHost.debian12()
-    host.install("setpriv")
-    host.on("setpriv", prefix=True, answer="done\n")
+    host.install("sh")
+    host.on("sh", prefix=True, answer="done\n")
     assert Workplace(host, "/var/tmp/b", silent, 61000, hides=False).run("cargo") == "done\n"
 
 
@@ -208,12 +208,12 @@ def test_a_build_writes_no_escape_sequences_to_the_terminal_or_the_log(
 
     def built(_: object, *, progress: Progress, **given: object) -> str:
         host = FakeHost.debian12()
-        host.install("setpriv")
-        host.on("setpriv", prefix=True, answer=f"{evil}\n")
+        host.install("sh")
+        host.on("sh", prefix=True, answer=f"{evil}\n")
         place = Workplace(host, "/var/tmp/b", progress, 61000, hides=False)
         place.run("cargo", "build")
         assert place.lines[-1] == "\ufffd]52;c;ZXZpbA==\ufffddone"
-        host.on("setpriv", prefix=True, answer=Completed((), 1, "", f"{evil}\n"))
+        host.on("sh", prefix=True, answer=Completed((), 1, "", f"{evil}\n"))
         return place.run("cargo", "build")
 
     monkeypatch.setattr("nqrust.installer.release.source_tree.build.build", built)
