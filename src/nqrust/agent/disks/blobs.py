@@ -35,7 +35,7 @@ class Verified:
 class Blobs:
     def __init__(self, host: Host, image_root: str, cache_dir: str, fetch: Fetch) -> None:
         self._host, self._root, self._cache, self._fetch = host, image_root, cache_dir, fetch
-        self._known: dict[tuple[str, int, int, int], str] = {}  # what was hashed: path, inode, size, mtime
+        self._known: dict[tuple[str, tuple[int, int, int, int]], str] = {}  # what was hashed: path and identity
         self._lock = threading.Lock()  # one download of a blob for all VMs that wait for it
 
     def readable(self, image: str, blob: Blob) -> Verified:
@@ -101,7 +101,7 @@ class Blobs:
             found = self._host.stat(path)
             if found is None or found.kind is not Kind.file or found.size != blob.size:
                 return None
-            key = (path, found.inode, found.size, found.mtime_ns)
+            key = (path, found.identity)
             if key not in self._known:
                 self._known[key] = self._host.sha256(path, seen=found)
             return found if self._known[key] == blob.sha256 else None

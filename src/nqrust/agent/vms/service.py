@@ -299,22 +299,25 @@ class VmService(Starter):
     def stranded(self) -> list[str]:
         """Return the VMs that run without their TAP on the bridge: an agent that is killed while it starts a VM leaves it in the
         VM's network namespace, or down."""
-        scopes = self.scopes.all()
-        return [record.id for record in self.store.all() if self._stranded(record, scopes.get(record.id)) is not None]
+        apart = [record for record in self.store.all() if not self.taps.connected(record.tap, record.id)]
+        scopes = self.scopes.all() if apart else {}
+        return [record.id for record in apart if self._stranded(record, scopes.get(record.id)) is not None]
 
     def reconnect(self, vm_id: str) -> bool:
         """Connect a stranded VM. Return whether it was one. Raises Failed, HostError."""
         record = self.store.read(vm_id)
-        pid = self._stranded(record, self.scopes.get(vm_id)) if record is not None else None
-        if record is None or pid is None:
+        if record is None or self.taps.connected(record.tap, vm_id):
+            return False
+        pid = self._stranded(record, self.scopes.get(vm_id))
+        if pid is None:
             return False
         self._admit(record)
         self._connect(record, self.drivers[record.vmm], pid)
         return True
 
     def _stranded(self, record: VmRecord, scope: Scope | None) -> int | None:
-        """Return the process of the VM's VMM if its TAP is there and not connected. proc_pid_net(5)"""
-        if scope is None or not scope.vmm or record.vmm not in self.drivers or self.taps.connected(record.tap, record.id):
+        """Return the process of the VMM if a TAP of the VM, which is not connected, is there. proc_pid_net(5)"""
+        if scope is None or not scope.vmm or record.vmm not in self.drivers:
             return None
         pid = scope.vmm[0].pid
         return pid if self.taps.get(record.tap) is not None or self._has_link(pid, record.tap) else None
