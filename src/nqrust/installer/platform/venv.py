@@ -14,7 +14,7 @@ from nqrust.host.port import Host, command
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.progress import silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied
-from nqrust.installer.release import compiled
+from nqrust.installer.release import compiled, offline_pip
 from nqrust.installer.verbs.file.undo import undo_directory
 
 MARKER = ".nqrust-environment.json"
@@ -151,38 +151,18 @@ class PythonEnvironment:
                 host.write_file(path, plain[:-1] + b" -I\n" + text[len(plain) :], mode=0o755)
 
     def _install(self, host: Host) -> None:
-        wanted = [part for file in self.requirements for part in ("-r", file)]
-        links = [part for folder in self.find_links for part in ("--find-links", folder)]
-
         def tell(line: str) -> None:
             if line.startswith("Installing collected packages"):
                 self.progress(f"installing {line.count(',') + 1} packages", 0.3)
 
         try:
-            host.run(
-                command(
-                    self.runner,
-                    "-I",
-                    "-m",
-                    "pip",
-                    "--isolated",
-                    "--python",
-                    self._interpreter,
-                    "install",
-                    "--disable-pip-version-check",
-                    "--no-input",
-                    "--progress-bar",
-                    "off",
-                    "--no-compile",
-                    "--no-cache-dir",
-                    "--no-index",
-                    *links,
-                    "--require-hashes",
-                    *wanted,
-                    timeout=1800,
-                    # The command line has everything that pip needs, so this host's pip.conf and PIP_* must not interfere.
-                    env={"PIP_ROOT_USER_ACTION": "ignore", "PIP_CONFIG_FILE": "/dev/null"},
-                ),
+            offline_pip.install(
+                host,
+                self.runner,
+                files=self.requirements,
+                find_links=self.find_links,
+                before=("--python", self._interpreter),
+                options=("--progress-bar", "off"),
                 on_line=tell,
             )
         except CommandFailed as error:

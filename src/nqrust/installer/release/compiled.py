@@ -26,11 +26,9 @@ cd "$1"
 """
 
 
-def compile_all(host: Host, python: str, *libraries: str, jobs: int = 0) -> None:
-    """Compile the modules below `libraries` that are not compiled yet. `jobs`: processes, 0 for one a processor. Raises HostError."""
-    argv = ("-I", "-m", "compileall", "-q", "-j", str(jobs), "-x", RARE, *libraries)
-    # Some modules are for other versions of Python (exit code 1).
-    host.run(command(python, *argv, timeout=600, ok=(0, 1)))
+def compile_all(host: Host, python: str, *libraries: str) -> None:
+    """Compile the modules below `libraries` that are not compiled yet, on all processors. Raises HostError."""
+    _compile(host, python, "-j", "0", *libraries)
 
 
 def pack(host: Host, python: str, library: str, archive: str) -> None:
@@ -38,8 +36,7 @@ def pack(host: Host, python: str, library: str, archive: str) -> None:
     bytes. `python`: one like that of the hosts. Raises HostError."""
     _set_times(host, library)
     # In one process, whose state depends on the modules alone, and with paths that depend on no folder of this host.
-    argv = ("-I", "-m", "compileall", "-q", "-x", RARE, "-s", library, library)
-    host.run(command(python, *argv, timeout=600, ok=(0, 1)))
+    _compile(host, python, "-s", library, library)
     host.run(command("sh", "-euc", _PACK, "sh", library, archive, str(TIME), timeout=600))
 
 
@@ -48,6 +45,11 @@ def take(host: Host, archive: str, library: str, python_version: str) -> None:
     _set_times(host, library)
     tag = "cpython-" + "".join(python_version.split(".")[:2])
     host.run(command("sh", "-euc", _TAKE, "sh", library, archive, tag, timeout=600))
+
+
+def _compile(host: Host, python: str, *words: str) -> None:
+    # Some modules are for other versions of Python (exit code 1).
+    host.run(command(python, "-I", "-m", "compileall", "-q", "-x", RARE, *words, timeout=600, ok=(0, 1)))
 
 
 def _set_times(host: Host, library: str) -> None:

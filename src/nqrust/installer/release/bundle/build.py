@@ -21,7 +21,7 @@ from nqrust.image.errors import ImageError
 from nqrust.image.kernel_sources import registry
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.progress import Progress
-from nqrust.installer.release import compiled
+from nqrust.installer.release import compiled, offline_pip
 from nqrust.installer.release.build import build
 from nqrust.installer.release.bundle import archive
 from nqrust.installer.release.bundle.contents import COMPILED, LIST, Contents, order, render
@@ -124,28 +124,14 @@ def _compile(host: Host, work: str, runner: str, progress: Progress) -> None:
     """Compile all modules of the wheels, so that no host has to."""
     progress("compiling Python packages", 0.4)
     library = f"{work}/.environment/site-packages"
-    locks = [
-        part
-        for name in (*(f"requirements/{name}.txt" for name in REQUIREMENTS), OWN_WHEEL)
-        for part in ("-r", f"{work}/release/{name}")
-    ]
-    places = ("--find-links", f"{work}/wheels", "--find-links", f"{work}/release/wheels")
-    options = (
-        "--disable-pip-version-check",
-        "--no-input",
-        "-q",
-        "--no-compile",
-        "--no-cache-dir",
-        "--no-index",
-        "--no-deps",
-        "--require-hashes",
+    locks = (*(f"requirements/{name}.txt" for name in REQUIREMENTS), OWN_WHEEL)
+    offline_pip.install(
+        host,
+        runner,
+        files=[f"{work}/release/{name}" for name in locks],
+        find_links=(f"{work}/wheels", f"{work}/release/wheels"),
+        options=("-q", "--no-deps", "--target", library),
     )
-    host.run(
-        command(
-            runner, "-I", "-m", "pip", "--isolated", "install", *options, *places, "--target", library, *locks,
-            timeout=1800, env={"PIP_ROOT_USER_ACTION": "ignore", "PIP_CONFIG_FILE": "/dev/null"},
-        )
-    )  # fmt: skip
     host.mkdir(f"{work}/{os.path.dirname(COMPILED)}", mode=0o755)
     compiled.pack(host, runner, library, f"{work}/{COMPILED}")
 
