@@ -37,6 +37,17 @@ def is_loopback(address: str) -> bool:
     return ((found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None) or found).is_loopback
 
 
+def is_own(address: str) -> bool:
+    """Return whether this machine has the address: its packets there would come from it. Connecting a UDP socket sends nothing."""
+    try:
+        found = ipaddress.ip_address(address)
+        with socket.socket(socket.AF_INET if found.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(found), 9))
+            return ipaddress.ip_address(probe.getsockname()[0].partition("%")[0]) == found
+    except (ValueError, OSError):  # a name, or no way leads there
+        return False
+
+
 def is_local(host: str) -> bool:
     """Return whether the host of an address, or the name `localhost`, is this machine's loopback."""
     return host == "localhost" or is_loopback(host.removeprefix("[").removesuffix("]"))

@@ -107,13 +107,7 @@ def is_here(host: str, *, over_tls: bool) -> bool:
         address = ip_address(host)
     except ValueError:
         return over_tls and host in (socket.gethostname().lower(), socket.getfqdn().lower())
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((str(address), 0))  # ip(7): the kernel accepts its own addresses only
-        except OSError:
-            return False
-    return not address.is_unspecified
+    return loopback.is_own(str(address))
 
 
 def authority(base: str) -> str | None:

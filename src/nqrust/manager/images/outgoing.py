@@ -16,6 +16,7 @@ from typing import Any
 import httpcore
 import httpx
 
+from nqrust import loopback
 from nqrust.host.environment import certificates
 from nqrust.manager.errors import ImageError
 from nqrust.tls.patience import patient
@@ -98,15 +99,4 @@ async def _addresses(host: str) -> list[IPv4Address | IPv6Address]:
 
 def _is_local(address: IPv4Address | IPv6Address) -> bool:
     inner = address.ipv4_mapped if isinstance(address, IPv6Address) and address.ipv4_mapped else address
-    return inner.is_loopback or inner.is_link_local or inner.is_unspecified or inner.is_multicast or _is_own(inner)
-
-
-def _is_own(address: IPv4Address | IPv6Address) -> bool:
-    """Return whether this machine has the address: its packets there would come from it. Connecting a UDP socket sends nothing."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((str(address), 9))
-            return ip_address(probe.getsockname()[0].partition("%")[0]) == address
-    except OSError:
-        return False  # no way leads there
+    return inner.is_loopback or inner.is_link_local or inner.is_unspecified or inner.is_multicast or loopback.is_own(str(inner))
