@@ -11,7 +11,7 @@ from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output, Quiet
 from nqrust.cli.vm import limits as vm_limits
 from nqrust.cli.vm import options as opt
-from nqrust.contract.text import fault
+from nqrust.contract.text import first_fault
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,9 +115,8 @@ def create(
     try:
         asked, spec = TemplateCreate(name=name, **given), TemplateSpec(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError("NQR-USE-003", f"{where}: {fault(first['msg'])}.", "See: nqr template create --help") from error
+        where, said = first_fault(error.errors())
+        raise UsageError("NQR-USE-003", f"{where}: {said}.", "See: nqr template create --help") from error
     with manager(url) as client:
         try:
             made = client.send(calls.create_template(asked))

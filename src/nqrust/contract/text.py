@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 """A text without control characters."""
@@ -48,6 +50,12 @@ def word(text: str) -> str:
 def fault(message: object) -> str:
     """Return what pydantic says of a value, without the words that it puts before the messages of validators."""
     return str(message).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+
+
+def first_fault(errors: Sequence[Any]) -> tuple[str, str]:
+    """Return where the first of pydantic's errors is, such as `volumes.0.size_mib`, and what it says."""
+    first = errors[0] if errors else {"loc": (), "msg": "invalid"}
+    return ".".join(str(part) for part in first["loc"]), fault(first["msg"])
 
 
 def joined(*words: str) -> str:

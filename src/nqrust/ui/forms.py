@@ -11,7 +11,7 @@ from nicegui.elements.mixins.validation_element import ValidationElement
 from pydantic import ValidationError
 
 from nqrust.client.manager import ClientError
-from nqrust.contract.text import fault
+from nqrust.contract.text import first_fault
 from nqrust.ui import parts
 from nqrust.ui.fields import Wrong
 
@@ -47,9 +47,8 @@ class Trouble(Element):
 
 def complaint(error: ValidationError) -> str:
     """Return the first fault of a form, in a sentence."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]).replace("_", " ")
-    return f"{where}: {fault(first['msg'])}".strip(": ")
+    where, said = first_fault(error.errors())
+    return f"{where.replace('_', ' ')}: {said}".strip(": ")
 
 
 class FormDialog:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from nqrust.agent.errors import AgentError
 from nqrust.contract.problem import MEDIA_TYPE
-from nqrust.contract.text import fault
+from nqrust.contract.text import first_fault
 from nqrust.host.errors import HostError, NoSpace
 
 log = structlog.get_logger("nqrust.agent")
@@ -56,9 +56,8 @@ def install(app: FastAPI, logged: Callable[[Request], bool] = lambda request: Tr
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0] if error.errors() else {"loc": (), "msg": "invalid"}
-        where = ".".join(str(part) for part in first["loc"])
-        return answer(AgentError("NQR-API-703", f"{where}: {fault(first['msg'])}.", "Correct the request.", status=422))
+        where, said = first_fault(error.errors())
+        return answer(AgentError("NQR-API-703", f"{where}: {said}.", "Correct the request.", status=422))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nqrust.contract.text import fault
+from nqrust.contract.text import first_fault
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.image import resources
@@ -55,8 +55,7 @@ def read(host: Host, path: str | None = None) -> Catalogue:
         content = resources.read(_OWN) if path is None else host.read_bytes(path, _LARGEST)
         return Catalogue.model_validate(json.loads(content))
     except (HostError, ValueError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else None
-        why = f"{'.'.join(map(str, first['loc']))}: {fault(first['msg'])}" if first else str(error)
+        why = ": ".join(first_fault(error.errors())) if isinstance(error, ValidationError) else str(error)
         raise ImageError(
             "NQR-IMG-060",
             f"The image catalogue {path} cannot be used: {why}.",

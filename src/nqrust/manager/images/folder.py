@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nqrust.contract.images import MANIFEST, ROOTFS_TYPES, Blob, ImageManifest
-from nqrust.contract.text import fault
+from nqrust.contract.text import first_fault
 from nqrust.host.facts import superblock
 from nqrust.manager.errors import ImageError
 
@@ -32,9 +32,8 @@ def parse_manifest(content: bytes, where: str) -> ImageManifest:
     try:
         manifest = ImageManifest.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ImageError(f"{where} is not a valid {MANIFEST}: {field or 'content'}: {fault(first['msg'])}.") from error
+        field, said = first_fault(error.errors())
+        raise ImageError(f"{where} is not a valid {MANIFEST}: {field or 'content'}: {said}.") from error
     for blob in blobs(manifest):
         if not blob.file or blob.file != os.path.basename(blob.file) or blob.file in (".", "..") or "\0" in blob.file:
             raise ImageError(f"{where} names a file outside its folder: {blob.file!r}.")
