@@ -208,3 +208,19 @@ def test_ssh_does_not_go_through_this_machine_to_itself(
 def test_seconds_that_are_left(fields: dict[str, Any], services: bool, left: float) -> None:
     vm = Vm.model_validate({**fake_manager.VM, "state": "running", **fields})
     assert booting.left(vm, NOW, 300, services) == left
+
+
+def test_a_guest_that_answers_at_once_costs_no_further_question() -> None:
+    def never() -> bool:
+        raise AssertionError("it was asked")
+
+    assert booting.until_ready("web1", None, 300.0, lambda: 7, may_come=never) == 7
+
+
+def test_a_server_that_cannot_come_is_not_waited_for(clock: Clock) -> None:
+    def attempt() -> int:
+        raise booting.NotReady("NQR-IMG-063", "No SSH server answers.", "Use the shell.")
+
+    with pytest.raises(booting.NotReady):
+        booting.until_ready("web1", None, 300.0, attempt, may_come=lambda: False)
+    assert clock.slept == []

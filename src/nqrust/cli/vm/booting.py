@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -33,23 +34,30 @@ class NotReady(ManagerError):
     """The guest does not answer. It may be still booting."""
 
 
-def until_ready(name: str, url: str | None, patience: float, attempt: Callable[[], T], *, services: bool = False) -> T:
-    """Return what `attempt` returns. While the guest boots, or its `services` start, call it again after a NotReady. A signal
-    during that wait is Interrupted NQR-USE-017."""
-    try:
-        return attempt()
-    except NotReady:
-        if _left(name, url, patience, services) <= 0:
-            raise
-    typer.echo(f"{name} is still booting. Waiting for its guest.", err=True)
-    with stopping.told(f"VM {name} continues to boot.", f"nqr vm logs {name}"):
+def until_ready(
+    name: str,
+    url: str | None,
+    patience: float,
+    attempt: Callable[[], T],
+    *,
+    services: bool = False,
+    may_come: Callable[[], bool] = lambda: True,
+) -> T:
+    """Return what `attempt` returns. While the guest boots, or its `services` start, call it again after a NotReady. `may_come`:
+    asked once before that. A signal during that wait is Interrupted NQR-USE-017."""
+    waited = False
+    with ExitStack() as wait:
         while True:
-            time.sleep(_EVERY)
             try:
                 return attempt()
             except NotReady:
-                if _left(name, url, patience, services) <= 0:
+                if not (waited or may_come()) or _left(name, url, patience, services) <= 0:
                     raise
+            if not waited:
+                typer.echo(f"{name} is still booting. Waiting for its guest.", err=True)
+                wait.enter_context(stopping.told(f"VM {name} continues to boot.", f"nqr vm logs {name}"))
+                waited = True
+            time.sleep(_EVERY)
 
 
 def _left(name: str, url: str | None, patience: float, services: bool) -> float:

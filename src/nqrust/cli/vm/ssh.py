@@ -66,8 +66,9 @@ def ssh(
         keys = _host_keys(vm.name, url, accept_new)
         return vm, jump or _way(vm, url), keys
 
-    patience = boot_timeout if _may_serve(name, url) else 0.0
-    vm, through, keys = booting.until_ready(name, url, patience, attempt, services=True)
+    vm, through, keys = booting.until_ready(
+        name, url, boot_timeout, attempt, services=True, may_come=lambda: _may_serve(name, url)
+    )
     argv = arguments(vm, keys, user=user, identity=identity, jump=through, command=command or [], file=_known_hosts(vm.id, keys))
     sys.stdout.flush()
     os.execv(program, argv)

@@ -128,9 +128,7 @@ def told(manager: FakeManager, address: str, name: str, trusted: str | None, req
     return 0
 
 
-def ready(
-    manager: FakeManager, name: str, url: str | None, patience: float, attempt: Callable[[], T], *, services: bool = False
-) -> T:
+def ready(manager: FakeManager, name: str, url: str | None, patience: float, attempt: Callable[[], T], **more: object) -> T:
     manager.asked.append(("WAIT", {"boot_timeout": patience}))
     return attempt()
 
