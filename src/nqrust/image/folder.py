@@ -25,32 +25,34 @@ def staging_of(target_dir: str) -> str:
     return f"{parent}/.{base}.building"
 
 
+def _former_of(target_dir: str) -> str:
+    parent, _, base = target_dir.rpartition("/")
+    return f"{parent}/.{base}.replaced"
+
+
 def replace(host: Host, target_dir: str, fill: Callable[[str], ImageManifest]) -> ImageManifest:
     """Let `fill` build an image in a folder beside the target, then replace the target with it.
 
     The target never contains a half-built image. Raises ImageError NQR-IMG-023, or the errors of `fill`.
     """
-    parent, _, base = target_dir.rpartition("/")
-    _refuse_others_folder(host, parent)
-    staging, old = staging_of(target_dir), f"{parent}/.{base}.replaced"
-    _recover(host, target_dir, old)
-    host.remove_tree(staging)
+    _refuse_others_folder(host, target_dir.rpartition("/")[0])
+    staging = staging_of(target_dir)
+    tidy(host, target_dir)
     host.mkdir(staging, mode=PRIVATE if host.euid() else 0o755)  # the manager reads the images that root built
     try:
         manifest = fill(staging)
         if host.exists(target_dir):
-            host.rename(target_dir, old)
+            host.rename(target_dir, _former_of(target_dir))
         host.rename(staging, target_dir)
     finally:
-        host.remove_tree(staging)
-        _recover(host, target_dir, old)
+        tidy(host, target_dir)
     return manifest
 
 
 def tidy(host: Host, target_dir: str) -> None:
-    """Remove what a build that was killed left beside the target."""
+    """Remove what a build left beside the target, also one that was killed."""
     host.remove_tree(staging_of(target_dir))
-    _recover(host, target_dir, f"{target_dir.rpartition('/')[0]}/.{target_dir.rpartition('/')[2]}.replaced")
+    _recover(host, target_dir, _former_of(target_dir))
 
 
 def _refuse_others_folder(host: Host, folder: str) -> None:
