@@ -31,7 +31,7 @@ async def scan(core: Core) -> ImageList:
     """Update the registry from disk: add new folders, check changed ones, mark missing ones."""
     there = await asyncio.to_thread(folder.folders, core.settings.image_root)
     for path in there:
-        _keep_private(path)
+        await asyncio.to_thread(_keep_private, path)
         try:
             manifest = await asyncio.to_thread(folder.read_manifest, path)
             if manifest.name != os.path.basename(path):

@@ -183,13 +183,11 @@ async def observed(core: Core, inventories: Mapping[str, Inventory], before: Col
         known: dict[str, set[str]] = {}
         for name, host_id in await session.execute(select(Volume.name, Volume.host_id)):
             known.setdefault(host_id, set()).add(name)
-        of_vms: set[str] | None = None
-        for host_id, inventory in inventories.items():
-            there = {volume.name: volume.size_mib for volume in inventory.volumes}
-            new = there.keys() - known.get(host_id, set())
-            if new and of_vms is None:
-                of_vms = await _of_vms(session)
-            names = sorted(new - (of_vms or set()))
+        reported = {host: {volume.name: volume.size_mib for volume in one.volumes} for host, one in inventories.items()}
+        strange = {host: there.keys() - known.get(host, set()) for host, there in reported.items()}
+        of_vms = await _of_vms(session) if any(strange.values()) else set()
+        for host_id, there in reported.items():
+            names = sorted(strange[host_id] - of_vms)
             if rows := [_row(name, host_id, there[name]) for name in names[: max(0, MOST - len(known.get(host_id, ())))]]:
                 await session.execute(insert(Volume).values(rows).on_conflict_do_nothing())
             gone = (known.get(host_id, set()) & set(before)) - there.keys()
