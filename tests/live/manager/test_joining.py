@@ -148,12 +148,18 @@ async def test_a_new_join_token_ends_the_earlier_one_of_that_name(manager: Any, 
     assert (await joined(manager, other, host_body("h2", first="10.0.0.100"))).agent_token
 
 
-async def test_a_join_token_ends_with_the_user_who_created_it(manager: Any, host_body: Any) -> None:
+async def administrator(manager: Any) -> tuple[Any, Any]:
+    """Another administrator, and a client of theirs."""
     user = await manager.admin.send(
         calls.create_user(UserCreate(username="mallory", password="a long password", role=Role.admin))
     )
     client = manager.client()
     await client.login("mallory", "a long password")
+    return user, client
+
+
+async def test_a_join_token_ends_with_the_user_who_created_it(manager: Any, host_body: Any) -> None:
+    user, client = await administrator(manager)
     token = (await client.send(calls.join_token("h1"))).token
     await manager.admin.send(calls.delete_user(user.id))
     assert (await refused(joined(manager, token, host_body("h1")))).status == 401
@@ -161,11 +167,7 @@ async def test_a_join_token_ends_with_the_user_who_created_it(manager: Any, host
 
 async def test_a_join_token_ends_with_the_rights_of_its_creator(manager: Any, host_body: Any) -> None:
     """The attack: an administrator who is about to lose the role, or a stolen token before it is revoked, makes a join token."""
-    user = await manager.admin.send(
-        calls.create_user(UserCreate(username="mallory", password="a long password", role=Role.admin))
-    )
-    client = manager.client()
-    await client.login("mallory", "a long password")
+    user, client = await administrator(manager)
     of_user = (await client.send(calls.join_token("h1"))).token
     await manager.admin.send(calls.update_user(user.id, UserUpdate(role=Role.operator)))
     assert (await refused(joined(manager, of_user, host_body("h1")))).status == 401

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,13 +29,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def web_ui(manager: str) -> Iterator[tuple[int, int]]:
-    """Run the web UI for a manager at an address. Yield its port and its process id."""
+def web_ui(manager: str, log: Path | str = os.devnull) -> Iterator[tuple[int, int]]:
+    """Run the web UI for a manager at an address. Yield its port and its process id. `log`: file for its output."""
     port = free_port()
     settings = {"UI_BIND": f"127.0.0.1:{port}", "MANAGER_BASE": manager, "UI_STORAGE_SECRET": "s" * 40}
-    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "wb") as nothing:
+    with tempfile.TemporaryDirectory() as folder, open(log, "wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "nqrust.ui"], cwd=folder, env={**os.environ, **settings}, stdout=nothing, stderr=nothing
+            [sys.executable, "-m", "nqrust.ui"], cwd=folder, env={**os.environ, **settings}, stdout=output, stderr=output
         )
         try:
             answers(f"http://127.0.0.1:{port}/health", process)

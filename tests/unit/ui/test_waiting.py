@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from tests.unit.ui.browsers import web_ui
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -30,33 +26,9 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory, log: Path) -> Iterator[int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number = int(probe.getsockname()[1])
-    folder = tmp_path_factory.mktemp("ui")
-    settings = {"UI_BIND": f"127.0.0.1:{number}", "MANAGER_BASE": "http://127.0.0.1:9", "UI_STORAGE_SECRET": "s" * 40}
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "nqrust.ui"], cwd=folder, env={**os.environ, **settings}, stdout=file, stderr=file
-        )
-        try:
-            _wait(number, process)
-            yield number
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(240):
-        assert process.poll() is None
-        try:
-            httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False)
-            return
-        except httpx.HTTPError:
-            time.sleep(0.25)
-    raise AssertionError("the web UI did not start")
+def port(log: Path) -> Iterator[int]:
+    with web_ui("http://127.0.0.1:9", log) as (number, _):
+        yield number
 
 
 async def page(port: int, source: str = "127.0.0.1") -> str:
