@@ -168,10 +168,7 @@ def _arguments(base_url: str, token: str | None, timeout: float, authority: str 
         headers["Authorization"] = f"Bearer {token}"
     arguments: dict[str, Any] = {"base_url": base_url, "headers": headers, "timeout": timeout, "trust_env": False}
     if authority is not None:
-        return {**arguments, "verify": contexts.client(authority)}
-    if not base_url.lower().startswith("https:"):
-        return {
-            **arguments,
-            "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-        }  # trusts nobody, so it reads no list of authorities
+        arguments["verify"] = contexts.client(authority)
+    elif not base_url.lower().startswith("https:"):
+        arguments["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, so it reads no list of authorities
     return arguments

@@ -64,10 +64,8 @@ class Console:
         """Connect, unless connected, and show the previous console output."""
         if self._running:
             return
-        self._running, self._outgoing = (
-            True,
-            asyncio.Queue(maxsize=_MOST_TYPED),
-        )  # keys for an earlier connection are not for this one
+        self._running = True
+        self._outgoing = asyncio.Queue(maxsize=_MOST_TYPED)  # keys for an earlier connection are not for this one
         self._again.set_visibility(False)
         self._status.say("Connecting …")
         self._terminal.fit()

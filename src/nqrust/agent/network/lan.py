@@ -4,8 +4,9 @@ The bridge is the administrator's, and other machines use it. So every rule name
 
     from any port    only its VM's MAC; only IPv4, ARP and IPv6 without VLAN tags; no DHCP server, no router advertisements;
                      no packet in the name of this host or of its gateways on that bridge
-    to this host     few new connections per second, and the packet gets a mark. The installer's rules let marked packets reach what a VM may reach, and the
-                     relay takes marked packets alone: other machines of the LAN cannot use it
+    to this host     few new connections per second, and the packet gets a mark. The installer's rules let marked packets
+                     reach what a VM may reach, and the relay takes marked packets alone: other machines of the LAN cannot
+                     use it
 
 A VM has its address from the LAN's DHCP, so no rule ties it to one.
 

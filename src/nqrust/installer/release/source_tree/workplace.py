@@ -53,7 +53,8 @@ esac
 
 @dataclass
 class Workplace:
-    """`folder`: the scratch folder. `number`: user number of the programs. `shown`: path -> what programs see there. `hides`: whether this host lets programs see TEMPORARY of their own. `lines`: all output, for the log."""
+    """`folder`: the scratch folder. `number`: user number of the programs. `shown`: path -> what programs see there. `hides`: whether
+    this host lets programs see TEMPORARY of their own. `lines`: all output, for the log."""
 
     host: Host
     folder: str
