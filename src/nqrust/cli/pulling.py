@@ -171,7 +171,8 @@ def complete(client: ManagerClient, asked: ImagePull) -> Image:
 def _tell(found: Image, before: str) -> str:
     """Show the progress: in one line that changes on a terminal, elsewhere a line for each step."""
     # An image chose some of the words.
-    step, got = " ".join(plain(found.download.step if found.download else "").split()), found.download
+    got = found.download
+    step = " ".join(plain(got.step if got else "").split()) or "pulling"
     if sys.stderr.isatty():
         amount = f" {output.size(got.done)} of {output.size(got.total)}" if got and got.total else ""
         text = f"{found.name}: {step}{amount}"
@@ -180,6 +181,6 @@ def _tell(found: Image, before: str) -> str:
             sys.stderr.flush()
         return text
     step = step.partition(" (")[0]
-    if step and step != before:
+    if step != before:
         typer.echo(f"{found.name}: {step}", err=True)
-    return step or before
+    return step

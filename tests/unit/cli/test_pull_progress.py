@@ -22,3 +22,13 @@ def test_a_command_of_an_image_does_not_control_the_terminal(
     shown = capsys.readouterr().err.removeprefix("\r\x1b[K").removesuffix("\n")
     assert "running" in shown and "owned" in shown
     assert not any(sign in shown for sign in "\x1b\x07\n")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_pull_that_is_quick_is_told_too(
+    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    found: Any = SimpleNamespace(name="a-1", download=None)
+    assert pulling._tell(found, pulling._tell(found, ""))
+    assert capsys.readouterr().err.removeprefix("\r\x1b[K").removesuffix("\n") == "a-1: pulling", "once"

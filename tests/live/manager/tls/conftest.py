@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,8 @@ class Agent:
         if known is not None:
             self.store.save(known)
         self.link = ManagerLink(self.host, base, self.store, str(folder / "join"), self.describe, self.beat)
+        self.link._beat_with = self._counted(self.link._beat_with)  # type: ignore[method-assign]
+        self.beats = 0
         self.name = folder.name
 
     def describe(self) -> HostRegister:
@@ -145,13 +147,22 @@ class Agent:
         assert self.store.current is not None
         return self.store.current
 
+    def _counted(self, send: Callable[[Credentials, Heartbeat], Awaitable[bool]]) -> Callable[..., Awaitable[bool]]:
+        async def beat(current: Credentials, body: Heartbeat) -> bool:
+            found = await send(current, body)
+            self.beats += 1
+            return found
+
+        return beat
+
     @contextlib.asynccontextmanager
     async def running(self, seconds: float = 0.0) -> AsyncIterator[None]:
-        """While it runs, once it is registered. `seconds`: it will not be, and that is how long to look."""
+        """While it runs, once its first heartbeat is answered: one under way would be stored after a test has changed the host.
+        `seconds`: it will not be registered, and that is how long to look."""
         task = asyncio.create_task(self.link.run())
         try:
             for _ in range(int(seconds / 0.05) or 400):
-                if self.link.registered:
+                if self.link.registered and self.beats:
                     break
                 await asyncio.sleep(0.05)
             yield
