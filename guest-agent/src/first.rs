@@ -8,6 +8,7 @@ use std::process::Command;
 use std::ptr;
 
 use crate::process::Account;
+use crate::sys;
 
 extern "C" {
     #[link_name = "mount"]
@@ -92,10 +93,11 @@ pub fn unblocked(command: &mut Command) -> &mut Command {
 /// A command that runs as `account`, in a session of its own.
 pub fn as_user(command: &mut Command, account: &Account) {
     let (uid, gid, groups) = (account.uid, account.gid, account.groups.clone());
-    crate::init::in_session(unblocked(command));
+    unblocked(command);
     // SAFETY: the calls are async-signal-safe, and the list lives as long as the closure.
     unsafe {
         command.pre_exec(move || {
+            sys::new_session(false)?;
             if setgroups(groups.len(), groups.as_ptr()) != 0 || setgid(gid) != 0 || setuid(uid) != 0
             {
                 return Err(io::Error::last_os_error());

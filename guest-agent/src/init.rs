@@ -6,7 +6,6 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{symlink, OpenOptionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -238,10 +237,4 @@ fn go_down() {
     }
     // A machine without DMI (Firecracker) cannot switch itself off: there a reset is what ends the VMM.
     first::power_off(!Path::new("/sys/class/dmi/id/sys_vendor").exists());
-}
-
-/// Starts a command in a session of its own.
-pub fn in_session(command: &mut Command) -> &mut Command {
-    // SAFETY: setsid(2) is async-signal-safe.
-    unsafe { command.pre_exec(|| crate::sys::new_session(false)) }
 }
