@@ -135,6 +135,16 @@ def test_bridge_that_is_made_again_reads_advertisements_as_before(saved: Saved) 
     assert shown.endswith("done\n0\n")
 
 
+def test_network_manager_makes_its_bridge_itself(saved: Saved) -> None:
+    """NetworkManager takes a bridge that is there for another program's, and the kernel reads advertisements there."""
+    makes = "ip link add fcbr9 type bridge && ip link set fcbr9 alias managers; ip link set nic master fcbr9"
+    saved.make(live=replace(LIVE, device="fcbr9", port_of="fcbr9"), manager=makes)
+    given_back = "ip link set nic nomaster; ip link delete fcbr9"
+    shown = on_links(f'{given_back}; sh "$1" fire && echo done && cat /sys/class/net/fcbr9/ifalias', str(saved.script))
+    saved.is_back()
+    assert shown.endswith("done\nmanagers\n"), shown
+
+
 def test_hanging_manager_does_not_keep_the_network_away(saved: Saved) -> None:
     saved.make(manager="sleep 60")
     began = time.monotonic()
