@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.hosts import product
+from tests.hosts import main_job, product
 from tests.hosts.machine import Fingerprint, Machine, TestNetwork
 from tests.hosts.machine.outside import outside
 from tests.hosts.machine.result import Running
@@ -39,7 +39,7 @@ def ways(state: dict[str, Any]) -> set[str]:
 
 @dataclass
 class Lan:
-    """`pair`: the host, and its DHCP server. The gateway is the testing machine. `before`: what the host must be again after the uninstall."""
+    """`pair`: the host, and its DHCP server. The gateway is the testing machine. `before`: what the host must be again after the uninstall. `python`: variables of the first installs."""
 
     pair: Pair
     dhcp: Running
@@ -49,6 +49,7 @@ class Lan:
     files: str = ""
     network: dict[str, Any] = field(default_factory=dict)
     window: int = WINDOW
+    python: dict[str, str] = field(default_factory=dict)
 
     @property
     def host(self) -> Machine:
@@ -65,7 +66,14 @@ class Lan:
         if self.server is not None:
             self.server.kill()  # a shutdown waits for it
         self.host.reboot()
+        self.enter()
         self.listen()
+        main_job.start_services(self.host)
+
+    def enter(self) -> None:
+        """Without systemd, the entrypoint brings up the network."""
+        if self.pair.case.entrypoint:
+            self.host.run(f"set -e\n{self.pair.case.entrypoint}", timeout=90)
 
     def start(self, verb: str, *arguments: str) -> Running:
         """Start the installer, as from an administrator's terminal."""
@@ -120,7 +128,7 @@ def lan(case: Case, *, installer: bool = True, window: int = WINDOW) -> Iterator
     with (
         TestNetwork() as network,
         Machine(network=network, systemd=False, packages=(*BASE, "dnsmasq-base")) as peer,
-        Machine(network=network, packages=case.packages, start=False) as host,
+        Machine(suite=case.suite, systemd=not case.entrypoint, network=network, packages=case.packages, start=False) as host,
     ):
         made = Pair(host, peer, case, dns, network.gateway)
         peer.push(SCRIPTS / "uplink_peer.py", "/root/uplink_peer.py")
@@ -130,9 +138,12 @@ def lan(case: Case, *, installer: bool = True, window: int = WINDOW) -> Iterator
             env={"ADDRESS": host.address, "PEER": network.gateway, "NUMBER": f"{network.number:x}"},
         )
         host.boot()
-        found = Lan(made, dhcp, made.settled(), window=window)
+        found = Lan(made, dhcp, window=window)
+        found.enter()
+        found.address = made.settled()
         if installer:
             product.clone(host)
+            found.python = main_job.newer_python(host)
         else:
             host.push(ROOT / "src", "/root/src")
             host.push(SCRIPTS / "uplink_change.py", "/root/uplink_change.py")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.hosts import product
+from tests.hosts.bases.trixie import LAST_BOOT
 from tests.hosts.own_card import BRIDGE, FAULTS, WINDOW, Fault, installer_killed, lan
 from tests.hosts.product import document, eventually, fetch, nqr
 from tests.hosts.test_uplink_managers import NIC
-from tests.hosts.uplinks import CASES, Case
+from tests.hosts.uplinks import CASES, ELSEWHERE, Case
 
 pytestmark = pytest.mark.timeout(2400)
 
@@ -22,12 +24,15 @@ SAMPLE = "networkd-dhcp"
 
 
 def cases() -> list[Any]:
-    """Every manager, static and by DHCP. One of them runs each time."""
-    return [pytest.param(case, id=case.name, marks=() if case.name == SAMPLE else pytest.mark.matrix) for case in CASES]
+    """Every manager, static and by DHCP, and other kinds of hosts. One of them runs each time."""
+    every = (*CASES, *ELSEWHERE)
+    return [pytest.param(case, id=case.name, marks=() if case.name == SAMPLE else pytest.mark.matrix) for case in every]
 
 
 def of_its_own(category: str, thing: str) -> bool:
-    """Notes of the host's own DHCP client, and services that D-Bus starts and that end when they are idle."""
+    """Notes of the host's own DHCP client, services that D-Bus starts and that end when they are idle, and the last boot."""
+    if re.search(LAST_BOOT, f"{category} {thing}"):
+        return True
     if category in ("processes", "units"):
         return any(name in thing for name in ("systemd-hostnamed", "nm-dispatcher", "NetworkManager-dispatcher"))
     return category == "files" and thing.startswith(("/var/lib/dhcp/", "/var/lib/NetworkManager/"))
@@ -38,13 +43,13 @@ def test_main_job_on_the_hosts_own_card(case: Case, tell: Callable[[str], None])
     """Install, a VM on the LAN, a re-run, a reboot, an uninstall that nobody confirms, and one that the peer proves."""
     with lan(case) as site:
         host, pauses = site.host, dict[str, Any]()
-        planned = host.run([f"{product.CLONE}/scripts/install/install.sh", *INSTALL, "--dry-run"], timeout=900)
+        planned = host.run([f"{product.CLONE}/scripts/install/install.sh", *INSTALL, "--dry-run"], timeout=900, env=site.python)
         assert f"put {NIC} and its addresses into bridge {BRIDGE}" in planned.stdout, planned.describe()
         assert "NQR-NET-161" in planned.stdout + planned.stderr and case.manager in planned.stdout + planned.stderr
         site.is_as_before()
 
         with site.pair.watched(site.address, pauses):
-            installed = product.bootstrap(host, *INSTALL)
+            installed = product.bootstrap(host, *INSTALL, env=site.python)
         assert pauses["open"] and pauses["new"] < 5, f"{pauses} {installed.describe()}"
         assert f"{NIC} is a port of {BRIDGE}" in installed.stdout, installed.describe()
         tell(f"own card, {case.name}: install {installed.seconds:.0f} s, the peer's pauses {pauses}")

@@ -95,7 +95,7 @@ class Pair:
         for family in ("-4", "-6"):
             routes = self._json(f"ip -j {family} route show table all dev {link}")
             for route in routes:
-                for name in ("expires", "pref", "flags"):
+                for name in ("expires", "pref", "flags", "nhid"):
                     route.pop(name, None)
             found[f"routes{family}"] = sorted(
                 json.dumps(route, sort_keys=True)

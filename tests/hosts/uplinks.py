@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.hosts.machine import Machine
 
@@ -30,7 +30,7 @@ printf '[device-host0]\\nmatch-device=interface-name:host0\\nmanaged=1\\n' >/etc
 @dataclass(frozen=True)
 class Case:
     """`manager`: who must be found. `setup`: runs while the host is off, with $ADDRESS, $PEER and $NUMBER of the network.
-    `check`: looks for the rest on the bridge, such as name servers."""
+    `check`: looks for the rest on the bridge, such as name servers. `entrypoint`: without systemd, what brings up the network."""
 
     name: str
     manager: str
@@ -40,6 +40,8 @@ class Case:
     check: Callable[[Machine, str], None]
     link_local: bool = True
     """Whether its link-local address stays. NetworkManager makes a stable private one from the link's name."""
+    suite: str = "bookworm"
+    entrypoint: str = ""
 
     def manages(self, host: Machine, bridge: str) -> bool:
         """Whether the bridge has its profile. NetworkManager only watches a bridge that another program made."""
@@ -297,3 +299,22 @@ END
         _resolv("9.9.9.9"),
     ),
 )
+
+
+def _case(name: str) -> Case:
+    return next(case for case in CASES if case.name == name)
+
+
+ELSEWHERE = (
+    replace(_case("ifupdown-dhcp"), name="ifupdown-dhcp-debian-11", suite="bullseye"),
+    replace(_case("networkd-static"), name="networkd-static-debian-13", suite="trixie"),
+    replace(
+        _case("ifupdown-static"),
+        name="ifupdown-static-without-systemd",
+        packages=("ifupdown", "iproute2", "ca-certificates", "python3", "procps", "iputils-ping"),
+        entrypoint="ip -4 address flush dev host0; mkdir -p /run/network\n"
+        "[ ! -e /var/lib/nqrust-microvm/network-guard/restore ] || sh /var/lib/nqrust-microvm/network-guard/restore start\n"
+        "ifup -a\n",
+    ),
+)
+"""On other releases, and without systemd."""
