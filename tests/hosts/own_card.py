@@ -99,7 +99,9 @@ class Lan:
             assert seconds < self.window + 5, run.text()
         run.wait(300)
         wanted = ways(self.network)
-        eventually("all addresses and routes are there", lambda: wanted <= ways(self.pair.state(link)), 30)
+        with suppress(AssertionError):  # the comparison below shows what is missing
+            eventually("all addresses and routes are there", lambda: wanted <= ways(self.pair.state(link)), 30)
+        assert wanted - ways(found := self.pair.state(link)) == set(), found
 
     def gets_in(self) -> bool:
         """A look while the guard is armed would be the proof that the run waits for."""
