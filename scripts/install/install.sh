@@ -300,7 +300,7 @@ if [ -z "$python" ]; then
     case ${bundle:+bundle}$manager in
         bundle*)
             bring_python || failed NQR-DEP-911 "The Python of the bundle could not be unpacked." "Check the free space of $CACHE."
-            [ -z "$opened" ] || rm -rf -- "$opened"
+            close_bundle
             ;;
         apt)
             if [ -z "$(offered)" ]; then

@@ -45,30 +45,32 @@ signed_by_key() { # list, signature: did the key in $release_key sign the list? 
     /usr/bin/python3 -I -B "$checkout/scripts/install/verify_signature.py" "$release_key" "$2" "$1" >/dev/null 2>&1
 }
 python_of_bundle() { # names the bundle's Python in NQR_PYTHON_ARCHIVE. If somebody names a key, it must have signed the list
-    opened=$(mktemp -d) || return 1
+    place=$CACHE # only root can change it or its parents, which is not so of each TMPDIR
+    while [ ! -d "$place" ]; do place=$(dirname -- "$place"); done
+    opened=$(mktemp -d -- "$place/nqrust-python.XXXXXXXXXX") || return 1
+    trap 'rm -rf -- "$opened"' EXIT # until close_bundle
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
     packed=$opened/python/python.tar.gz
     plain_bundle "$bundle" 2>/dev/null |
         tar --no-same-owner -C "$opened" -xf - checksums.txt checksums.txt.sig python/python.tar.gz 2>/dev/null || true
-    if [ ! -f "$packed" ] || [ -L "$packed" ] || [ ! -f "$opened/checksums.txt" ]; then
-        rm -rf -- "$opened"
-        return 1
-    fi
+    if [ ! -f "$packed" ] || [ -L "$packed" ] || [ ! -f "$opened/checksums.txt" ]; then return 1; fi
     if [ -z "$release_key" ] && [ -n "$config" ] && grep -q public_key -- "$config" 2>/dev/null; then
-        rm -rf -- "$opened"
         fail NQR-DEP-990 3 "The Python of the bundle $bundle was not used: only that Python could read the key in $config." \
             "Add --release-key with the same file, or install Python 3.10 or later from the distribution's medium."
     fi
     if [ -n "$release_key" ] && ! signed_by_key "$opened/checksums.txt" "$opened/checksums.txt.sig"; then
-        rm -rf -- "$opened"
         fail NQR-DEP-964 3 "The Python of the bundle $bundle was not used: openssl did not prove that $release_key signed it." \
             "Install openssl (before version 3 also python3), check the key, and get the bundle from its publisher again."
     fi
     NQR_PYTHON_SHA256=$(sed -n 's,^\([0-9a-f]*\)  python/python\.tar\.gz$,\1,p' "$opened/checksums.txt")
-    if [ "$(sha256sum -- "$packed" | cut -d ' ' -f 1)" != "$NQR_PYTHON_SHA256" ]; then
-        rm -rf -- "$opened"
-        return 1
-    fi
+    [ "$(sha256sum -- "$packed" | cut -d ' ' -f 1)" = "$NQR_PYTHON_SHA256" ] || return 1
     NQR_PYTHON_ARCHIVE=$packed
+}
+close_bundle() { # removes what python_of_bundle has opened
+    [ -n "$opened" ] || return 0
+    rm -rf -- "$opened"
+    trap - EXIT INT TERM HUP
 }
 set_free() { # bundle: its wheels that the locks name, into the wheelhouse
     say "Reading $1 …"

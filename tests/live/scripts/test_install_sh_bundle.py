@@ -67,6 +67,21 @@ def test_bundle_brings_a_python_to_a_host_without_one(clone: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("key", [KEY, OTHER])
+def test_python_of_a_bundle_is_opened_where_only_root_writes(clone: Path, tmp_path: Path, key: Ed25519PrivateKey) -> None:
+    """A folder in TMPDIR may belong to somebody who replaces the list once its signature was checked."""
+    without_python(clone)
+    bundle = with_python(tmp_path).write(tmp_path / "b.tar.zst")
+    place, strangers = tmp_path / "place", tmp_path / "strangers"
+    place.mkdir()
+    options = ("--release", str(bundle), "--release-key", str(signing_key(tmp_path, key)))
+    script = clone / "scripts/install/install.sh"
+    done = alone("", script, *options, NQR_CACHE_DIR=f"{place}/cache", TMPDIR=str(strangers))
+    assert ("NQR-DEP-964" in done.stderr) is (key is OTHER), done.stderr
+    assert [path.name for path in place.iterdir()] == (["cache"] if key is KEY else []), "nothing is left"
+    assert not strangers.exists(), "nothing asked for it"
+
+
+@pytest.mark.parametrize("key", [KEY, OTHER])
 def test_openssl_that_checks_no_files_is_no_obstacle_and_no_way_around(
     clone: Path, tmp_path: Path, key: Ed25519PrivateKey
 ) -> None:
