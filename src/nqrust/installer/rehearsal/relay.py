@@ -32,7 +32,7 @@ def hear(line: str, heard: Heard, events: Reporter) -> None:
     elif kind == "clone_without_network":
         heard.without_network = found["reason"]
         events.emit(Notice(
-            "warning", f"The clone has no network, because slirp4netns could not be had: {found['reason']}.", "NQR-RHS-010",
+            "warning", f"The clone has no network, because slirp4netns is missing: {found['reason']}.", "NQR-RHS-010",
             "Make the package archive reachable or install the package slirp4netns, then rehearse again.",
         ))  # fmt: skip
     elif kind == "clone_failed":

@@ -239,7 +239,7 @@ def _unreachable(url: str, why: str) -> ReleaseError:
 def _no(url: str, why: str) -> ReleaseError:
     return ReleaseError(
         "NQR-REL-021",
-        f"{url} cannot be had: {why}.",
+        f"{url} could not be downloaded: {why}.",
         "Check the name of the release and its version, and that this host may read it.",
     )
 
@@ -264,7 +264,7 @@ def read_small(url: str, *, limit: int = 1 << 20, client: httpx.Client | None = 
             if response.status_code != 200:
                 raise ReleaseError(
                     "NQR-REL-021",
-                    f"{url} cannot be had: the server answered {response.status_code}.",
+                    f"{url} could not be downloaded: the server answered {response.status_code}.",
                     "Check the name of the release and its version, and that this host may read it.",
                 )
             if response.headers.get("content-encoding", "identity") != "identity":

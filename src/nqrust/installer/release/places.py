@@ -49,7 +49,7 @@ class Folder:
         if self.size(name) is None:
             raise ReleaseError(
                 "NQR-REL-021",
-                f"{self.base}/{name} cannot be had: {self.base} has no such file.",
+                f"The folder {self.base} has no file {name}.",
                 f"Name the folder that holds the release, with its {name}.",
             )
         return self.host.read_bytes(posixpath.join(self.base, name), limit=_LARGEST_TEXT)

@@ -64,7 +64,7 @@ def _size(place: Place, name: str) -> int:
     if size is None:
         raise ReleaseError(
             "NQR-REL-021",
-            f"{place.base}/{name} cannot be had: the signed list has it, and {place.base} gives no size of it.",
+            f"The signed list names {name}, but {place.base} does not have it.",
             "Try again. If this repeats, tell the publisher that the release is not complete.",
         )
     return size

@@ -34,7 +34,7 @@ async def lead(core: Core, duties: Sequence[Callable[[], Awaitable[None]]]) -> N
                 if row and row[0]:
                     await _while_leading(core, connection, duties)
         except (psycopg.Error, OSError) as error:
-            log.warning("leadership lost or not to be had", reason=str(error).strip().splitlines()[:1])
+            log.warning("leadership lost or not available", reason=str(error).strip().splitlines()[:1])
         await asyncio.sleep(_RETRY_SECONDS)
 
 

@@ -187,7 +187,7 @@ def _note(host: Host, path: str) -> list[str]:
 
 
 def _unreachable(url: str) -> str | None:
-    """Why `url` cannot be had now; None when its server answers for it."""
+    """Return the reason why `url` is out of reach now, or None if its server answers for it."""
     import httpx
 
     from nqrust.tls.patience import patient
