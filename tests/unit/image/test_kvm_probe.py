@@ -7,7 +7,7 @@ from tests.fakes.host import FakeHost
 
 from nqrust.contract.images import Blob, ImageManifest
 from nqrust.host.errors import CommandFailed, CommandTimedOut
-from nqrust.host.port import Completed
+from nqrust.host.port import Command, Completed
 from nqrust.image import kvm_probe
 
 FOLDER = "/srv/images/tiny"
@@ -44,6 +44,25 @@ def test_kvm_probe_passes_when_the_canary_boots(host: FakeHost) -> None:
 def test_kvm_probe_fails_with_a_reason_without_a_boot(host: FakeHost, answer: object) -> None:
     verdict = answering(host, answer)
     assert not verdict.booted and verdict.reason.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "code", "reason"),
+    [
+        (9.0, -9, "The kernel did not start within 5 s of processor time under KVM."),
+        (0.5, -9, "QEMU ended with -9: no message."),  # for lack of memory
+        (9.0, 1, "QEMU ended with 1: no message."),
+    ],
+)
+def test_limit_of_processor_time_is_told_from_other_ends(host: FakeHost, seconds: float, code: int, reason: str) -> None:
+    host.put("/dev/kvm", "")
+
+    def ends(host: FakeHost, cmd: Command) -> CommandFailed:
+        host.sleep(seconds)
+        return CommandFailed(cmd.argv, code, "")
+
+    host.on("prlimit", "--cpu=5", f"/usr/bin/{kvm_probe.QEMU}", prefix=True, answer=ends)
+    assert kvm_probe.boot_canary(host, FOLDER, accel="kvm").reason == reason
 
 
 def test_without_qemu_or_image_or_device_nothing_is_run(host: FakeHost) -> None:
