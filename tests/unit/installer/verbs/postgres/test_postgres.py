@@ -20,7 +20,7 @@ from nqrust.installer.verbs.postgres.cluster import ClusterChoice, PostgresClust
 from nqrust.installer.verbs.postgres.database import Database
 from nqrust.installer.verbs.postgres.login import TcpLogin
 from nqrust.installer.verbs.postgres.role import Role
-from nqrust.installer.verbs.postgres.sql import identifier, literal, refusal_text
+from nqrust.installer.verbs.postgres.sql import identifier, literal, program, refusal_text
 
 CHOICE = ClusterChoice()
 ROLE = Role(CHOICE, "nexus", PASSWORD)
@@ -332,3 +332,12 @@ def test_what_psql_says_is_told_without_its_preamble() -> None:
         ("", "psql exited with 2"),
     ):
         assert refusal_text(CommandFailed(("psql",), 2, said)) == told
+
+
+def test_sql_goes_past_debians_wrapper_of_psql() -> None:
+    host = FakeHost.debian12()
+    for path in ("9.6/bin/psql", "15/bin/psql", "extra/bin/psql"):
+        host.put(f"/usr/lib/postgresql/{path}", "")
+    host.on("/usr/lib/postgresql/15/bin/psql", prefix=True, answer="1")
+    assert LOGIN.run(host, "SELECT 1;") == "1"
+    assert program(FakeHost.debian12()) == "psql", "other distributions have none"
