@@ -61,7 +61,7 @@ def test_everything_rotates_under_running_vms_and_an_open_console(installed: Job
     assert vms(installed) == running and all(boot and processes for boot, processes in running.values())
     assert started(installed) == services, "no service was restarted"
     after = json.loads(host.read(SECRETS))
-    kept = {"version", "admin_password", "admin_password_salt", "ui_storage_secret"}
+    kept = {"version", "admin_password", "admin_password_salt", "admin_password_hash", "ui_storage_secret"}
     assert {name for name in before if before[name] == after[name]} >= kept
     assert after["cli_token"] != before["cli_token"] and after["db_password"] != before["db_password"]
     assert after["authority"] != before["authority"]

@@ -11,6 +11,8 @@ from nqrust.contract.text import shown
 
 IMAGE_NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
 MANIFEST = "image.json"
+CONTAINER_RUNTIME = "container-runtime"
+"""Name of the image in which podman runs containers."""
 ROOTFS_TYPES = ("ext4", "xfs", "btrfs")
 """File systems into which an agent can write a VM's identity."""
 MOUNTING_NEEDS = {"xfs": ("xfsprogs", ("xfs_repair", "xfs_growfs")), "btrfs": ("btrfs-progs", ("btrfs",))}

@@ -6,14 +6,14 @@ login on ttyS0 only). The host builds it from distribution packages, without loo
 
 from __future__ import annotations
 
-from nqrust.contract.images import ImageManifest
+from nqrust.contract.images import CONTAINER_RUNTIME, ImageManifest
 from nqrust.host.port import Host
 from nqrust.image import container_packages, container_rootfs, folder
 from nqrust.image.errors import ImageError
 from nqrust.image.kernel_sources.registry import source_for
 from nqrust.image.progress import Progress, silent
 
-NAME = "container-runtime"
+NAME = CONTAINER_RUNTIME
 MIN_MEMORY_MIB = 256
 FREE_MIB = 1024
 """Temporary space of a build: the packages, the unpacked Debian and its file system."""

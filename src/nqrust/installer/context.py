@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from nqrust.contract import credentials
 from nqrust.contract.paths import CACHE_DIR, Layout
 from nqrust.host.facts.model import Facts
 from nqrust.host.secret import Secret
@@ -41,6 +43,14 @@ class Secrets:
     next_authority: str = ""
     next_authority_key: Secret = field(default_factory=lambda: Secret(""))
     former_authority: str = ""
+    known_hash: str = ""
+    """Of the administrator's password and its salt, if an earlier run made it. A hash takes 40 ms."""
+
+    @cached_property
+    def admin_password_hash(self) -> str:
+        """Return the hash of the administrator's first password for the manager."""
+        salt = bytes.fromhex(self.admin_password_salt)
+        return self.known_hash or credentials.hash_password(self.admin_password.reveal(), salt=salt)
 
     @property
     def trusted(self) -> str:
@@ -88,6 +98,7 @@ class Context:
     former: tuple[Settings, ...] = ()
     own_bridges: tuple[OwnBridge, ...] = ()
     vms: bool = False
+    looked: Supervisor | None = None  # the supervisor, with the states that it had
     reach: Mapping[str, str] = field(default_factory=dict, repr=False)
     tell: Callable[[str], None] = field(default=lambda text: None, compare=False, repr=False)
     interruption: Interruption = field(default_factory=Interruption, compare=False, repr=False)
@@ -122,7 +133,7 @@ class Context:
 
     @property
     def supervisor(self) -> Supervisor:
-        return registry.for_facts(self.facts.supervisor, self.supervisord)
+        return self.looked or registry.for_facts(self.facts.supervisor, self.supervisord)
 
     @property
     def own_bridge(self) -> OwnBridge | None:

@@ -68,6 +68,7 @@ def load(host: Host, path: str = paths.SECRETS_JSON) -> Secrets | None:
             next_authority=raw.get("next_authority", ""),
             next_authority_key=Secret(raw.get("next_authority_key", "")),
             former_authority=raw.get("former_authority", ""),
+            known_hash=raw.get("admin_password_hash", ""),
         )
     except PathMissing:
         return None
@@ -88,6 +89,7 @@ def render(values: Secrets) -> Secret:
                 "db_password": values.db_password.reveal(),
                 "admin_password": values.admin_password.reveal(),
                 "admin_password_salt": values.admin_password_salt,
+                "admin_password_hash": values.admin_password_hash,
                 "cli_token": values.cli_token.reveal(),
                 "join_token": values.join_token.reveal(),
                 "ui_storage_secret": values.ui_storage_secret.reveal(),

@@ -15,6 +15,7 @@ from typing import Any
 
 from nqrust.host.errors import HostError, NoSpace
 from nqrust.host.port import Host
+from nqrust.installer.engine.at_once import in_order
 from nqrust.installer.engine.errors import Interrupted, JournalError, NqrError, StepConflict, StepFailed
 from nqrust.installer.engine.events import (
     Notice,
@@ -97,10 +98,11 @@ class Runner:
         """Inspect every step and change nothing: what `run` would do now, as far as it can be known."""
         result = RunResult("preview")
         began = self.host.monotonic()
+        inspected = in_order(self._inspect, [step for phase in plan.phases for step in phase.steps])
         for phase in plan.phases:
             outcome = self._phase_started(phase)
             for step in phase.steps:
-                found = self._inspect(step)
+                found = next(inspected)
                 if isinstance(found, Conflict):
                     self.events.emit(StepFinished(phase.name, step.id, step.kind, step.describe(), "conflict", note=found.why))
                     result.failure = result.failure or _conflict(step, found)

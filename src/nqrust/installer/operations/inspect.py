@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from nqrust.installer import planner
@@ -9,18 +10,19 @@ from nqrust.installer.context import Context, Secrets
 from nqrust.installer.engine.errors import NqrError, UsageError
 from nqrust.installer.engine.events import NullReporter, Reporter
 from nqrust.installer.engine.runner import Runner, RunResult
-from nqrust.installer.operations import images, leftovers, proving, summary
-from nqrust.installer.operations.install import unproven
+from nqrust.installer.operations import images, leftovers, summary
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.site import Site, facts_for, make_context, open_site
 from nqrust.installer.phases.services import our_services
+from nqrust.installer.platform.vmm_verdict import chosen
 from nqrust.installer.request import Request, ServiceStatus, Status, Summary
-from nqrust.installer.supervisor import registry as supervisors
 from nqrust.installer.verbs.registry import VERBS
 
 
 def verify(request: Request, events: Reporter) -> Summary:
     """Prove with a new canary VM that the installation works. Exit 4 if a hop fails."""
+    from nqrust.installer.operations import proving  # here, because `status` proves nothing
+
     try:
         site = open_site(events)
         settings = site.installed_settings
@@ -38,9 +40,9 @@ def verify(request: Request, events: Reporter) -> Summary:
             "verify",
             seconds=site.host.monotonic() - began,
             satisfied=sum(p.verdict == "passed" for p in proofs),
-            failure=unproven(proofs),
+            failure=proving.unproven(proofs),
         )
-        return summary.finished(result, proofs, context, installed, proving.verdict(site.host))
+        return summary.finished(result, proofs, context, installed, chosen(site.host))
     except NqrError as error:
         return summary.refused(error, request)
 
@@ -56,10 +58,12 @@ def status(request: Request) -> Status:
         return Status(installed=False, unfinished=unfinished, notes=(*notes, *_cut_off(site)))
     installed = Request(settings, request.run, request.environment, request.explicit)
     context = make_context(site, installed, facts_for(site.host, settings), NullReporter(), looking=True)
-    supervisor = supervisors.for_facts(context.facts.supervisor)
     services = []
     asked = [service.name for service in our_services(context)]
-    for name in dict.fromkeys((*asked, *site.services)):
+    names = tuple(dict.fromkeys((*asked, *site.services)))
+    supervisor = context.supervisor.looked(site.host, names)
+    context = replace(context, looked=supervisor)
+    for name in names:
         state = supervisor.state(site.host, name)
         if name in asked:
             services.append(ServiceStatus(name, state.enabled, state.active, detail=state.text))
@@ -74,7 +78,7 @@ def status(request: Request) -> Status:
         mode=settings.mode.value,
         installed_at=at,
         supervisor=supervisor.name,
-        vmm=proving.verdict(site.host),
+        vmm=chosen(site.host),
         unfinished=unfinished,
         services=tuple(services),
         urls=summary.urls(context),

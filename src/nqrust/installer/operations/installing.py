@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from nqrust.installer import planner
 from nqrust.installer.context import Context
-from nqrust.installer.engine.errors import Interrupted, VerifyFailed
+from nqrust.installer.engine.errors import Interrupted
 from nqrust.installer.engine.events import Fanout, Notice, NullReporter, PhaseFinished, PhaseStarted, Proof, Reporter
 from nqrust.installer.engine.interrupt import Interruption, watching
 from nqrust.installer.engine.plan import Plan
@@ -17,6 +17,7 @@ from nqrust.installer.operations.gate import Prospect, carry_out
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.remove import forget_state
 from nqrust.installer.operations.site import ChangingSite, Site, facts_for
+from nqrust.installer.platform.vmm_verdict import chosen
 from nqrust.installer.preflight import run as preflight
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, Summary
 from nqrust.installer.verbs.registry import VERBS
@@ -58,7 +59,7 @@ def _phase(site: Site, request: Request, name: str, events: Reporter) -> Prospec
             return summary.finished(RunResult("preflight"), (), context, request)
         if name == "verify":
             proofs = proving.prove(context, site.host, events, fresh=True)
-            return summary.finished(RunResult("verify", failure=unproven(proofs)), proofs, context, request)
+            return summary.finished(RunResult("verify", failure=proving.unproven(proofs)), proofs, context, request)
         with _watching(events, context.interruption) as interruption:
             result = _run(_runner(site, request, events, interruption), whole, context, request)
         return summary.finished(result, (), context, request)
@@ -88,7 +89,7 @@ def _bring(site: ChangingSite, whole: Plan, context: Context, request: Request, 
         if result.failure is None:
             try:
                 proofs = _prove(site, context, events, interruption, fresh=result.changed > 0)
-                result.failure = unproven(proofs)
+                result.failure = proving.unproven(proofs)
             except Interrupted as error:
                 if result.retired.gone:  # retired parts cannot come back, and their replacement works: see engine/retire.py
                     result.failure, result.outcome = error, "failed"
@@ -96,7 +97,7 @@ def _bring(site: ChangingSite, whole: Plan, context: Context, request: Request, 
                     runner.take_back(result, error)
     if result.outcome == "rolled_back" and not site.receipt.entries:
         forget_state(site)  # everything is rolled back, so only the log is worth keeping
-    return summary.finished(result, proofs, context, request, proving.verdict(site.host))
+    return summary.finished(result, proofs, context, request, chosen(site.host))
 
 
 def _prove(
@@ -109,16 +110,6 @@ def _prove(
     passed = sum(p.verdict == "passed" for p in proofs)
     events.emit(PhaseFinished("verify", 0, passed, site.host.monotonic() - began))
     return proofs
-
-
-def unproven(proofs: tuple[Proof, ...]) -> VerifyFailed | None:
-    """Return one failure for all failed hops, or None."""
-    failed = [p for p in proofs if p.verdict == "failed"]
-    if not failed:
-        return None
-    first = failed[0]
-    more = f" ({len(failed) - 1} more)" if len(failed) > 1 else ""
-    return VerifyFailed(first.code, f"Installed, but {first.hop} could not be proven: {first.detail}{more}.", first.cure)
 
 
 def _checked(site: Site, request: Request, events: Reporter) -> Context:

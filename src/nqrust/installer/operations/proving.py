@@ -10,7 +10,9 @@ from nqrust.contract import paths
 from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host
 from nqrust.installer.context import Context
+from nqrust.installer.engine.errors import VerifyFailed
 from nqrust.installer.engine.events import Proof, Reporter, StepProgress
+from nqrust.installer.platform.vmm_verdict import chosen
 from nqrust.installer.proofs.canary import PROOF_FILE, Bird, cleared, depends_on, fly
 from nqrust.installer.proofs.hops import local_address, run_hop
 from nqrust.installer.proofs.standing import standing
@@ -44,7 +46,7 @@ def prove(
     with _bird(context, host) as bird:
         for proof in cleared(host, bird):
             tell(proof)
-        depends = depends_on(context, verdict(host))
+        depends = depends_on(context, chosen(host))
         remembered = None if fresh else _remembered(host, depends)
         if remembered is not None:
             said = f"a VM booted and reported when this was installed ({remembered}); nothing changed since"
@@ -101,13 +103,14 @@ def _bird(context: Context, host: Host) -> Iterator[Bird]:
     )
 
 
-def verdict(host: Host) -> str:
-    """Return the VMM and accelerator chosen on this host, such as `qemu tcg`; `unknown` before the choice."""
-    try:
-        raw = json.loads(host.read_text(paths.VMM_VERDICT))
-        return f"{raw['vmm']} {raw['accel']}"
-    except (PathMissing, ValueError, KeyError, TypeError):
-        return "unknown"
+def unproven(proofs: tuple[Proof, ...]) -> VerifyFailed | None:
+    """Return one failure for all failed hops, or None."""
+    failed = [p for p in proofs if p.verdict == "failed"]
+    if not failed:
+        return None
+    first = failed[0]
+    more = f" ({len(failed) - 1} more)" if len(failed) > 1 else ""
+    return VerifyFailed(first.code, f"Installed, but {first.hop} could not be proven: {first.detail}{more}.", first.cure)
 
 
 def _remembered(host: Host, depends: dict[str, str]) -> str | None:

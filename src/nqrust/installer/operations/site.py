@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from nqrust.contract import paths
+from nqrust.contract.images import CONTAINER_RUNTIME
 from nqrust.host.environment import reach
 from nqrust.host.facts.gather import gather
 from nqrust.host.facts.model import Facts
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
-from nqrust.image.container import NAME as CONTAINER_RUNTIME
 from nqrust.image.guest_agent import find_program
 from nqrust.installer import own_certificate, secret_store
 from nqrust.installer.context import Context, ReleaseFiles, Secrets
@@ -198,7 +198,7 @@ def _secrets(site: Site, request: Request) -> Secrets:
     if given.db_password:
         secrets = replace(secrets, db_password=given.db_password)
     if given.admin_password and stored is None:
-        secrets = replace(secrets, admin_password=given.admin_password)
+        secrets = replace(secrets, admin_password=given.admin_password, known_hash="")
     if request.settings.has_manager:
         return secrets
     if given.join_token:

@@ -7,9 +7,9 @@ nqr's own environment contains it.
 from __future__ import annotations
 
 from nqrust.contract import paths
+from nqrust.contract.images import CONTAINER_RUNTIME
 from nqrust.host.environment import render
 from nqrust.host.secret import Secret
-from nqrust.image.container import NAME as CONTAINER_RUNTIME
 from nqrust.installer.context import Context
 from nqrust.installer.distro import registry
 from nqrust.installer.distro.model import OPTIONAL_ROLES, Distro

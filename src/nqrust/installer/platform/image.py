@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, ClassVar
 
 from nqrust.contract.images import MANIFEST, ImageManifest
 from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host, Kind, command
-from nqrust.image import container, folder, tiny
+from nqrust.image import folder
 from nqrust.image.errors import ImageError
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.progress import silent
@@ -29,8 +30,8 @@ from nqrust.installer.platform.registered_images import Registry
 from nqrust.installer.verbs.file.undo import undo_directory
 from nqrust.installer.verbs.resource.undo import undo_resource
 
-RECIPES = {"tiny": tiny.build, "container-runtime": container.build}
-"""Name in a release's descriptor (and of the image) -> build function."""
+RECIPES = {"tiny": "nqrust.image.tiny", "container-runtime": "nqrust.image.container"}
+"""Name in a release's descriptor (and of the image) -> module with `build`. It is loaded for a build: `nqr status` does without."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class BuiltImage:
         if host.stat(packages) is None:
             host.mkdir(packages, mode=0o700)
         try:
-            RECIPES[self.recipe](
+            import_module(RECIPES[self.recipe]).build(
                 host, target_dir=self.path, guest_agent=self.guest_agent, cache_dir=packages, progress=self.progress
             )
         except ImageError as error:

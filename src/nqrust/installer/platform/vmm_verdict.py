@@ -162,3 +162,12 @@ def _first_line(host: Host, path: str) -> str:
 def _cpu_model(host: Host) -> str:
     match = re.search(r"(?m)^model name\s*:\s*(.+)$", _first_line(host, "/proc/cpuinfo"))
     return match[1].strip() if match else ""
+
+
+def chosen(host: Host) -> str:
+    """Return the VMM and accelerator chosen on this host, such as `qemu tcg`; `unknown` before the choice."""
+    try:
+        raw = json.loads(host.read_text(VMM_VERDICT))
+        return f"{raw['vmm']} {raw['accel']}"
+    except (PathMissing, ValueError, KeyError, TypeError):
+        return "unknown"

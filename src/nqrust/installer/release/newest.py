@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from typing import TYPE_CHECKING
 
 from nqrust.contract.paths import NEWEST_RELEASES
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.release import versions
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MODE = 0o600
 SCHEMA = 1
@@ -20,6 +21,8 @@ SCHEMA = 1
 
 def key_id(key: Ed25519PublicKey) -> str:
     """Return the hex sha256 of the public key's 32 bytes, which names it in the record."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # slow to load, and status needs no key
+
     return sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()
 
 

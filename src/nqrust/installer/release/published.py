@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Protocol
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typing import TYPE_CHECKING, Protocol
 
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.release import signature, signed_list, upstream
 from nqrust.installer.release.bundled import DESCRIPTOR
 from nqrust.installer.release.descriptor import Artifact, Release
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 
 class Place(Protocol):

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from typing import TYPE_CHECKING
 
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import ReleaseError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 ENDING = ".sig"
 _SIZE = 64  # bytes, RFC 8032, 5.1.6
@@ -25,6 +25,10 @@ _SIZE = 64  # bytes, RFC 8032, 5.1.6
 
 def read_key(host: Host, path: str) -> Ed25519PublicKey:
     """Return the public key in a PEM file (RFC 8410). Raises ReleaseError NQR-REL-026."""
+    from cryptography.exceptions import UnsupportedAlgorithm  # slow to load, and status needs no key
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
     try:
         key = load_pem_public_key(host.read_bytes(path))
     except (HostError, ValueError, UnsupportedAlgorithm) as error:
@@ -42,6 +46,8 @@ def read_key(host: Host, path: str) -> Ed25519PublicKey:
 
 def verify(signed: bytes, signature: bytes, key: Ed25519PublicKey) -> None:
     """Check `signature` (64 bytes, or their base64). Raises ReleaseError NQR-REL-024 if `key` did not sign `signed`."""
+    from cryptography.exceptions import InvalidSignature
+
     try:
         raw = signature if len(signature) == _SIZE else base64.b64decode(signature.strip(), validate=True)
         key.verify(raw, signed)

@@ -11,8 +11,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typing import TYPE_CHECKING
 
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import ReleaseError
@@ -34,6 +33,9 @@ from nqrust.installer.release.source_tree.describing import describe as describe
 from nqrust.installer.release.source_tree.forms import UPSTREAM, form_of
 from nqrust.installer.release.source_tree.tree_step import BuildTree
 from nqrust.installer.settings.model import Settings
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 GITHUB = "https://github.com"
 

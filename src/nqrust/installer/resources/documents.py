@@ -23,9 +23,7 @@ def bootstrap_json(context: Context) -> str:
     secrets = context.secrets
     bootstrap = Bootstrap(
         admin_username="admin",
-        admin_password_hash=credentials.hash_password(
-            secrets.admin_password.reveal(), salt=bytes.fromhex(secrets.admin_password_salt)
-        ),
+        admin_password_hash=secrets.admin_password_hash,
         tokens=[BootstrapToken(name="nqr-cli", sha256=credentials.hash_token(secrets.cli_token.reveal()), role=Role.admin)],
         join_tokens=[
             BootstrapJoinToken(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from nqrust.host.port import Host
@@ -34,6 +35,11 @@ class Supervisor(Protocol):
 
     def state(self, host: Host, name: str) -> ServiceState:
         """Return the state. A missing service or supervisor is a state and never raises."""
+        ...
+
+    def looked(self, host: Host, names: Iterable[str]) -> Supervisor:
+        """Return this supervisor with the states of these services, from one question. Its `state` answers with them, also after a
+        change, so use it only to look."""
         ...
 
     def reload(self, host: Host) -> None:

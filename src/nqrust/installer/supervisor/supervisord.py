@@ -7,7 +7,8 @@ import json
 import posixpath
 import re
 import shlex
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nqrust.contract import paths
@@ -29,6 +30,7 @@ class Supervisord:
     run_dir: str = paths.RUN_DIR
     log_dir: str = paths.LOG_DIR
     name: str = "supervisord"
+    seen: Mapping[str, ServiceState] = field(default_factory=dict, compare=False, repr=False)
 
     # --- paths
     @property
@@ -137,7 +139,19 @@ class Supervisord:
             "",
         ))  # fmt: skip
 
+    def looked(self, host: Host, names: Iterable[str]) -> Supervisord:
+        units = {self.unit_name(name): host.exists(self.unit_path(name)) for name in names}
+        try:
+            done = self._control(host, "status", *units, ok=(0, _NOT_RUNNING, _UNKNOWN)) if units else ""
+        except HostError:
+            return self
+        now, lines = host.now(), done.splitlines()
+        own = {unit: "\n".join(line for line in lines if re.match(rf"{re.escape(unit)}[\s:]", line)) for unit in units}
+        return replace(self, seen={u: parse_status(own[u], u, enabled=there, now=now) for u, there in units.items()})
+
     def state(self, host: Host, name: str) -> ServiceState:
+        if (seen := self.seen.get(self.unit_name(name))) is not None:
+            return seen
         enabled = host.exists(self.unit_path(name))
         try:
             done = self._control(host, "status", self.unit_name(name), ok=(0, _NOT_RUNNING, _UNKNOWN))

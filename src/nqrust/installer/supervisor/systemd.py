@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nqrust.host.errors import HostError
@@ -15,12 +16,16 @@ _PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload", "Result",
     "ActiveEnterTimestampMonotonic", "MainPID",
 )  # fmt: skip
+_SHOW = ("systemctl", "show", "-p", ",".join(_PROPERTIES))
 _START_SECONDS = 180
 
 
 @dataclass(frozen=True)
 class Systemd:
+    """`seen`: states that `looked` has asked for."""
+
     name: str = "systemd"
+    seen: Mapping[str, ServiceState] = field(default_factory=dict, compare=False, repr=False)
 
     def detect(self, host: Host) -> bool:
         return host.exists("/run/systemd/system")  # sd_booted(3)
@@ -34,8 +39,20 @@ class Systemd:
     def render(self, spec: ServiceSpec) -> str:
         return "\n".join((*_unit_section(spec, self), "", *_service_section(spec), "", *_INSTALL, ""))
 
+    def looked(self, host: Host, names: Iterable[str]) -> Systemd:
+        units = [self.unit_name(name) for name in names]
+        try:
+            out = host.run(command(*_SHOW, *units)).stdout if units else ""
+        except HostError:
+            return self
+        now, monotonic = host.now(), host.monotonic()
+        blocks = [parse_show(block, now=now, monotonic=monotonic) for block in out.strip("\n").split("\n\n")]
+        return replace(self, seen=dict(zip(units, blocks, strict=True))) if len(blocks) == len(units) else self
+
     def state(self, host: Host, name: str) -> ServiceState:
-        argv = ("systemctl", "show", "-p", ",".join(_PROPERTIES), self.unit_name(name))
+        if (seen := self.seen.get(self.unit_name(name))) is not None:
+            return seen
+        argv = (*_SHOW, self.unit_name(name))
         try:
             out = host.run(command(*argv)).stdout
         except HostError:

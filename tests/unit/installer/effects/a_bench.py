@@ -105,7 +105,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captur
         return kind(made.host, Journal(keeper, made.host.now), Originals(made.host, paths.ORIGINALS_DIR))
 
     installing, looking, removing, rotating = (
-        importlib.import_module(f"nqrust.installer.operations.{name}") for name in ("install", "looking", "remove", "rotate")
+        importlib.import_module(f"nqrust.installer.operations.{name}") for name in ("installing", "looking", "remove", "rotating")
     )
     for module in (gate, looking, removing):
         monkeypatch.setattr(module, "open_site", lambda events: opened(Site, Unwritable))

@@ -36,7 +36,7 @@ from nqrust.installer.verbs.packages import undo as packages
 from nqrust.installer.verbs.packages.registry import MANAGERS
 from nqrust.installer.verbs.registry import VERBS
 
-MODULES = [importlib.import_module(f"nqrust.installer.operations.{name}") for name in ("install", "remove")]
+MODULES = [importlib.import_module(f"nqrust.installer.operations.{name}") for name in ("installing", "remove")]
 SOURCES = Path(nqrust.installer.__file__).parent
 
 

@@ -17,7 +17,7 @@ from nqrust.installer.engine.events import NullReporter
 from nqrust.installer.engine.journal import Journal, MemoryJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.operations import site
-from nqrust.installer.operations.install import _checked
+from nqrust.installer.operations.installing import _checked
 from nqrust.installer.operations.site import Site
 from nqrust.installer.release.newest import key_id, render, seen
 from nqrust.installer.request import Request, RunOptions
@@ -30,7 +30,7 @@ ID = key_id(KEY.public_key())
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
-    install = sys.modules["nqrust.installer.operations.install"]
+    install = sys.modules["nqrust.installer.operations.installing"]
     monkeypatch.setattr(install, "facts_for", lambda *_: fit())
     own = ReleaseFiles(RELEASE, "/x")  # nqr's, which is no part of such a release
     monkeypatch.setattr(site, "_own_files", lambda *_: own)

@@ -10,13 +10,13 @@ from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
 from nqrust.host.facts.model import Facts, Os
+from nqrust.image import container
 from nqrust.image.errors import ImageError
 from nqrust.installer import planner
 from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Step
 from nqrust.installer.engine.undo_record import Retain
-from nqrust.installer.platform import image
 from nqrust.installer.platform.image import BuiltImage
 from nqrust.installer.preflight.images import checks
 from nqrust.installer.release.interpreter import Interpreter
@@ -77,7 +77,7 @@ def test_a_failed_build_keeps_its_code_and_cure(monkeypatch: pytest.MonkeyPatch)
     def fail(*_: object, **__: object) -> None:
         raise ImageError("NQR-IMG-020", "There is no mmdebstrap.", "Install it.")
 
-    monkeypatch.setitem(image.RECIPES, "container-runtime", fail)  # type: ignore[arg-type]
+    monkeypatch.setattr(container, "build", fail)
     host = FakeHost.debian12()
     host.put_directory("/var/cache")
     with pytest.raises(StepFailed) as caught:

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from tests import places
+from tests.fakes.host import FakeHost
 from tests.unit.installer.phases.a_host import fit
 
+from nqrust.contract import credentials, paths
 from nqrust.host.secret import Secret
-from nqrust.installer import planner
+from nqrust.installer import planner, secret_store
 from nqrust.installer.context import Context, ReleaseFiles, Secrets
 from nqrust.installer.platform.sudoers import Sudoers
 from nqrust.installer.release.bundled import COMPONENTS, IMAGES
@@ -121,3 +123,12 @@ def test_services_listen_on_all_addresses_unless_told_otherwise(monkeypatch: pyt
         name = f"{service.upper()}_BIND"
         for case, bind in (("production", f"0.0.0.0:{given['bind'].rpartition(':')[2]}"), ("narrow", given["bind"])):
             assert f"\n{name}={bind}\n" in rendered(case)[f"/etc/nqrust-microvm/{service}.env"], (case, name)
+
+
+def test_an_administrators_password_is_hashed_once_for_all_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = FakeHost.debian12()
+    host.put(paths.SECRETS_JSON, secret_store.render(SECRETS).reveal())
+    monkeypatch.setattr(credentials, "hash_password", lambda *_, **__: pytest.fail("hashed again"))
+    known = secret_store.load(host)
+    assert known is not None and known.admin_password_hash == SECRETS.admin_password_hash
+    assert secret_store.render(known).reveal() == secret_store.render(SECRETS).reveal()

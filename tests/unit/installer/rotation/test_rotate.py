@@ -129,7 +129,7 @@ def test_password_that_nqr_does_not_choose_stays(
     monkeypatch.setattr("nqrust.installer.settings.sources.read_password", lambda path, notes: Secret("of-the-file"))
     assert bench.nqr("install", *settings, "--ignore-preflight", "NQR-PRE-031") in (0, 3)
     monkeypatch.setattr(
-        importlib.import_module("nqrust.installer.operations.rotate"),
+        importlib.import_module("nqrust.installer.operations.rotating"),
         "_settings",
         lambda site: gather(flags=dict(_flags(settings)), environ={}).settings,
     )
@@ -211,7 +211,7 @@ def test_everything_is_replaced_without_a_name(bench: Bench, manager: FakeManage
     before = manager.stored
     assert bench.nqr("rotate") == 0
     after = manager.stored
-    kept = ("admin_password", "admin_password_salt", "ui_storage_secret", "next_authority", "next_authority_key",
+    kept = ("admin_password", "admin_password_salt", "known_hash", "ui_storage_secret", "next_authority", "next_authority_key",
             "former_authority")  # fmt: skip
     same = {one.name for one in fields(before) if getattr(before, one.name) == getattr(after, one.name)}
     assert same == set(kept)

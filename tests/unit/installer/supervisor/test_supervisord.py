@@ -16,6 +16,7 @@ import pytest
 from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import CommandFailed
+from nqrust.host.port import Completed
 from nqrust.installer.supervisor.env_exec import make_runtime_directory, parse_env_file
 from nqrust.installer.supervisor.registry import for_facts
 from nqrust.installer.supervisor.spec import Hardening, ServiceSpec
@@ -183,3 +184,23 @@ def test_held_oneshot_runs_its_way_back_on_sigterm(tmp_path: Path) -> None:
 
 def test_failed_oneshot_is_a_failure() -> None:
     assert run_env_exec("--hold-stop", "[]", "--", "/bin/sh", "-c", "exit 3").returncode == 3
+
+
+def test_the_states_of_several_programs_come_from_one_question() -> None:
+    host = FakeHost.debian12()
+    host.put(S.unit_path("a"), "")
+    told = "a                RUNNING   pid 7, uptime 0:00:05\nab: ERROR (no such process)\nb                FATAL     Exited too quickly\n"
+    host.on(*S.control, "status", prefix=True, answer=Completed((), 4, told, ""))
+    looked = S.looked(host, ["a", "ab", "b"])
+    a, ab, b = (looked.state(host, name) for name in ("a", "ab", "b"))
+    assert (a.active, a.enabled, a.pid) == (True, True, 7)
+    assert (ab.known, ab.enabled, ab.text) == (False, False, "ab: ERROR (no such process)")
+    assert (b.failed, b.active) == (True, False)
+    assert [cmd.argv[-3:] for cmd in host.commands] == [("a", "ab", "b")]
+
+
+def test_a_supervisord_that_does_not_answer_is_asked_again() -> None:
+    host = FakeHost.debian12()
+    host.on(*S.control, "status", prefix=True, answer=CommandFailed(("supervisorctl",), 2, "refused"))
+    assert S.looked(host, ["a"]).state(host, "a").text == "supervisord does not answer"
+    assert len(host.commands) == 2

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from tests.fakes.host import FakeHost
 
-from nqrust.host.errors import ProgramMissing
+from nqrust.host.errors import HostError, ProgramMissing
 from nqrust.installer.supervisor.spec import Hardening, Restart, ServiceSpec
 from nqrust.installer.supervisor.systemd import SYSTEMD, exec_line, parse_show, quoted
 
@@ -134,3 +134,21 @@ def test_no_systemctl_is_a_state_and_no_error() -> None:
     host = FakeHost.debian12()
     host.on("systemctl", prefix=True, answer=ProgramMissing("systemctl"))
     assert not SYSTEMD.state(host, "x").known
+
+
+def test_the_states_of_several_services_come_from_one_question() -> None:
+    host = FakeHost.debian12()
+    stopped = RUNNING.replace("ActiveState=active", "ActiveState=inactive")
+    host.on("systemctl", "show", prefix=True, answer=f"{RUNNING}\n{stopped}")
+    looked = SYSTEMD.looked(host, ["a", "b.socket"])
+    assert [looked.state(host, name).active for name in ("a", "b.socket", "a.service")] == [True, False, True]
+    assert [cmd.argv[-2:] for cmd in host.commands] == [("a.service", "b.socket")]
+    assert not SYSTEMD.seen, "the supervisor itself still asks"
+
+
+@pytest.mark.parametrize("answer", [RUNNING, HostError("no bus"), ""])
+def test_services_are_asked_one_by_one_if_systemd_does_not_answer_for_all(answer: object) -> None:
+    host = FakeHost.debian12()
+    host.on("systemctl", "show", prefix=True, answer=answer)
+    assert SYSTEMD.looked(host, ["a", "b"]).seen == {}
+    assert SYSTEMD.looked(host, []).seen == {}
