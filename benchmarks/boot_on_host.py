@@ -3,7 +3,7 @@
     boot_on_host.py ROUNDS      prints one JSON object
 
 A VM by hand is the command line that the agent gave QEMU, started again with the same kernel, a copy of the same fresh
-disk, the same MAC and a TAP on the same bridge. Both end when the guest agent answers `GET /health`; the platform's is
+disk, the same MAC and a TAP on the same bridge. It boots at once: the agent's QEMU waits for a word of the agent (-S). Both end when the guest agent answers `GET /health`; the platform's is
 also timed until its manager has the guest's report.
 """
 
@@ -59,7 +59,8 @@ def answered(ip: str) -> float:
             if connection.getresponse().status == 200:
                 return time.time()
         time.sleep(PAUSE)
-    sys.exit(f"no guest agent answers at {ip}")
+    console = RAW / "console"
+    sys.exit(f"no guest agent answers at {ip}: {console.read_text(errors='replace')[-500:] if console.exists() else ''}")
 
 
 def seconds(stamp: str) -> float:
@@ -82,7 +83,7 @@ def learn() -> tuple[list[str], dict[str, Any]]:
     """The agent's command line for a VM whose untouched disk was put aside, and the VM, which does not run."""
     vm = api("POST", "", {"name": "bench", "start": False, **SHAPE})
     until(vm["id"], lambda vm: vm["state"] == "stopped")
-    RAW.mkdir()
+    (RAW / "run").mkdir(parents=True)  # of the monitor's socket
     argv: list[str] = []
     folder = next(Path("/srv/fc").glob(f"**/{vm['id']}"))
     disk = max(folder.iterdir(), key=lambda path: path.stat().st_size)
@@ -97,7 +98,7 @@ def learn() -> tuple[list[str], dict[str, Any]]:
         sys.exit("no QEMU process carries the VM's id")
     api("POST", f"/{vm['id']}/stop", {"force": True})
     until(vm["id"], lambda vm: vm["state"] == "stopped")
-    return [word.replace(str(folder), str(RAW)) for word in argv], vm | {"disk": disk.name}
+    return [word.replace(str(folder), str(RAW)) for word in argv if word != "-S"], vm | {"disk": disk.name}
 
 
 def by_hand(argv: list[str], vm: dict[str, Any]) -> float:

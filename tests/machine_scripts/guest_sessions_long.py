@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,6 @@ from nqrust.cli.vm import copy
 from nqrust.cli.vm.guest_session import Session
 from nqrust.client.agent import AgentClient
 
-_AGES = (
-    'for one in /proc/[0-9]*/stat; do read -r line <$one; case $line in *"(guest-agent)"*) set -- $line; echo ${22};; esac; done; '
-    "cut -d' ' -f1 /proc/uptime"
-)
-"""Prints when the processes of the guest agent started, in ticks since the guest's boot, and the seconds since then: proc(5)."""
 COMMANDS, MEBIBYTES = int(sys.argv[3]), int(sys.argv[4])
 
 
@@ -82,41 +77,14 @@ def resident(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
-def first_answer(client: AgentClient) -> tuple[float, float]:
-    """Return when the guest ran its first command, and when its guest agent started: seconds since the epoch."""
-    while Ran(client, A, "exit 7").end() != 7:
-        time.sleep(0.02)
-    answered = time.time()
-    ran = Ran(client, A, _AGES)
-    assert ran.end() == 0
-    *agents, up = ran.out.decode().split()
-    return answered, time.time() - float(up) + min(int(ticks) for ticks in agents) / 100
-
-
-def vmm_started(vm_id: str) -> float:
-    """Return when the VM's QEMU started, in seconds since the epoch, to a hundredth."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if (process / "comm").read_text().startswith("qemu") and vm_id in (process / "cmdline").read_text():
-                ticks = int((process / "stat").read_text().rpartition(")")[2].split()[19])
-                return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / 100
-    raise AssertionError(f"no QEMU has {vm_id} in its command line")
-
-
 async def scenario(site: Site) -> dict[str, Any]:
     site.start_agent()
     await up(site)
     async with site.client() as client:
-        began = time.time()
         await client.put_vm(site.spec(A, "web1", "10.0.0.20", disk_mib=MEBIBYTES + 256))
-        answered = asyncio.create_task(asyncio.to_thread(first_answer, client))
         await guest(client, A)
-        seen: dict[str, Any] = {"reported": time.time() - began}
-        at, ready = await answered
-        started = vmm_started(A)
-        seen |= {"answered": at - began, "started": started - began, "boot": ready - started}
         assert site.agent is not None
-        seen |= {"many": await asyncio.to_thread(many, client)}
+        seen: dict[str, Any] = {"many": await asyncio.to_thread(many, client)}
         before = resident(site.agent.pid)
         seen["large"] = await asyncio.to_thread(large, client, site.work)
         seen["agent_kib"] = [before, resident(site.agent.pid)]

@@ -130,6 +130,17 @@ def hand_over(host: Host, path: str, user: int) -> None:
         os.close(descriptor)
 
 
+def lengthen(path: str, size: int) -> None:
+    """Make the plain file at `path`, in a folder of root, `size` bytes long. Raises PathError."""
+    where, _, name = path.rpartition("/")
+    with folder(where) as directory, translating(path):
+        descriptor = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            os.ftruncate(descriptor, size)
+        finally:
+            os.close(descriptor)
+
+
 def take(path: str, target: str, *, owner: int, limit: int) -> None:
     """Move the plain file that `owner` wrote at `path` to `target`, in a folder of root on the same file system.
 

@@ -30,8 +30,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 @pytest.fixture
 def late(bench: Bench) -> Bench:
-    """A VMM that opens its disks when its guest begins."""
-    bench.vmm.capabilities = replace(bench.vmm.capabilities, opens_disks_last=True)
+    """A VMM that reads its disks when its guest begins."""
+    bench.vmm.capabilities = replace(bench.vmm.capabilities, reads_disks_last=True)
     return bench
 
 
@@ -62,7 +62,7 @@ def test_the_programs_that_read_the_image_run_as_a_user_of_their_own(late: Bench
     assert not list(late.vm_dir().glob("*.new*"))
 
 
-def test_without_a_start_or_under_a_vmm_that_opens_its_disks_first_the_vms_own_user_makes_it(
+def test_without_a_start_or_under_a_vmm_that_reads_its_disks_first_the_vms_own_user_makes_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran = watched(bench, monkeypatch)
@@ -70,7 +70,7 @@ def test_without_a_start_or_under_a_vmm_that_opens_its_disks_first_the_vms_own_u
     user = bench.vm_dir().stat().st_gid
     assert set(ran) == {(user, user)}
     ran.clear()
-    bench.vmm.capabilities = replace(bench.vmm.capabilities, opens_disks_last=True)
+    bench.vmm.capabilities = replace(bench.vmm.capabilities, reads_disks_last=True)
     other = "1b8f0c3e-5f0e-4a53-9f4e-6a1d2a8f7c11"
     bench.service.put(bench.spec(other, run=False, ip="10.0.0.21", name="web2"))
     own = bench.vm_dir(other).stat().st_gid
@@ -98,6 +98,34 @@ def test_the_guest_begins_when_the_disk_is_the_vms_and_nothing_of_its_makers_run
     monkeypatch.setattr(late.vmm, "begin", begin)
     late.service.put(late.spec())
     assert late.vmm.begun == [VM]
+
+
+def test_a_vmm_that_starts_meanwhile_can_open_the_disk_and_finds_its_length(late: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[os.stat_result] = []
+    configure = late.vmm.configure
+
+    def opens(machine: Machine) -> None:
+        found.append(os.stat(machine.disk))
+        configure(machine)
+
+    monkeypatch.setattr(late.vmm, "configure", opens)
+    late.service.put(late.spec(disk_mib=64))
+    user, disk = late.vm_dir().stat().st_gid, os.stat(late.vm_dir() / "disk.ext4")
+    assert (found[0].st_gid, found[0].st_mode & 0o777, found[0].st_size) == (user, 0o660, 64 << 20)
+    assert (found[0].st_ino, found[0].st_size) == (disk.st_ino, disk.st_size), "what the VMM has open becomes the disk"
+
+
+def test_a_disk_with_a_second_name_is_given_to_no_vm(late: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = disks.Staged.write
+
+    def hostile(staged: disks.Staged, identity: disks.Identity) -> str:
+        os.link(staged.part, f"{staged.part}.other")
+        return write(staged, identity)
+
+    monkeypatch.setattr(disks.Staged, "write", hostile)
+    with pytest.raises(Failed) as failed:
+        late.service.put(late.spec())
+    assert failed.value.code == "NQR-VMM-122" and late.vmm.begun == [] and VM not in late.scopes.alive
 
 
 @pytest.mark.parametrize("later", [0.0, 0.5], ids=["before the start has failed", "after it"])
@@ -137,7 +165,7 @@ def test_a_disk_that_cannot_be_made_ends_the_vmm(late: Bench, monkeypatch: pytes
     assert failed.value.code == "NQR-IMG-102" and late.vmm.begun == [] and VM not in late.scopes.alive
     assert late.service.status(VM).state == "stopped"
     monkeypatch.undo()
-    late.vmm.capabilities = replace(late.vmm.capabilities, opens_disks_last=True)
+    late.vmm.capabilities = replace(late.vmm.capabilities, reads_disks_last=True)
     assert late.service.put(late.spec(generation=2)).state == "running"
 
 

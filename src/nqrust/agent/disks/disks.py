@@ -161,9 +161,13 @@ class Staged:
         return self.writer.first(self.host, self.part, self.size, self.wanted, identity)
 
     def place(self) -> None:
-        """Make it the disk of `user`, atomically."""
+        """Make it the disk of `user`, atomically. Raises Failed if another file would be: the VMM may have this one open."""
         if self.maker != self.user:
+            before = self.host.stat(self.part)
             untrusted.hand_over(self.host, self.part, self.user)
+            after = self.host.stat(self.part)
+            if before is None or after is None or (before.device, before.inode) != (after.device, after.inode):
+                raise Failed("NQR-VMM-122", f"{self.part} got a second name while it was written.", "Do not use this image.")
         self.host.rename(self.part, self.disk)
 
     def drop(self) -> None:
@@ -187,8 +191,12 @@ def stage(
     host.remove(part)
     staged = Staged(host, part, disk, user, maker, size, size_mib * MIB, writer)
     try:
-        # The group passes through the VM's folder. It may read and write nothing there that `maker` should not.
-        host.copy_file(image, part, mode=0o600, owner=str(maker), group=str(user), seen=seen)
+        # The group passes through the VM's folder. It may read and write nothing there that `maker` should not. A VMM that starts
+        # meanwhile opens the disk by its group, and takes its length then.
+        mode = 0o600 if maker == user else 0o660
+        host.copy_file(image, part, mode=mode, owner=str(maker), group=str(user), seen=seen)
+        if maker != user and staged.wanted > size:
+            untrusted.lengthen(part, staged.wanted)
     except HostError:
         staged.drop()
         raise

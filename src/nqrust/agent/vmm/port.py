@@ -57,7 +57,7 @@ class Capabilities:
     pause: bool = True
     snapshot: bool = False
     waits_for_room: bool = False  # stops the guest when a write finds the disk full, and repeats the write when resumed
-    opens_disks_last: bool = False  # in `begin`; if not, when its program starts
+    reads_disks_last: bool = False  # in `begin`; until then a new disk is written, in the file that the VMM may have open
     network_limits: bool = False  # limits the guest's network; if not, the agent limits its TAP
 
 

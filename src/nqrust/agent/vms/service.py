@@ -223,7 +223,7 @@ class VmService(Starter):
         self, spec: VmSpec, record: VmRecord, identity: disks.Identity, writer: disks.Writer
     ) -> Iterator[Making | None]:
         image, disk = self.blobs.readable(spec.image.name, spec.image.rootfs), self.store.disk(spec.id)
-        beside = spec.run and writer is disks.EXT4 and self.drivers[self.verdict().vmm].capabilities.opens_disks_last
+        beside = spec.run and writer is disks.EXT4 and self.drivers[self.verdict().vmm].capabilities.reads_disks_last
         with self._borrowed_user() if beside else contextlib.nullcontext(record.user) as maker:
             making = Making(
                 self.host,

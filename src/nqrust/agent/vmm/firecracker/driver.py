@@ -53,7 +53,7 @@ _EXIT_SIGNALS = {
 class Firecracker:
     name = "firecracker"
     capabilities = Capabilities(
-        accelerators=frozenset({"kvm"}), elf_kernel=True, snapshot=True, opens_disks_last=True, network_limits=True
+        accelerators=frozenset({"kvm"}), elf_kernel=True, snapshot=True, reads_disks_last=True, network_limits=True
     )
     exit_signals = _EXIT_SIGNALS
 
