@@ -74,3 +74,31 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
     try: print(one.recv(100).decode())
     except OSError: print("nothing")
 """
+DHCP = """
+import socket, struct, sys, time
+client, kind, address, number, answers = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), float(sys.argv[5])
+link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+link.bind(("eth0", 0x0800))
+own, client = link.getsockname()[4], bytes.fromhex(client.replace(":", ""))
+wanted = socket.inet_aton(address)
+from_own = wanted if kind == 3 else bytes(4)
+head = struct.pack("!BBBBIHH4s4s4s4s16s64s128s", 1, 1, 6, 0, 77, 0, 0x8000, from_own, b"", b"", b"", client, b"", b"")
+options = bytes((53, 1, kind)) + (bytes((54, 4, 10, 0, 0, 1, 50, 4)) + wanted if kind == 4 else b"")
+said = head + b"\\x63\\x82\\x53\\x63" + options + b"\\xff"
+datagram = struct.pack("!HHHH", 68, 67, 8 + len(said), 0) + said
+ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(datagram), 0, 0, 64, 17, 0, from_own, b"\\xff" * 4)
+total = sum(struct.unpack("!10H", ip))
+total = (total >> 16) + (total & 0xFFFF)
+ip = ip[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + ip[12:]
+for _ in range(number):
+    try: link.send(b"\\xff" * 6 + own + b"\\x08\\x00" + ip + datagram)
+    except OSError: pass
+end, heard = time.monotonic() + answers, "nothing"
+while heard == "nothing" and (left := end - time.monotonic()) > 0:
+    link.settimeout(left)
+    try: frame = link.recv(2000)
+    except OSError: continue
+    if frame[23] == 17 and frame[36:38] == b"\\x00\\x44" and frame[70:76] == client:
+        heard = socket.inet_ntoa(frame[58:62])
+print(heard)
+"""

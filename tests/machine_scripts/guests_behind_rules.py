@@ -20,10 +20,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import guest_programs  # beside this script
+import dhcp_of_nqr  # beside this script
+import guest_programs
 from tests.unit.installer.verbs.network.test_guest_rules import FORMER, IPV6, NOW
 
 from nqrust.agent.network.rules import NetworkRules
@@ -316,6 +318,45 @@ def pretended() -> dict[str, object]:
     return said
 
 
+DISCOVER, RENEW, DECLINE = 1, 3, 4
+
+
+def dhcp_of(guest: int, in_name_of: str, kind: int, address: str = "0.0.0.0", number: int = 1, seconds: float = 2) -> str:
+    """The address in the answer that the guest hears."""
+    return inside(f"guest{guest}", guest_programs.DHCP, in_name_of, kind, address, number, seconds)
+
+
+def asked_for_an_address() -> dict[str, object]:
+    host = LocalHost()
+    records: list[Any] = [
+        SimpleNamespace(id=f"vm{number}", ip=address, mac=mac_of(number), asked="run") for number, address in enumerate(GUESTS)
+    ]
+    sources, taps = Sources(host, "fcbr0", lambda: records), Taps(host, "fcbr0", isolated=True)
+    said: dict[str, object] = {"drawn": [sources.sync(), sources.sync()], "lacking": sources.lacking}
+    for number, record in enumerate(records):
+        taps._pin_port(f"port{number}", record.mac)
+        sh(f"ip neigh replace {record.ip} lladdr {record.mac} dev fcbr0 nud permanent")
+    ENDING.append(dhcp_of_nqr.serve(records).kill)
+    said["own"] = [dhcp_of(number, records[number].mac, DISCOVER) for number in (0, 1)]
+    said["in the neighbour's name"] = dhcp_of(0, records[1].mac, DISCOVER)
+    dhcp_of(0, records[1].mac, DECLINE, GUESTS[1], seconds=0.5)
+    said["the neighbour after that"] = [
+        dhcp_of(1, records[1].mac, DISCOVER), dhcp_of(1, records[1].mac, RENEW, GUESTS[1])
+    ]  # fmt: skip
+    before, began = os.path.getsize(dhcp_of_nqr.LOG), time.monotonic()
+    flood = threading.Thread(target=dhcp_of, args=(0, records[0].mac, DISCOVER, "0.0.0.0", 3 * FLOOD, 0))
+    flood.start()
+    answered = 0
+    while flood.is_alive():
+        answered += dhcp_of(1, records[1].mac, DISCOVER) == GUESTS[1]
+        said["the neighbour asked"] = int(str(said.get("the neighbour asked", 0))) + 1
+        time.sleep(0.2)
+    said["the neighbour heard"] = answered
+    log = Path(dhcp_of_nqr.LOG).read_bytes()[before:].decode()
+    said["answered of the flood"], said["seconds"] = log.count(f"DHCPOFFER(fcbr0) {GUESTS[0]}"), time.monotonic() - began
+    return said
+
+
 def installed() -> dict[str, object]:
     sh(f"{SCRIPT} down")
     host = LocalHost()
@@ -348,6 +389,7 @@ WHATS = {
     "pretend": pretended,
     "arp": asked_for,
     "gateway": led_round,
+    "dhcp": asked_for_an_address,
 }
 try:
     lay_out()

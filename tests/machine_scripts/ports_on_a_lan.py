@@ -99,12 +99,19 @@ def from_v6(packet: bytes) -> bytes:
     return ethernet(MAC, "33:33:00:00:00:01", 0x86DD, packet)
 
 
+def asks_dhcp(mac: str) -> bytes:
+    """As the MAC inside the request; RFC 2131, 2."""
+    body = bytes((1, 1, 6, 0)) + bytes(24) + bytes.fromhex(mac.replace(":", "")) + bytes(206) + bytes.fromhex("63825363350101ff")
+    return ipv4("0.0.0.0", "255.255.255.255", 17, struct.pack("!HHHH", 68, 67, 8 + len(body), 0) + body)
+
+
 HOP_BY_HOP = bytes((58, 0, 1, 4, 0, 0, 0, 0))
 """An extension header before ICMPv6 (RFC 8200, 4.3), which hides the type from a filter that counts bytes."""
 PASSES = {
     "ARP of its own": arp(MAC, MAC, MINE),
     "UDP": from_v4(ipv4(MINE, OTHER, 17, udp(1000, 2000))),
     "a request to the LAN's DHCP": from_v4(ipv4("0.0.0.0", "255.255.255.255", 17, udp(68, 67))),
+    "a request for its own address": from_v4(asks_dhcp(MAC)),
     "a neighbour solicitation": from_v6(icmpv6(135, "fe80::60")),
     "a neighbour advertisement of its own": from_v6(icmpv6(136, MY_LINK_LOCAL)),
 }
@@ -116,6 +123,7 @@ DROPPED = {
     "the gateway's address in ARP": arp(MAC, MAC, GATEWAY, 2),
     "the host's address": from_v4(ipv4(HOST, OTHER, 17, udp(1000, 2000))),
     "the gateway's address": from_v4(ipv4(GATEWAY, OTHER, 17, udp(1000, 2000))),
+    "a request for the address of another": from_v4(asks_dhcp(OTHERS_MAC)),
     "a DHCP server": from_v4(ipv4(MINE, "255.255.255.255", 17, udp(67, 68))),
     "a DHCP server on another port": from_v4(ipv4(MINE, "255.255.255.255", 17, udp(1067, 68))),
     "a DHCPv6 server": from_v6(ipv6(MY_LINK_LOCAL, "ff02::1", 17, udp(547, 546))),

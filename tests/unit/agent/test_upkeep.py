@@ -14,7 +14,7 @@ from tests.fakes.host import FakeHost
 from nqrust.agent.errors import Conflict
 from nqrust.agent.keep_up import KeepUp
 from nqrust.agent.network.rules import NetworkRules
-from nqrust.agent.network.sources import Sources, rules
+from nqrust.agent.network.sources import Sources, asking, rules
 from nqrust.agent.server import Agent
 from nqrust.agent.settings import Settings
 from nqrust.agent.vmm.verdict import decide
@@ -220,6 +220,15 @@ def test_only_vms_that_are_to_run_have_an_address_to_send_from() -> None:
     assert rules("fcbr0", []) == []
 
 
+def test_a_vm_asks_for_an_address_in_its_own_name_and_not_without_end() -> None:
+    asks = "-i fcbr0 -p udp -m udp --dport 67 -m mac --mac-source 06:4e:00:00:00:14"
+    ip = "0x0>>0x16&0x3c"
+    assert [" ".join(rule) for rule in asking("fcbr0", [record(20)])] == [
+        f"{asks} -m u32 ! --u32 {ip}@0x24=0x64e0000&&{ip}@0x28>>0x10=0x14 -j DROP",
+        f"{asks} -m hashlimit --hashlimit-above 10/sec --hashlimit-burst 30 --hashlimit-name nqr-00000014 -j DROP",
+    ]
+
+
 @pytest.mark.parametrize("lack", ["table", "match"])
 def test_a_kernel_that_cannot_tie_addresses_to_macs_is_told_and_goes_on(lack: str) -> None:
     host = FakeHost.debian12()
@@ -227,3 +236,20 @@ def test_a_kernel_that_cannot_tie_addresses_to_macs_is_told_and_goes_on(lack: st
     host.on("iptables-restore", prefix=True, answer=CommandFailed(("iptables-restore",), 2, "Couldn't load match `mac'"))
     sources = Sources(host, "fcbr0", lambda: [record(20)])
     assert sources.sync() is False and sources.lacking
+
+
+def test_a_kernel_that_cannot_look_into_requests_ties_addresses_to_macs_all_the_same() -> None:
+    host = FakeHost.debian12()
+    given = []
+
+    def refuses(host: FakeHost, cmd: Command) -> Completed:
+        given.append(bytes(cmd.input or b"").decode())
+        if "u32" in given[-1]:
+            raise CommandFailed(cmd.argv, 2, "Couldn't load match `u32'")
+        return Completed(cmd.argv, 0, "", "")
+
+    host.on("iptables", prefix=True)
+    host.on("iptables-restore", prefix=True, answer=refuses)
+    sources = Sources(host, "fcbr0", lambda: [record(20)])
+    assert sources.sync() is True and "u32" in sources.lacking
+    assert "10.0.0.20/32" in given[-1] and "u32" not in given[-1]

@@ -2,7 +2,7 @@
 
 The bridge is the administrator's, and other machines use it. So every rule names the TAP of a VM:
 
-    from any port    only its VM's MAC; only IPv4, ARP and IPv6 without VLAN tags; no DHCP server, no router advertisements;
+    from any port    only its VM's MAC, in requests to a DHCP server too; only IPv4, ARP and IPv6 without VLAN tags; no DHCP server, no router advertisements;
                      no packet in the name of this host or of its gateways on that bridge
     to this host     few new connections per second, and the packet gets a mark. The installer's rules let marked packets
                      reach what a VM may reach, and the relay takes marked packets alone: other machines of the LAN cannot
@@ -145,15 +145,17 @@ def protected(addresses: Iterable[str]) -> Protected:
 def table(records: Iterable[VmRecord], kept: Protected) -> str:
     """Return input of nft(8) that replaces the table in one transaction. Pure.
 
-    A client takes a DHCP answer by its destination port alone, so a VM sends to no client's port. Of a neighbour
-    advertisement, bytes 8 to 24 are the address that it is about; RFC 4861, 4.4.
+    A client takes a DHCP answer by its destination port alone, so a VM sends to no client's port. A server believes the MAC in a
+    request, which is 36 bytes behind the start of UDP; RFC 2131, 2. Of a neighbour advertisement, bytes 8 to 24 are the address
+    that it is about; RFC 4861, 4.4.
     """
     taps = {word(one.tap): word(one.mac) for one in records}
     lines = [f"table {_TABLE}", f"delete table {_TABLE}", f"table {_TABLE} {{"]
     if taps:
         lines += [*_chain("guest", _guest(kept))]
         for tap, mac in taps.items():
-            own = [f"ether saddr != {mac} drop", f"arp saddr ether != {mac} drop", "goto guest"]
+            own = [f"ether saddr != {mac} drop", f"arp saddr ether != {mac} drop"]
+            own += [f"udp dport 67 @th,288,48 != {int(mac.replace(':', ''), 16):#x} drop", "goto guest"]
             lines += _chain(f"vm-{tap}", own)
             lines += _chain(f"host-{tap}", [*_FEW_NEW, f"meta mark set {LAN_MARK}"])
         hook = "type filter hook {} priority -250; policy accept;"

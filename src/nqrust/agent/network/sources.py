@@ -1,8 +1,13 @@
-"""The address that each VM may send from. The host drops packets with a wrong one as they come in. iptables-extensions(8), mac.
+"""The address that each VM may send from, and the name in which it asks for one. The host drops other packets as they come in.
+iptables-extensions(8): mac, u32, hashlimit.
 
 The installer's rules bound each guest's use of the host by its address. A guest that sent from the address of a neighbour
 would use up the share of that neighbour. The bridge port accepts the VM's own MAC only (taps.py); this chain ties the MAC to
 the address. The chain lets other machines through: an administrator may have put them on the bridge.
+
+A DHCP server believes the MAC inside a request (chaddr; RFC 2131, 2), whoever sends it. A guest that declines a neighbour's
+address keeps it from that neighbour for minutes. So each VM asks in its own name alone. It asks a few times a second: the server
+works for all guests, and writes each request into the host's log.
 """
 
 from __future__ import annotations
@@ -17,6 +22,10 @@ from nqrust.contract.text import word
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Host
 
+_ASKS_A_SECOND, _ASKS_AT_ONCE = 10, 30
+_NAME = "nqr-{}"
+"""Of the kernel's table for one VM, with the last four bytes of its MAC: a name has at most 15 characters."""
+
 
 class Sources:
     """`records`: what is on disk now; asked under a lock, so that the last writer draws the last picture."""
@@ -28,19 +37,19 @@ class Sources:
         """Why this kernel cannot do it; empty when it can."""
 
     def sync(self) -> bool:
-        """The chain is as the records say; whether anything had to be changed. A VM runs without it, where the kernel cannot:
+        """The chain is as the records say; whether anything had to be changed. A VM runs without what the kernel cannot do:
         `lacking` tells then."""
         if self._host.which("iptables") is None:
             return False
         with self._lock:
-            try:
-                ported = [one for one in self._records() if own_chain.has_port(self._host, one)]
-                changed = own_chain.draw(self._host, "iptables", SOURCE_CHAIN, rules(self._bridge, ported))
-            except CommandFailed as error:
-                self.lacking = str(error)
-                return False
-            self.lacking = ""
-            return changed
+            ported = [one for one in self._records() if own_chain.has_port(self._host, one)]
+            addresses, self.lacking = rules(self._bridge, ported), ""
+            for wanted in ([*asking(self._bridge, ported), *addresses], addresses):
+                try:
+                    return own_chain.draw(self._host, "iptables", SOURCE_CHAIN, wanted)
+                except CommandFailed as error:
+                    self.lacking = str(error)
+            return False
 
 
 def rules(bridge: str, records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
@@ -53,3 +62,23 @@ def rules(bridge: str, records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
             found.append(("!", "-s", source, "-i", bridge, "-m", "mac", "--mac-source", mac, "-j", "DROP"))
     asks = ("-s", "0.0.0.0/32", "-i", bridge, "-p", "udp", "-m", "udp", "--sport", "68", "--dport", "67", "-j", "RETURN")
     return [asks, *found] if found else []
+
+
+def asking(bridge: str, records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
+    """Return the rules for requests to a DHCP server, in the same form. Pure."""
+    found: list[tuple[str, ...]] = []
+    above = ("--hashlimit-above", f"{_ASKS_A_SECOND}/sec", "--hashlimit-burst", str(_ASKS_AT_ONCE))
+    for one in sorted(records, key=lambda record: record.id):
+        mac = word(one.mac)
+        asks = ("-i", bridge, "-p", "udp", "-m", "udp", "--dport", "67", "-m", "mac", "--mac-source", mac)
+        name = _NAME.format(mac.replace(":", "")[-8:])
+        found.append((*asks, "-m", "u32", "!", "--u32", _asks_as(mac), "-j", "DROP"))
+        found.append((*asks, "-m", "hashlimit", *above, "--hashlimit-name", name, "-j", "DROP"))
+    return found
+
+
+def _asks_as(mac: str) -> str:
+    """Return what u32 compares: four and two bytes at 36, from the end of the IP header on. Before them are 8 bytes of UDP."""
+    number = int(mac.replace(":", ""), 16)
+    end_of_ip = "0x0>>0x16&0x3c"
+    return f"{end_of_ip}@0x24={number >> 16:#x}&&{end_of_ip}@0x28>>0x10={number & 0xFFFF:#x}"

@@ -116,6 +116,21 @@ def test_a_guest_cannot_use_up_what_is_anothers_under_its_address(script: Path) 
     }
 
 
+def test_a_guest_asks_for_an_address_in_no_other_name_and_not_without_end(script: Path) -> None:
+    """dnsmasq gives nobody an address for ten minutes that a client declined, and its log is the host's."""
+    if shutil.which("dnsmasq") is None:
+        pytest.skip("needs dnsmasq")
+    found = seen(script, "dhcp")
+    assert found.pop("drawn") == [True, False] and found.pop("lacking") == "", "drawn once"
+    assert found.pop("answered of the flood") <= 30 + 10 * (found.pop("seconds") + 1)
+    assert found.pop("the neighbour heard") == found.pop("the neighbour asked") > 0
+    assert found == {
+        "own": ["10.0.0.20", "10.0.0.21"],
+        "in the neighbour's name": "nothing",
+        "the neighbour after that": ["10.0.0.21", "10.0.0.21"],
+    }
+
+
 @pytest.mark.parametrize("match", ["hashlimit", "connlimit"])
 def test_a_kernel_without_a_match_gets_the_other_rules(script: Path, tmp_path: Path, match: str) -> None:
     shims = tmp_path / "shims"
