@@ -9,7 +9,9 @@ use crate::sys::VsockListener;
 
 const PORT_NAME: &str = "org.nqrust.guest.0";
 const PORTS: &str = "/sys/class/virtio-ports";
-const VSOCK_PORT: u32 = 1024;
+/// Only root may listen there (vsock(7): below 1024). On another port any program could answer in place of this one, and would
+/// get what the host writes to its commands.
+const VSOCK_PORT: u32 = 1023;
 const STACK: usize = 128 * 1024;
 const AGAIN: Duration = Duration::from_secs(1);
 /// Looks for either until the drivers must be there; a VM gets neither later.

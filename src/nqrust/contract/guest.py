@@ -23,7 +23,8 @@ WINDOW = 256 * 1024
 NONCE = 16
 PORT_NAME = "org.nqrust.guest.0"
 """Of the virtio-serial port."""
-VSOCK_PORT = 1024
+VSOCK_PORT = 1023
+"""In the guest, only root may listen there: vsock(7). Nobody else answers in place of the guest agent."""
 _HEADER = struct.Struct(">BIH")
 RESYNC = bytes(_HEADER.size + MAX_PAYLOAD)
 """Completes half a frame of an earlier connection, wherever it was cut."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import threading
 import time
@@ -14,9 +15,11 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from tests.places import ROOT
 
 from nqrust.agent.api import app
 from nqrust.agent.vmm.firecracker.driver import Firecracker
+from nqrust.contract.guest import VSOCK_PORT
 from nqrust.host.local import LocalHost
 
 
@@ -55,7 +58,13 @@ def test_a_connection_to_the_guest_begins_with_firecrackers_answer(tmp_path: Pat
             with pytest.raises(ConnectionError):
                 Firecracker(LocalHost()).connect_guest(str(tmp_path))
         thread.join()
-    assert asked == [b"CONNECT 1024\n"]
+    assert asked == [b"CONNECT 1023\n"]
+
+
+def test_where_the_guest_agent_listens_only_root_of_its_guest_may() -> None:
+    """On another port, any program of the guest could take the place of its guest agent: vsock(7)."""
+    listens = re.search(r"^const VSOCK_PORT: u32 = (\d+);$", (ROOT / "guest-agent/src/transport.rs").read_text(), re.MULTILINE)
+    assert listens is not None and int(listens[1]) == VSOCK_PORT < 1024
 
 
 def test_a_hostile_firecracker_keeps_the_agent_waiting_for_two_seconds_at_most(tmp_path: Path) -> None:
