@@ -25,6 +25,7 @@ EXCEPTIONS = {
     "src/nqrust/installer/rehearsal/carrier.py": "becomes slirp4netns in namespaces that only this process has",
     "src/nqrust/installer/rehearsal/boot.py": "the clone's first process, which becomes systemd the way init(1) does",
     "src/nqrust/cli/vm/ssh.py": "becomes ssh(1), which has the user's terminal and exit code",
+    "src/nqrust/host/confinement.py": "becomes a program under a filter of system calls, the way env(1) does",
     "src/nqrust/installer/supervisor/env_exec.py": "a launcher that becomes the service, the way env(1) does",
     "src/nqrust/cli/install/commands.py": "uninstall's last act removes the environment that it runs from",
 }

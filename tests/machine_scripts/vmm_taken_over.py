@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nqrust.agent import confinement, users, view
+from nqrust.agent import users, view
 from nqrust.agent.disks import tools
 from nqrust.agent.network.taps import Taps
 from nqrust.agent.scopes import launch as launcher
@@ -27,6 +27,7 @@ from nqrust.agent.scopes.port import Launch
 from nqrust.agent.scopes.process import ProcessScopes
 from nqrust.agent.settings import Settings
 from nqrust.contract.names import VM_USERS, tap_name
+from nqrust.host import confinement
 from nqrust.host.local import LocalHost
 
 USER, VM, KEY = VM_USERS[11], "taken-over-1", 0x4E5152
@@ -91,6 +92,12 @@ def user_namespace():
         os._exit(0 if libc.unshare(0x10000000) == 0 else 1)
     return os.waitpid(child, 0)[1] == 0
 
+def traces():
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if libc.ptrace(0, 0, 0, 0) == 0 else 1)  # PTRACE_TRACEME
+    return os.waitpid(child, 0)[1] == 0
+
 if tap:
     open_tap()
     print("attached", flush=True)
@@ -106,6 +113,8 @@ can("shared memory", lambda: libc.shmget(key, 0, 0) >= 0)
 can("user namespace", user_namespace)
 can("virtual socket", lambda: socket.socket(40, socket.SOCK_STREAM).close())
 can("ring of system calls", lambda: libc.syscall(425, 4, ctypes.create_string_buffer(120)) >= 0)
+can("debugger", traces)
+can("keys of the kernel", lambda: libc.syscall(248, b"user", b"nqr", b"x", 1, -2) >= 0)
 can("shared memory as files", lambda: make("/dev/shm"))
 can("file in /var/tmp", lambda: make("/var/tmp"))
 can("file in a folder of everybody", lambda: make(common))

@@ -10,8 +10,9 @@ import sys
 import structlog
 
 import nqrust
-from nqrust.agent import confinement, log, settings
+from nqrust.agent import log, settings
 from nqrust.agent.errors import SettingsError
+from nqrust.host import confinement
 from nqrust.host.errors import HostError
 
 

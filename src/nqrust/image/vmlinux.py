@@ -17,6 +17,7 @@ from nqrust.image import lz4
 from nqrust.image.errors import ImageError
 
 _LIMIT = 256 * 1024 * 1024
+_MEMORY = 256 * 1024 * 1024  # of the decompressor of xz: a header may ask for 4 GiB
 _PIECE = 1024 * 1024
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
@@ -105,7 +106,7 @@ def _inflated(packed: bytes) -> Iterator[bytes]:
 
 
 def _unxz(packed: bytes, form: int) -> Iterator[bytes]:
-    stream = lzma.LZMADecompressor(format=form)
+    stream = lzma.LZMADecompressor(format=form, memlimit=_MEMORY)
     for at in range(0, len(packed), _PIECE):
         rest = packed[at : at + _PIECE]
         while not stream.eof:

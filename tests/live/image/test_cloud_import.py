@@ -297,6 +297,8 @@ def test_programs_in_the_sandbox_reach_nothing(work: Path) -> None:
     ).stdout
     assert seen.splitlines()[:2] == [str(sandbox.user)] * 2 and seen.splitlines()[2].split()[0] == "lo:"
     assert "CapEff:\t0000000000000000" in seen and seen.count("\n") <= 9
+    assert sandbox.run("grep", "Seccomp:", "/proc/self/status").stdout.split() == ["Seccomp:", "2"]
+    assert sandbox.run("unshare", "--user", "true", ok=tuple(range(256))).code != 0, "under the filter nobody gets capabilities"
     assert sandbox.run("cat", "/proc/self/oom_score_adj").stdout == "1000\n", "no VM ends for its memory"
     for command in ("cat /etc/shadow", f"echo x > {work}/out", "head -c 9M /dev/zero > big"):
         assert sandbox.run("sh", "-c", command, ok=tuple(range(256))).code != 0, command

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,14 @@ def test_file_that_is_no_kernel_is_refused_with_a_cure(content: bytes, tmp_path:
 def test_old_protocols_do_not_tell_where_the_payload_is() -> None:
     with pytest.raises(ValueError, match=r"2\.08"):
         payload(bzimage(b"x", protocol=0x0206))
+
+
+def test_a_kernel_that_asks_for_gibibytes_of_memory_is_refused(tmp_path: Path) -> None:
+    """The header of a block says how far its decompressor looks back; xz file format, 5.3.1."""
+    packed = bytearray(lzma.compress(KERNEL, check=lzma.CHECK_CRC32))
+    size = (packed[12] + 1) * 4
+    packed[12 + 4] = 39  # 3 GiB
+    packed[12 + size - 4 : 12 + size] = struct.pack("<I", zlib.crc32(packed[12 : 12 + size - 4]))
+    (tmp_path / "vmlinuz").write_bytes(bzimage(bytes(packed)))
+    with pytest.raises(ImageError, match="Memory"):
+        write_vmlinux(LocalHost(), str(tmp_path / "vmlinuz"), str(tmp_path / "vmlinux"))

@@ -1,4 +1,4 @@
-"""Runs the programs that read a hostile image: as a user without a name, without network, within limits.
+"""Runs the programs that read a hostile image: as a user without a name, without network, within limits, under a filter of calls.
 
 The most that such a program can be made to do is write to the scratch folder, which is its user's. No process of it is left when
 a call returns. unshare(1), prlimit(1), setpriv(1).
@@ -11,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 
 from nqrust.contract.names import IMAGE_USERS
-from nqrust.host import memory
+from nqrust.host import confinement, memory
 from nqrust.host.errors import PathError
 from nqrust.host.port import Completed, Host, Kind, command
 
@@ -48,7 +48,8 @@ class Sandbox:
         }
         return self.host.run(
             command(
-                *("unshare", "--net", "--ipc", "--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child"),
+                *confinement.confined("unshare"),
+                *("--net", "--ipc", "--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child"),
                 *("sh", "-c", f'needed={shlex.quote(self.folder)}; {memory.DIE_FIRST}; {_HIDE}; exec "$@"', "sh"),
                 *("prlimit", *(f"--{name}={value}" for name, value in limits.items())),
                 *("setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", "--inh-caps=-all"),

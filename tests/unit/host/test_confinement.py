@@ -9,12 +9,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from nqrust.agent import __main__ as agent
-from nqrust.agent import confinement
-from nqrust.agent.confinement import program
+from nqrust.host import confinement
+from nqrust.host.confinement import program
 
 ALLOWED = 0x7FFF0000
 X86_64, I386 = 0xC000003E, 0x40000003
 READ, CLONE, UNSHARE, IOCTL, SOCKET, SOCKETPAIR, CLONE3, SETNS, URING_SETUP = 0, 56, 272, 16, 41, 53, 435, 308, 425
+PTRACE, PERF, BPF, KEYCTL, USERFAULTFD = 101, 298, 321, 250, 323
 THREAD, NEWUSER, NEWNET, NEWNS = 0x3D0F00, 0x10000000, 0x40000000, 0x20000
 TUNSETIFF, SIOCSIFHWADDR = 0x400454CA, 0x8924
 
@@ -63,6 +64,7 @@ def test_what_the_agent_and_its_programs_need_is_allowed(call: int, arguments: t
         (SOCKET, (40, 1), errno.EAFNOSUPPORT),
         (SOCKETPAIR, (30, 1), errno.EAFNOSUPPORT),  # it would load the module, too
         (URING_SETUP, (4, 0), errno.ENOSYS),  # a ring opens sockets without socket(2)
+        *((call, (), errno.EPERM) for call in (PTRACE, PERF, BPF, KEYCTL, USERFAULTFD)),
         (0x40000000 | UNSHARE, (NEWUSER,), errno.ENOSYS),
     ],
 )

@@ -1,12 +1,14 @@
-"""System calls that no process of the agent makes, nor any VM that it starts. seccomp(2), bpf(2).
+"""System calls that no process of the agent makes, nor any program that reads what strangers made. seccomp(2), bpf(2).
 
 The agent loads the filter into itself before it starts anything. Each program that it starts inherits it and cannot take it
-off: launchers, VMMs, consoles, file-system tools. It refuses four things, and allows the rest:
+off: launchers, VMMs, consoles, file-system tools. nqr starts the programs that read an image under it, too (`confined`). It
+refuses five things, and allows the rest:
 
     user namespaces     a process without privileges has all capabilities in one, and so more of the kernel to attack
     rare sockets        network namespaces do not separate AF_VSOCK, and other families load kernel modules
     io_uring            the kernel makes its calls out of a filter's sight, such as one for a rare socket. io_uring_enter(2)
     SIOCSIFHWADDR       whoever holds a TAP open can change its MAC, without any capability (ip(8) uses netlink instead)
+    debugging           of processes and of the kernel: ptrace, perf, eBPF, keys. Attacks on kernels need them, no VM does
 
 A VMM and systemd add their own filters to this one.
 """
@@ -17,11 +19,17 @@ import ctypes
 import os
 import platform
 import struct
+import sys
 
 _CLONE_NEWUSER = 0x10000000
 _SIOCSIFHWADDR = 0x8924
 _X86_64, _X32 = 0xC000003E, 0x40000000  # AUDIT_ARCH_X86_64; the bit of the x32 calls
 _SECCOMP, _CLONE, _UNSHARE, _IOCTL, _SOCKET, _SOCKETPAIR, _CLONE3, _URING = 317, 56, 272, 16, 41, 53, 435, 425
+_DEBUGGING = (
+    *(101, 310, 311, 312, 438),  # ptrace, process_vm_readv, process_vm_writev, kcmp, pidfd_getfd
+    *(298, 321, 323),  # perf_event_open, bpf, userfaultfd
+    *(248, 249, 250),  # add_key, request_key, keyctl
+)
 _FAMILIES = (1, 2, 10, 16, 17)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET
 _SET_MODE_FILTER, _SPEC_ALLOW = 1, 4
 _NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24  # offsets in struct seccomp_data; low halves of the arguments
@@ -32,7 +40,7 @@ _EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
 
 def program() -> list[tuple[int, int, int, int]]:
     """Return the filter: (code, jump if true, jump if false, value). Pure. The last lines are the answers."""
-    lines = [
+    calls = [
         (_LOAD, "next", "next", _ARCHITECTURE),
         (_EQUAL, "next", "none", _X86_64),
         (_LOAD, "next", "next", _NUMBER),
@@ -40,6 +48,7 @@ def program() -> list[tuple[int, int, int, int]]:
         # Its flags are in memory, which a filter cannot read. The C library uses clone(2) then.
         (_EQUAL, "none", "next", _CLONE3),
         (_EQUAL, "none", "next", _URING),  # what uses it has another way for kernels without it
+        *((_EQUAL, "refuse", "next", call) for call in _DEBUGGING),
         (_EQUAL, "flags", "next", _CLONE),
         (_EQUAL, "flags", "next", _UNSHARE),
         (_EQUAL, "family", "next", _SOCKET),
@@ -47,17 +56,12 @@ def program() -> list[tuple[int, int, int, int]]:
         (_EQUAL, "next", "allow", _IOCTL),
         (_LOAD, "next", "next", _SECOND),
         (_EQUAL, "refuse", "allow", _SIOCSIFHWADDR),
-        (_LOAD, "next", "next", _FIRST),
-        (_ANY_BIT, "refuse", "allow", _CLONE_NEWUSER),
-        (_LOAD, "next", "next", _FIRST),
-        *((_EQUAL, "allow", "next", family) for family in _FAMILIES),
-        (_RETURN, "next", "next", _ERRNO | _EAFNOSUPPORT),
-        (_RETURN, "next", "next", _ALLOW),
-        (_RETURN, "next", "next", _ERRNO | _EPERM),
-        (_RETURN, "next", "next", _ERRNO | _ENOSYS),
     ]
-    end = len(lines)
-    places = {"flags": 13, "family": 15, "allow": end - 3, "refuse": end - 2, "none": end - 1}
+    flags = [(_LOAD, "next", "next", _FIRST), (_ANY_BIT, "refuse", "allow", _CLONE_NEWUSER)]
+    family = [(_LOAD, "next", "next", _FIRST), *((_EQUAL, "allow", "next", family) for family in _FAMILIES)]
+    answers = [(_RETURN, "next", "next", value) for value in (_ERRNO | _EAFNOSUPPORT, _ALLOW, _ERRNO | _EPERM, _ERRNO | _ENOSYS)]
+    lines, end = [*calls, *flags, *family, *answers], len(calls) + len(flags) + len(family)
+    places = {"flags": len(calls), "family": end - len(family), "allow": end + 1, "refuse": end + 2, "none": end + 3}
 
     def jump(at: int, name: str) -> int:
         return places.get(name, at + 1) - at - 1
@@ -81,3 +85,19 @@ def confine() -> str:
         if libc.syscall(_SECCOMP, _SET_MODE_FILTER, flags, given) == 0:
             return ""
     return os.strerror(ctypes.get_errno())
+
+
+_RUN = "import sys; sys.path.insert(0, sys.argv[1]); from nqrust.host import confinement; confinement.run(sys.argv[2:])"
+
+
+def confined(*argv: str) -> tuple[str, ...]:
+    """Return the command of root's that runs `argv` under the filter, or without it where the kernel has none. Its Python loads
+    nothing from its working folder (-I), which may be a stranger's."""
+    sources = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return (sys.executable, "-I", "-S", "-B", "-c", _RUN, sources, *argv)
+
+
+def run(argv: list[str]) -> None:
+    """Become `argv`, under the filter."""
+    confine()
+    os.execvp(argv[0], argv)
