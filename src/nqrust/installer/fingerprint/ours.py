@@ -42,6 +42,8 @@ _SHARED = ("/etc/modules", "/etc/sysctl.conf", "/etc/fstab", "/etc/hosts", "/etc
 
 _LARGEST = 1 << 20
 """Bytes that are read of what a process says of itself: it can say any number."""
+_PEOPLE = range(1000, 60_001)
+"""User numbers of people: UID_MIN and UID_MAX of login.defs(5)."""
 
 _TAP = re.compile(r"(?:tap|ifb)[0-9a-f]{11}\Z")
 
@@ -59,18 +61,21 @@ def ours(host: Host, layout: Layout, *, data: bool = False) -> list[str]:
 
 
 def processes_of_ours(host: Host, layout: Layout) -> list[str]:
-    """Return processes of services and VMs, found by environment, control group or program. Excludes this process and its
-    parents."""
+    """Return processes of services and VMs, found by environment, control group or program. A person's own programs are none.
+    Excludes this process and its parents."""
     mine = _ancestry(host)
+    services = {known.uid for name in (product.SERVICE_USER, product.UI_USER) if (known := host.user(name))}
     found = []
     for pid, comm in processes.probe(host).items():
         if pid in mine:
             continue
         user = re.search(r"^Uid:\s+(\d+)", text(host, f"/proc/{pid}/status"), re.MULTILINE)
-        of_a_vm = user is not None and int(user[1]) in product.VM_USERS
-        # Such a process can claim anything, in memory that never answers.
-        environment = "" if of_a_vm else text(host, f"/proc/{pid}/environ", _LARGEST)
-        arguments = [] if of_a_vm else text(host, f"/proc/{pid}/cmdline", _LARGEST).split("\0")
+        number = int(user[1]) if user is not None else 0
+        of_a_vm = number in product.VM_USERS
+        # Such a process, and a person's, can claim anything, in memory that never answers.
+        says = not of_a_vm and (number not in _PEOPLE or number in services)
+        environment = text(host, f"/proc/{pid}/environ", _LARGEST) if says else ""
+        arguments = text(host, f"/proc/{pid}/cmdline", _LARGEST).split("\0") if says else []
         groups = text(host, f"/proc/{pid}/cgroup")
         scope = container.parse_environment(environment).get(product.SCOPE_ENV, "")
         if scope:

@@ -20,4 +20,10 @@ def left() -> Any:
 
 @pytest.mark.parametrize("form", ["python", "shell"])
 def test_processes_of_vms_end_and_others_stay(left: Any, form: str) -> None:
-    assert left[form] == ["killer", "other", "pretender", "root"]
+    assert left["vms"][form] == ["killer", "other", "pretender", "root"]
+
+
+@pytest.mark.parametrize("form", ["python", "shell"])
+def test_only_the_supervisord_of_the_installation_ends(left: Any, form: str) -> None:
+    """Any user of the host can give a program that command line, and keep an uninstall waiting for its end."""
+    assert left["supervisord"][form] == ["another", "editor", "pretender"]

@@ -9,7 +9,7 @@ from tests.fakes.host import FakeHost
 
 from nqrust.contract.names import VM_USERS
 from nqrust.contract.paths import Layout
-from nqrust.host.port import Host
+from nqrust.host.port import Host, User
 from nqrust.installer.fingerprint.ours import processes_of_ours
 from nqrust.installer.verbs.service.undo import scopes
 
@@ -57,3 +57,12 @@ def test_what_a_process_of_a_vms_user_says_is_not_read() -> None:
     assert scopes(host, "fc-") == []
     assert "another" not in "".join(processes_of_ours(host, Layout()))
     assert scopes(process_of(0, environment="NQRUST_SCOPE=fc-another\0"), "fc-") == ["fc-another"]
+
+
+def test_what_a_process_of_a_person_says_is_not_read() -> None:
+    """A person of the host could keep root waiting, and make an uninstall find what it did not leave."""
+    host, claim = process_of(1000, environment="NQRUST_SCOPE=fc-another\0"), ["process 50 anything of fc-another"]
+    assert processes_of_ours(host, Layout()) == []
+    assert processes_of_ours(process_of(33, environment="NQRUST_SCOPE=fc-another\0"), Layout()) == claim
+    host.users["nqrust"] = User("nqrust", 1000, 1000, "/", "/bin/sh")
+    assert processes_of_ours(host, Layout()) == claim, "the user of the service may have been there before"

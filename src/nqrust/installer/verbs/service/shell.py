@@ -35,11 +35,16 @@ supervisor_program() { # verb, program, command line of supervisorctl, which end
 same_machine() { # process: containers on this host are other machines
     [ "$(readlink "/proc/$1/ns/pid" 2>/dev/null)" = "$(readlink /proc/self/ns/pid)" ]
 }
-holding() { # file of /proc/PID, beginning of one of its entries
+user_of() { # process: its real user
+    sed -n 's/^Uid:[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$1/status" 2>/dev/null
+}
+supervisors() { # configuration: the supervisord of root that has it, and no editor
     for folder in /proc/[0-9]*; do
         pid=${folder#/proc/}
-        [ "$pid" = $$ ] && continue
-        same_machine "$pid" && tr '\0' '\n' <"$folder/$1" 2>/dev/null | grep -q -- "$2" && printf '%s\n' "$pid"
+        [ "$(user_of "$pid")" = 0 ] && same_machine "$pid" || continue
+        words=$(tr '\0' '\n' <"$folder/cmdline" 2>/dev/null)
+        printf '%s\n' "$words" | grep -qxF -- "$1" || continue
+        printf '%s\n' "$words" | head -n 3 | grep -qx -e supervisord -e '.*/supervisord' && printf '%s\n' "$pid"
     done 2>/dev/null
 }
 end_all() { # seconds, command that lists the processes
@@ -54,7 +59,8 @@ end_all() { # seconds, command that lists the processes
 }
 of_vms() { # first and last user of VMs, beginning of an entry of the environment of root's processes
     for folder in /proc/[0-9]*; do
-        pid=${folder#/proc/} user=$(sed -n 's/^Uid:[[:space:]]*\([0-9]*\).*/\1/p' "$folder/status" 2>/dev/null)
+        pid=${folder#/proc/}
+        user=$(user_of "$pid")
         [ "$pid" = $$ ] || [ -z "$user" ] || ! same_machine "$pid" && continue
         if [ "$user" -eq 0 ]; then
             tr '\0' '\n' <"$folder/environ" 2>/dev/null | grep -q -- "$3" && printf '%s\n' "$pid"
@@ -71,7 +77,7 @@ end_vms() { # beginning of their scopes' names, mark of their links, variable wi
         esac
     done
 }
-end_supervisord() { end_all 60 holding cmdline "^$1\$"; } # its configuration
+end_supervisord() { end_all 60 supervisors "$1"; } # its configuration
 """
 
 

@@ -110,15 +110,18 @@ def _end_supervisord(host: Host, config: str) -> Outcome:
     found = [
         pid
         for pid in _pids(host)
-        if _user(host, pid) not in product.VM_USERS
-        and config.encode() in _cmdline(host, pid).split(b"\0")
-        and b"supervisord" in _cmdline(host, pid)
+        if not _user(host, pid) and _is_supervisord(_cmdline(host, pid).split(b"\0"), config.encode())  # a stranger can claim it
     ]
     for pid in found:
         host.kill(pid, signal.SIGTERM)
     if not _wait_gone(host, found, 60.0):
         return Kept("supervisord did not end within a minute")
     return Reverted()
+
+
+def _is_supervisord(words: list[bytes], config: bytes) -> bool:
+    """Return whether a command line is that of supervisord itself: an editor can have its configuration, too."""
+    return config in words and any(word.rpartition(b"/")[2] == b"supervisord" for word in words[:3])
 
 
 def vms(context: UndoContext, args: dict[str, Any]) -> Outcome:
