@@ -107,7 +107,10 @@ def create(
         )
     limits = opt.rates(net_rx, net_tx, disk_rate, disk_iops)
     given = {
-        **opt.fields(vcpus, memory, disk, tag, volume, autostart, restart_policy, limits, network_config, guest_exec),
+        **opt.fields(
+            vcpus=vcpus, memory=memory, disk=disk, tags=tag, volumes=volume, autostart=autostart, restart=restart_policy,
+            limits=limits, network=network_config, guest_exec=guest_exec,
+        ),
         "image": image, "description": description, "ssh_keys": None if user else keys or None,
         "users": [{"name": user, "ssh_keys": keys}] if user else None,
     }  # fmt: skip

@@ -172,7 +172,8 @@ def create(
         template=template, image=image, host=host, forwards=vm_ports.parse(forward or []) or None, users=users or None,
         ssh_keys=None if user else keys or None,
         **opt.fields(
-            vcpus, memory, disk, tag, volume, autostart, restart_policy, opt.rates(net_rx, net_tx, disk_rate, disk_iops), network_config, guest_exec
+            vcpus=vcpus, memory=memory, disk=disk, tags=tag, volumes=volume, autostart=autostart, restart=restart_policy,
+            limits=opt.rates(net_rx, net_tx, disk_rate, disk_iops), network=network_config, guest_exec=guest_exec,
         ),
         name=name, start=start, user_data=opt.user_data(user_data),
     )  # fmt: skip

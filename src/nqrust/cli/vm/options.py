@@ -79,16 +79,17 @@ def one_name(command: str, name: str | None, named: str | None) -> str:
 
 
 def fields(
-    vcpus: int | None,
-    memory: str | None,
-    disk: str | None,
-    tags: Texts,
-    volumes: Texts,
-    autostart: bool | None,
-    restart: str | None,
-    limits: dict[str, int] | None,
-    network: str | None,
-    guest_exec: bool | None,
+    *,
+    vcpus: int | None = None,
+    memory: str | None = None,
+    disk: str | None = None,
+    tags: Texts = None,
+    volumes: Texts = None,
+    autostart: bool | None = None,
+    restart: str | None = None,
+    limits: dict[str, int] | None = None,
+    network: str | None = None,
+    guest_exec: bool | None = None,
 ) -> dict[str, Any]:
     """Return the API's field names and the given values, None for an absent option. Raises UsageError NQR-USE-003."""
     if restart is not None:

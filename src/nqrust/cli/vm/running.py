@@ -76,7 +76,7 @@ def run(
     credentials = image_pulling.login(username, password_file)
     words = _command(image, command or [])
     variables, forwards = _variables(env or [], env_file), vm_ports.parse(publish or [])
-    chosen = opt.fields(vcpus, memory, disk, None, None, None, restart or "never", None, None, None)
+    chosen = opt.fields(vcpus=vcpus, memory=memory, disk=disk, restart=restart or "never")
     with manager(url) as client:
         found = _image(client, image, credentials, insecure)
         asked = checked(
