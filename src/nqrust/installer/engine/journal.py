@@ -53,27 +53,6 @@ class JournalStore(Protocol):
         ...
 
 
-@dataclass
-class MemoryJournalStore:
-    """A journal in memory, for tests and for planning."""
-
-    data: bytes = b""
-    cramped: bool = False
-    path: str = "journal.jsonl"
-
-    def read(self) -> bytes:
-        return self.data
-
-    def append(self, line: bytes) -> None:
-        self.data += line
-
-    def truncate(self, size: int) -> None:
-        self.data = self.data[:size]
-
-    def discard(self) -> None:
-        self.data = b""
-
-
 @dataclass(frozen=True)
 class Record:
     """One line. `body` holds the fields of its type."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.fakes.journal import MemoryJournalStore
 from tests.unit.installer.effects.observing import context_of
 from tests.unit.installer.phases.a_host import fit
 
@@ -24,7 +25,7 @@ from nqrust.cli.install import gathering
 from nqrust.contract import paths
 from nqrust.host.facts.model import Memory
 from nqrust.installer import planner, secret_store
-from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.journal_file import ReadOnlyJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan

@@ -9,10 +9,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fakes.host import FakeHost
+from tests.fakes.journal import MemoryJournalStore
 
 from nqrust.host.errors import CommandFailed
 from nqrust.installer.engine.events import NullReporter
-from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.receipt import Receipt

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.fakes.journal import MemoryJournalStore
 
 from nqrust.host.errors import CommandFailed
 from nqrust.installer.engine.events import Event, Notice, NullReporter
 from nqrust.installer.engine.forecast import forecast
-from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.rollback import RollbackResult, roll_back

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.fakes.journal import MemoryJournalStore
 from tests.places import GOLDEN
 
 from nqrust.installer.engine.errors import JournalError
-from nqrust.installer.engine.journal import RECORD_TYPES, Journal, MemoryJournalStore
+from nqrust.installer.engine.journal import RECORD_TYPES, Journal
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.verbs.registry import VERBS

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.fakes.journal import MemoryJournalStore
 from tests.fakes.package_manager import few
 
 import nqrust.installer
@@ -18,7 +19,7 @@ from nqrust.contract import paths
 from nqrust.installer import operations
 from nqrust.installer.engine.errors import JournalError
 from nqrust.installer.engine.events import NullReporter
-from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.journal_file import FileJournalStore, ReadOnlyJournalStore
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan

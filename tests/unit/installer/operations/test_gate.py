@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.fakes.journal import MemoryJournalStore
 
 from nqrust.contract import paths
 from nqrust.host.errors import NoSpace
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.events import NullReporter
-from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.lock import Asking
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.fakes.journal import MemoryJournalStore
 
 from nqrust.installer.engine.errors import PreflightRefused, ReleaseError, StepFailed
 from nqrust.installer.engine.events import NullReporter
-from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.runner import Runner

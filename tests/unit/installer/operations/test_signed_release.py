@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.fakes.journal import MemoryJournalStore
 from tests.fakes.release_web import KEY, Web, pem, web
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import RELEASE
@@ -14,7 +15,7 @@ from nqrust.contract import paths
 from nqrust.installer.context import ReleaseFiles
 from nqrust.installer.engine.errors import PreflightRefused
 from nqrust.installer.engine.events import NullReporter
-from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.operations import site
 from nqrust.installer.operations.installing import _checked

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.fakes.journal import MemoryJournalStore
 from tests.places import ROOT
 from tests.unit.installer.effects.observing import RELEASE, SECRETS
 from tests.unit.installer.phases.a_host import fit
@@ -23,7 +24,7 @@ from nqrust.installer import planner, secret_store
 from nqrust.installer.context import Context
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.events import NullReporter
-from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.step import Needed, Step
 from nqrust.installer.operations import site

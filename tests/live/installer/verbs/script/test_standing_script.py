@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.fakes.journal import MemoryJournalStore
 from tests.live.installer.verbs.script.test_undo_script import OLD, context, entry
 
-from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.receipt import Entry, Receipt
 from nqrust.installer.engine.step import Origin
 from nqrust.installer.engine.undo_record import Retain, Undo

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.fakes.journal import MemoryJournalStore
 from tests.places import GOLDEN
 
 from nqrust.host.errors import ProgramMissing
-from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Entry, Receipt
 from nqrust.installer.engine.step import Origin

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.fakes.journal import MemoryJournalStore
 from tests.fakes.package_manager import DATABASE, few
 
 from nqrust.contract import paths
@@ -13,7 +14,7 @@ from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.events import NullReporter
-from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.receipt import Receipt

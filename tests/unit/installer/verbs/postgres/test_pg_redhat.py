@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.fakes.journal import MemoryJournalStore
 from tests.unit.installer.verbs.postgres.scripted_psql import psql
 
 from nqrust.contract.paths import STATE_DIR
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command
 from nqrust.installer.engine.events import NullReporter
-from nqrust.installer.engine.journal import Journal, MemoryJournalStore
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.receipt import Receipt
