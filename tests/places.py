@@ -9,3 +9,4 @@ ROOT = TESTS.parent
 TABLES = TESTS / "tables"
 GOLDEN = TESTS / "golden"
 SCRIPTS = TESTS / "machine_scripts"
+HELPER = ROOT / "src/nqrust/installer/release/helper/nqrust-helper"

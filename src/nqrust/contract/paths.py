@@ -45,10 +45,6 @@ class Layout:
         return f"{self.install_dir}/libexec"
 
     @property
-    def ui_dir(self) -> str:
-        return f"{self.install_dir}/ui"
-
-    @property
     def scripts_dir(self) -> str:
         return f"{self.install_dir}/scripts"
 

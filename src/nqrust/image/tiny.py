@@ -16,9 +16,6 @@ from nqrust.image import folder, rootfs
 from nqrust.image.kernel_sources.registry import source_for
 from nqrust.image.progress import Progress, silent
 
-HOST_PROGRAMS = ("dpkg-deb", "apt-get", "mke2fs", "debugfs", "find", "touch")
-"""Programs that the build calls. Only a kernel compressed with zstd needs `zstd`."""
-
 
 def build(
     host: Host,

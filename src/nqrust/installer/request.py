@@ -17,7 +17,6 @@ Outcome = Literal["ok", "failed", "rolled_back", "partly_undone", "refused"]
 
 EXIT_OK = 0
 EXIT_FAILED = 1
-EXIT_USAGE = 2
 EXIT_REFUSED = 3
 EXIT_UNVERIFIED = 4
 EXIT_ROLLED_BACK = 5

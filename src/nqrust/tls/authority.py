@@ -135,11 +135,6 @@ def expires_at(certificate: str) -> datetime:
     return _certificate(certificate).not_valid_after_utc
 
 
-def serial(certificate: str) -> str:
-    """Return the serial number of a PEM certificate, in hexadecimal. Raises CertificateError."""
-    return f"{_certificate(certificate).serial_number:x}"
-
-
 def fingerprint(certificate: str) -> str:
     """Return the SHA-256 of a PEM certificate's DER form, in hexadecimal, as `openssl x509 -fingerprint -sha256` does."""
     return hashlib.sha256(_certificate(certificate).public_bytes(Encoding.DER)).hexdigest()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nqrust.installer.release import bundled
+from tests.places import HELPER
 
 KINDS = ("xfs", "btrfs")
 SIZES = {"xfs": 300, "btrfs": 128}  # MiB; XFS is not made smaller
@@ -142,7 +142,7 @@ def install(folder: Path) -> Installed:
     path, data = folder / "opt/libexec/nqrust-helper", folder / "fc"
     path.parent.mkdir(parents=True)
     (data / "vms").mkdir(parents=True)
-    path.write_bytes(bundled.helper_source())
+    path.write_bytes(HELPER.read_bytes())
     path.chmod(0o755)
     (path.parent / "data-dir").write_text(f"{data}\n")
     (folder / "opt/current").mkdir()

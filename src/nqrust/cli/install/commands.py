@@ -79,12 +79,13 @@ def plan(
     with _opened(flags) as run:
         _tell(run, found)
         from nqrust.installer import operations
+        from nqrust.installer.request import EXIT_CHANGES
 
         asked = request(flags, found)
         asked = replace(asked, run=replace(asked.run, dry_run=True))
         summary = operations.plan(asked, _listeners(run, asked))
         changes = summary.preview.changes if summary.preview else summary.changed
-        exit_code = summary.exit_code if summary.failure else 10 if changes and detailed_exitcode else 0
+        exit_code = summary.exit_code if summary.failure else EXIT_CHANGES if changes and detailed_exitcode else 0
         _finish(run, "plan", replace(summary, exit_code=exit_code))
 
 

@@ -166,6 +166,3 @@ class Facts:
     proxy: dict[str, str] = field(default_factory=dict)
     cgroup: str = "v2"  # v1 | hybrid | v2
     selinux: str = ""  # enforcing | permissive | "" without it
-
-    def file_system(self, path: str) -> FileSystem | None:
-        return next((f for f in self.file_systems if f.path == path), None)

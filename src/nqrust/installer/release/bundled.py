@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import re
-from importlib import resources
 
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import ReleaseError
@@ -84,11 +83,6 @@ IMAGES = (
     ImageSource(name="container-runtime", build="container-runtime"),
 )
 """The installer builds the second only on request (`components.container_runtime`)."""
-
-
-def helper_source() -> bytes:
-    """Return the helper's source for a release. It serves /srv/fc, or the folder named in `data-dir` beside it."""
-    return (resources.files("nqrust.installer.release") / "helper" / "nqrust-helper").read_bytes()
 
 
 def project_version(text: str) -> str:

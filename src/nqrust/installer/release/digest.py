@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 
 from nqrust.host.port import Host, Kind
@@ -41,8 +40,3 @@ def _files(host: Host, checkout: str, sources: tuple[str, ...]) -> Iterator[tupl
                 if name not in _SKIPPED and not name.startswith(".") and not name.endswith((".pyc", ".egg-info"))
             )
             yield from _files(host, checkout, inside)
-
-
-def json_digest(value: object) -> str:
-    """Return the hex sha256 of a JSON value in its canonical form (sorted keys, no spaces)."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tests.places import ROOT
+from tests.places import HELPER, ROOT
 
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Command, Completed
@@ -157,7 +157,7 @@ def test_a_failed_build_leaves_no_release(checkout: Path, tmp_path: Path, stderr
 
 def test_privileged_helper_refuses_unknown_arguments(tmp_path: Path) -> None:
     helper = tmp_path / "nqrust-helper"
-    helper.write_bytes(bundled.helper_source())
+    helper.write_bytes(HELPER.read_bytes())
     for arguments in ((), ("rm",), ("version",), ("disk-write", "a1"), ("disk-write",)):
         done = subprocess.run(["sh", str(helper), *arguments], input="", capture_output=True, text=True, check=False)
         assert done.returncode == 2 and done.stderr.startswith("nqrust-helper: "), arguments

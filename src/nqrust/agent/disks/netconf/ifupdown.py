@@ -21,7 +21,6 @@ _STARTED = ("/etc/runlevels/boot/networking", "/etc/runlevels/default/networking
 _SYSV = ("/etc/rcS.d", "/etc/init.d/networking")
 _SOURCES = re.compile(r"^\s*source(-directory)?\s+(/etc/network/)?interfaces\.d(/\*?)?\s*$", re.MULTILINE)
 _NAMED = re.compile(r"^\s*(?:auto|allow-\S+|iface|mapping|rename)\s+(.*?)\s*$", re.MULTILINE)
-_READ_BY_FOLDER = re.compile(r"[A-Za-z0-9_-]+")
 _LOOPBACK = "auto lo\niface lo inet loopback\n\n"
 
 

@@ -163,11 +163,6 @@ def with_block(text: str, marker: str, new: str) -> str:
     return "".join([*lines[: place.start], new, *lines[place.stop :]]) if place.stop else text
 
 
-def without_block(text: str, marker: str) -> str:
-    """Remove nqr's block from `text`, markers included. No change if there is none or it is not closed."""
-    return with_block(text, marker, "")
-
-
 def _block(text: str, marker: str) -> tuple[list[str], slice]:
     """Return the lines, and the slice of nqr's block."""
     begin, end = markers(marker)
