@@ -245,7 +245,10 @@ def main() -> None:
         f"ip link set lan0 master br0; ip addr add {HOST}/24 dev br0; ip -6 addr add {LINK_LOCAL}/64 dev br0 nodad;"
         f"for l in lan0 peer0 br0; do ip link set $l up; done; ip route add default via {GATEWAY}"
     )
-    time.sleep(0.5)
+    for _ in range(100):  # until the port forwards
+        if sh("cat /sys/class/net/lan0/brport/state").strip() == "3":
+            break
+        time.sleep(0.1)
     before, local = bridge_state(), LocalHost()
     running = record("v", None, tap_name("v"))
     records = [running]

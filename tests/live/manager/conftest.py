@@ -194,15 +194,15 @@ class Running:
         return self.client((await self.admin.send(calls.create_token(TokenCreate(name=role, role=Role(role))))).token)
 
     async def settled_image(self, name: str) -> Any:
-        """The image, once it is no longer being fetched or looked for; as it is after ten seconds."""
-        for _ in range(200):
+        """The image, once it is no longer being fetched or looked for; as it is after a minute."""
+        for _ in range(1200):
             image = await self.admin.send(calls.get_image(name))
-            if image.state not in ("downloading", "missing"):
+            if image.download is None and image.state not in ("downloading", "missing"):
                 return image
             await asyncio.sleep(0.05)
         return image
 
-    async def until(self, vm: str, condition: Any, timeout: float = 10.0) -> Any:
+    async def until(self, vm: str, condition: Any, timeout: float = 60.0) -> Any:
         return await self.admin.wait_for(vm, condition, timeout=timeout)
 
 

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import stat
 import threading
+from collections.abc import AsyncIterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from nqrust.client import calls
 from nqrust.client.errors import Refused
-from nqrust.contract.images import ImageAdd
+from nqrust.contract.images import Download, ImageAdd, ImageList
 from nqrust.contract.vms import VmCreate
 from nqrust.manager.app import prepare
-from nqrust.manager.images import registry
+from nqrust.manager.images import pulling, registry
+from nqrust.manager.store.tables import Image
 
 
 async def test_images_in_the_folder_are_there_at_start(manager: Any) -> None:
@@ -288,3 +292,24 @@ async def test_the_catalogue_of_cloud_images_is_listed_and_a_file_takes_its_plac
     with pytest.raises(Refused) as refused:
         await viewer.send(calls.list_cloud_images())
     assert refused.value.code == "NQR-IMG-060"
+
+
+async def test_download_that_ends_during_a_question_does_not_look_lost(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row was read before the end: without its download, nqr took the image for one that was not pulled."""
+    core, begin = manager.core, manager.core.db.transaction
+    async with begin() as session:
+        row = await session.scalar(select(Image).where(Image.name == "tiny"))
+        row.state = "missing"
+
+    @contextlib.asynccontextmanager
+    async def ending() -> AsyncIterator[Any]:
+        async with begin() as session:
+            yield session
+        core.downloads.clear()
+
+    monkeypatch.setattr(core.db, "transaction", ending)
+    for question in (registry.get(core, "tiny"), registry.list_images(core), pulling.list_found(core, "tiny")):
+        core.downloads[row.id] = Download(total=1)
+        answer = await question
+        (image,) = answer.items if isinstance(answer, ImageList) else (answer,)
+        assert (image.name, image.state) == ("tiny", "missing") and image.download is not None

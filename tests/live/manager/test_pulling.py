@@ -116,7 +116,7 @@ async def test_a_pull_that_ends_leaves_no_program_no_place_and_no_file(
     else:
         os.kill(pid, signal.SIGKILL)
     for _ in range(100):
-        if not Path(f"/proc/{pid}").exists() and os.listdir(root) == ["tiny"]:
+        if not Path(f"/proc/{pid}").exists() and os.listdir(root) == ["tiny"] and pulling.core.fetching._value == 2:
             break
         await asyncio.sleep(0.1)
     assert os.listdir(root) == ["tiny"] and not Path(f"/proc/{pid}").exists()

@@ -86,7 +86,10 @@ async def test_new_vm_avoids_an_address_that_only_the_host_knows_is_taken(manage
     await running(manager)
     await lose(manager)
     await lose(manager, "UPDATE hosts SET last_ip = NULL")
-    assert (await running(manager, "web2")).ip == "10.0.0.11"
+    await manager.admin.send(calls.create_vm(VmCreate(name="web2", image="tiny")))
+    put_off = await manager.until("web2", lambda vm: bool(vm.error) or vm.state == "running")
+    assert put_off.error == "VM web1 has the address. The manager will try again."
+    assert (await manager.until("web2", "running")).ip == "10.0.0.11"
 
 
 async def test_adopting_restores_all_settings_of_the_vm(manager: Any, reconciler: Reconciler) -> None:

@@ -69,9 +69,10 @@ async def find(session: AsyncSession, reference: str, lock: bool = False) -> Ima
 
 async def list_found(core: Core, reference: str) -> ImageList:
     """Return the image that `find` finds, or none."""
+    downloads = dict(core.downloads)
     async with core.db.transaction() as session:
         row = await find(session, reference)
-    items = [registry.api_image(row, core.downloads.get(row.id))] if row is not None else []
+    items = [registry.api_image(row, downloads.get(row.id))] if row is not None else []
     return ImageList(items=items, total=len(items))
 
 

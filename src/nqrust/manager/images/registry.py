@@ -102,15 +102,17 @@ async def check_in(core: Core, name: str, path: str, manifest: ImageManifest, ma
 
 
 async def list_images(core: Core) -> ImageList:
+    downloads = dict(core.downloads)  # one that ends now must not look ended beside a row from before its end
     async with core.db.transaction() as session:
         rows = list(await session.scalars(select(Image).order_by(Image.name)))
-    return ImageList(items=[api_image(row, core.downloads.get(row.id)) for row in rows], total=len(rows))
+    return ImageList(items=[api_image(row, downloads.get(row.id)) for row in rows], total=len(rows))
 
 
 async def get(core: Core, name: str) -> ApiImage:
+    downloads = dict(core.downloads)
     async with core.db.transaction() as session:
         row = await _find(session, name)
-    return api_image(row, core.downloads.get(row.id))
+    return api_image(row, downloads.get(row.id))
 
 
 async def add(core: Core, wanted: ImageAdd, local: bool) -> ApiImage:
@@ -207,8 +209,13 @@ async def _fetch(core: Core, row: Image, manifest: ImageManifest, url: str, loca
         error = failure.detail.rstrip(".")
     except asyncio.CancelledError:
         error = "the manager was stopped during the download"
+    try:
+        await _fetched(core, row, error)
     finally:
         core.downloads.pop(row.id, None)
+
+
+async def _fetched(core: Core, row: Image, error: str) -> None:
     async with core.db.transaction() as session:
         known = await session.get(Image, row.id, with_for_update=True)
         if known is None:  # deleted meanwhile

@@ -84,6 +84,8 @@ async def run(core: Core, operation_id: int) -> None:
             await _snapshot(core, vm, operation)
         else:
             await _verb(core, vm, operation)
+    except Again as error:
+        await _put_off(core, vm, operation, error)
     except NoHost as error:
         await _put_off(core, vm, operation, Again(str(error))) if error.later else await _fail(core, vm, operation, str(error))
     except AgentAway as error:

@@ -106,7 +106,7 @@ class Secured:
         self, method: str, path: str, token: str, *, tls: ssl.SSLContext | None = None, body: Any = None
     ) -> httpx.Response:
         scheme = "https" if tls else "http"
-        async with httpx.AsyncClient(verify=tls or True, trust_env=False) as client:
+        async with httpx.AsyncClient(verify=tls or True, trust_env=False, timeout=60) as client:
             url = f"{scheme}://{ELSEWHERE}:{self.port}{path}"
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             return await client.request(method, url, headers=headers, json=body)
