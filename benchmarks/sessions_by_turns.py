@@ -50,7 +50,7 @@ class ByHand:
         self.folder, vms = site.work / "hand", site.work / "fc" / "vms"
         (self.folder / "run").mkdir(parents=True)
         subprocess.run(["cp", "--sparse=always", vms / C / "disk.ext4", self.folder / "fresh"], check=True)
-        self.argv = [word.replace(str(vms / B), str(self.folder)).replace("disk.ext4.new", "disk.ext4") for word in argv]
+        self.argv = [word.replace(str(vms / B), str(self.folder)).replace("drive0", "disk.ext4") for word in argv]
         self.argv.remove("-S")
 
     def boot(self) -> float:

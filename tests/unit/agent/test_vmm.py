@@ -156,6 +156,21 @@ def test_a_guest_from_a_snapshot_gets_the_board_it_had_and_waits_for_its_memory(
         assert failed.value.code == "NQR-VMM-116"
 
 
+def test_a_disk_that_gets_another_name_keeps_one_for_qemu() -> None:
+    from dataclasses import replace
+
+    host = FakeHost.debian12()
+    host.put("/usr/bin/qemu-system-x86_64", mode=0o755)
+    moving = replace(MACHINE, disk="/srv/fc/vms/a1/disk.ext4.new", disk_moves=True)
+    for machine, opened, shown in (
+        (MACHINE, MACHINE.disk, ()),
+        (moving, "/srv/fc/vms/a1/drive0", ((moving.disk, "/srv/fc/vms/a1/drive0"),)),
+    ):
+        argv = Qemu(host).argv(machine)
+        assert [w.partition("file=")[2].partition(",")[0] for w in argv if w.startswith("if=none")] == [opened]
+        assert Qemu(host).mounts(machine) == shown
+
+
 def test_a_host_without_qemu_says_so() -> None:
     with pytest.raises(Failed) as failed:
         Qemu(FakeHost.debian12()).argv(MACHINE)

@@ -40,6 +40,8 @@ class Machine:
     kernel_elf: str | None = None
     initrd: str | None = None
     cmdline: str = ""
+    disk_moves: bool = False
+    """Whether the disk gets another name after the program has started."""
     root_device: str = "/dev/vda"
     volumes: tuple[str, ...] = ()
     """From vdb on, in this order and without gaps: a guest's kernel numbers them."""

@@ -74,7 +74,7 @@ class Starter:
         decided = self.verdict()
         driver = self.drivers[decided.vmm]
         machine = machines.of(self.host, self.store, self.blobs, record, driver, decided.accel, snapshot)
-        machine = replace(machine, disk=making.path) if making else machine
+        machine = replace(machine, disk=making.path, disk_moves=True) if making else machine
         argv = driver.argv(machine)
         record.asked, record.vmm, record.accel = "run", decided.vmm, decided.accel
         self.store.write(record)

@@ -47,18 +47,23 @@ class Qemu:
         if machine.snapshot is not None:
             board = migration.board(self._host, machine.snapshot)
             machine = replace(machine, guest_exec=migration.has_guest_port(self._host, machine.snapshot))
+        if machine.disk_moves:
+            machine = replace(machine, disk=_shown_disk(machine))
         return (*users.become(machine.user), *arguments(program, machine, board))
 
     def prepare(self, machine: Machine) -> None:
         """Make nodes of the devices that QEMU opens, for its user alone. mknod(1); numbers of Linux, devices.txt."""
         owner, own = str(machine.user), view.own_devices(machine.directory)
+        if machine.disk_moves:
+            self._host.write_file(_shown_disk(machine), b"", mode=0o600, synced=False)
         self._host.mkdir(f"{own}/net", synced=False)
         for name, minor in (("net/tun", "200"), *((("kvm", "232"),) if machine.accel == "kvm" else ())):
             self._host.run(command("mknod", "-m", "0600", f"{own}/{name}", "c", "10", minor))
             self._host.set_mode(f"{own}/{name}", mode=0o600, owner=owner, group=owner)
 
     def mounts(self, machine: Machine) -> tuple[tuple[str, str], ...]:
-        return ()
+        """QEMU opens a disk by its name again when it saves the memory. So a disk that moves has a name that stays."""
+        return ((machine.disk, _shown_disk(machine)),) if machine.disk_moves else ()
 
     def appeared(self, directory: str) -> bool:
         return self._host.exists(qmp_socket(directory))
@@ -116,6 +121,10 @@ class Qemu:
                 qmp.execute(what, **arguments)
         except QmpError as error:
             raise _silent(str(error)) from error
+
+
+def _shown_disk(machine: Machine) -> str:
+    return f"{machine.directory}/drive0"
 
 
 def _silent(why: str) -> Failed:
