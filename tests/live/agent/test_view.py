@@ -17,7 +17,7 @@ set -eu
 cd {folder}
 mkdir seen vm vm/dev vm/devices
 touch of-the-disk seen/file vm/file
-mount --bind seen seen
+mount --bind seen seen && mount -o remount,bind,nosuid seen
 mount -t tmpfs none /run && touch /run/below
 mount --bind of-the-disk /run/below
 mkdir new && mount -t tmpfs none new && mkdir new/pts && touch new/below
@@ -28,15 +28,31 @@ mount --bind vm vm
 touch vm/file
 [ ! -e /run/below ] && [ ! -e /dev/below ]
 if touch seen/file 2>/dev/null || touch of-the-disk 2>/dev/null; then exit 3; fi
+grep -q "^[^ ]* {folder}/seen [^ ]* ro,nosuid," /proc/self/mounts
 """
 
 
-def test_mounts_below_hidden_folders_are_passed_over_in_silence(tmp_path: Path) -> None:
-    """What the launcher writes is on the console that a user sees, before the guest's first line."""
+ALL = """
+mount() { # at the first of the host's mounts
+    case " $* " in *" -a "*mounts-of-host*) FAILS ;; esac
+    command mount "$@"
+}
+"""
+
+
+@pytest.mark.parametrize("fails", ["", ":", "return 1", "return 0"], ids=["plain", "watched", "fails", "does nothing"])
+def test_mounts_below_hidden_folders_are_passed_over_in_silence(tmp_path: Path, fails: str) -> None:
+    """What the launcher writes is on the console that a user sees, before the guest's first line. Nothing of the host can be written
+    to, also if one call does not do all of its mounts."""
     vm = f"{tmp_path}/vm"
     mounts = (*view.hidden(str(tmp_path)), *view.devices(vm))
     script = MOUNTS.format(
         folder=tmp_path, table=view.mounted(mounts, f"{vm}/mounts"), filled=view.filled(vm), closed=view.closed(vm)
     )
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", (ALL.replace("FAILS", fails) if fails else "") + script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
