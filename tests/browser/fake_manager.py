@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse
 from nqrust.agent.api.console import _show, _type
 from nqrust.agent.vms.terminal import Terminal
 from nqrust.contract import auth, events, hosts, templates, vms, volumes
+from nqrust.contract.guest import CloseCode
 from nqrust.contract.problem import MEDIA_TYPE
 from tests.browser import fake_images, reports, tokens
 from tests.browser.fake_guest import serve_shell
@@ -183,6 +184,11 @@ async def exec_(socket: WebSocket, name: str, ticket: str = "") -> None:
     if world.tickets.pop(ticket, None) != name:
         await socket.close(4401, "The ticket is not valid.")
         return
+    if find(name).guest_up_at is None:
+        await socket.accept()
+        await asyncio.sleep(0.2)
+        await socket.close(CloseCode.no_answer, "No guest agent in the VM answers.")
+        return
     await serve_shell(socket)
 
 
@@ -330,7 +336,7 @@ async def delete_user(user_id: str) -> None:
 @app.post("/test/{what}")
 async def arrange(what: str, body: dict[str, Any]) -> None:
     """`reset`, `down`, `delay`, `sign-everybody-out`, `empty`, `many` VMs, `go-on` with a download that waits, `lost`: a VM
-    without a record, or `busy`: a platform with some history."""
+    without a record, `busy`: a platform with some history, `booting` and `booted`: the guest of a VM that runs."""
     global world
     if what == "reset":
         world = World()
@@ -351,6 +357,13 @@ async def arrange(what: str, body: dict[str, Any]) -> None:
         for number in range(int(body["value"])):
             world.set(world.add_vm(vms.VmCreate(name=f"vm-{number + 1}", image="tiny")), vms.VmState.running)
         world.events.clear()
+    elif what == "booting":
+        vm = find(body["value"])
+        vm.guest = vm.guest_up_at = None
+    elif what == "started-long-ago":
+        find(body["value"]).started_at = now() - timedelta(hours=1)
+    elif what == "booted":
+        world.set(find(body["value"]), vms.VmState.running)
     elif what == "go-on":
         world.go_on.set()
     elif what == "came":

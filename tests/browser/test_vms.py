@@ -117,6 +117,33 @@ def test_shell_tab_opens_a_shell_of_the_window_size(sign_in: SignIn, site: Site)
     expect(page.get_by_text("Connected", exact=True)).to_be_visible()
 
 
+def test_shell_tab_waits_for_a_guest_that_boots(sign_in: SignIn, site: Site) -> None:
+    page = sign_in("olga", "/vms", "VMs")
+    create(page, "web1")
+    row(page, "web1").get_by_role("link", name="web1").click()
+    expect(page.get_by_role("main")).to_contain_text("running")
+    site.arrange("booting", "web1")
+    page.get_by_role("tab", name="Shell").click()
+    expect(page.get_by_text("Waiting for the guest …", exact=True)).to_be_visible()
+    page.wait_for_timeout(1500)  # it asks several times meanwhile
+    expect(page.get_by_text("Waiting for the guest …", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="Connect")).to_be_hidden()
+    site.arrange("booted", "web1")
+    expect(page.get_by_text("Connected", exact=True)).to_be_visible()
+    expect(page.locator(".xterm-rows")).to_contain_text("shell#")
+
+
+def test_shell_tab_tells_a_guest_without_an_agent(sign_in: SignIn, site: Site) -> None:
+    site.arrange("busy")
+    page = sign_in("olga", "/vms/web1", "web1")
+    expect(page.get_by_role("main")).to_contain_text("running")
+    site.arrange("booting", "web1")
+    site.arrange("started-long-ago", "web1")
+    page.get_by_role("tab", name="Shell").click()
+    expect(page.get_by_text("The shell was closed: No guest agent in the VM answers.")).to_be_visible()
+    expect(page.get_by_role("button", name="Reconnect")).to_be_visible()
+
+
 def test_all_tabs_of_a_vm_fit_a_phone(sign_in: SignIn, site: Site) -> None:
     page = sign_in("olga", "/vms", "VMs")
     create(page, "web1")

@@ -19,6 +19,8 @@ from enum import IntEnum
 
 VERSION = 1
 MAX_PAYLOAD = 32 * 1024
+BOOT_SECONDS = 300.0
+"""Seconds since the start of a VM in which its guest may boot."""
 WINDOW = 256 * 1024
 NONCE = 16
 PORT_NAME = "org.nqrust.guest.0"

@@ -87,18 +87,8 @@ class Console:
             self._outgoing.put_nowait(event.data[at : at + _TYPED])
 
     async def _relay(self) -> None:
-        reason = f"The {self.noun} was closed."
         try:
-            url = websocket_url(self._manager.base_url, await self._manager.send(self._ticket()))
-            headers = self._manager.headers
-            known = await asyncio.to_thread(loopback.connect, url)
-            async with connect(
-                url, sock=known, open_timeout=10, max_size=1 << 20, proxy=None, additional_headers=headers
-            ) as socket:
-                self._socket = socket
-                self._status.say("Connected")
-                self._terminal.run_terminal_method("focus")
-                reason = await self._converse(socket) or socket.close_reason or reason
+            reason = await self._connection()
         except ClientError as error:
             reason = parts.explain(error)
         except ConnectionClosed as error:
@@ -113,11 +103,28 @@ class Console:
                 self._again.set_text("Reconnect")
                 self._again.set_visibility(True)
 
+    async def _connection(self) -> str:
+        """Connect, and relay until the end. Return its reason. Raises ClientError, WebSocketException, OSError, TimeoutError."""
+        url = websocket_url(self._manager.base_url, await self._manager.send(self._ticket()))
+        headers = self._manager.headers
+        known = await asyncio.to_thread(loopback.connect, url)
+        async with connect(url, sock=known, open_timeout=10, max_size=1 << 20, proxy=None, additional_headers=headers) as socket:
+            self._socket = socket
+            try:
+                return await self._converse(socket) or socket.close_reason or f"The {self.noun} was closed."
+            finally:
+                self._socket = None
+
+    def _connected(self) -> None:
+        self._status.say("Connected")
+        self._terminal.run_terminal_method("focus")
+
     def _ticket(self) -> Call[ConsoleTicket]:
         return calls.console_ticket(self._vm)
 
     async def _converse(self, socket: ClientConnection) -> str:
         """Relay until the end. Return its reason, or "" if the other side knows it."""
+        self._connected()
         sender = asyncio.create_task(self._send(socket))
         try:
             seen = await receive(socket, self._terminal.write, self._shown)

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+from datetime import datetime, timezone
 
 from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 from nqrust.client import calls
 from nqrust.client.call import Call
+from nqrust.client.waiting import boots_for
 from nqrust.contract import guest
-from nqrust.contract.guest import ExecRequest, Kind, ProtocolError
+from nqrust.contract.guest import CloseCode, ExecRequest, Kind, ProtocolError
 from nqrust.contract.text import plain
 from nqrust.contract.vms import ConsoleTicket
 from nqrust.ui.console import Console
@@ -21,6 +24,8 @@ from nqrust.ui.console import Console
 _CREDIT_AT = guest.WINDOW // 4
 _TERM = b"xterm-256color"
 _USUAL = (24, 80)
+_AGAIN = 0.25
+"""Seconds until a guest that did not answer is asked again. The agent waits longer for it."""
 
 
 class Shell(Console):
@@ -30,6 +35,24 @@ class Shell(Console):
 
     def _ticket(self) -> Call[ConsoleTicket]:
         return calls.exec_ticket(self._vm)
+
+    async def _connection(self) -> str:
+        """Connect. While the guest boots, wait for it, as `nqr vm shell` does."""
+        while True:
+            boots = await self._boots()
+            if boots:
+                self._status.say("Waiting for the guest …")
+            try:
+                return await super()._connection()
+            except ConnectionClosed as error:
+                silent = error.rcvd is not None and error.rcvd.code == CloseCode.no_answer
+                if not (silent and boots) or self._terminal.is_deleted:
+                    raise
+            await asyncio.sleep(_AGAIN)
+
+    async def _boots(self) -> bool:
+        vm = await self._manager.send(calls.get_vm(self._vm))
+        return boots_for(vm, datetime.now(timezone.utc)) > 0
 
     async def _converse(self, socket: ClientConnection) -> str:
         request = ExecRequest(environment=((b"TERM", _TERM),), terminal=await self._size() or _USUAL)
@@ -55,6 +78,8 @@ class Shell(Console):
                         return "The shell was closed: the browser does not answer."
                     await socket.send(guest.message(Kind.credit, guest.credit(unsaid)))
                     unsaid = 0
+            elif kind is Kind.started:
+                self._connected()
             elif kind is Kind.credit:
                 self._room += guest.parse_credit(payload)
                 self._more.set()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from nqrust.agent.errors import Failed
 from nqrust.agent.guest import channel as channels
 from nqrust.agent.guest.channel import Channel, GuestLost, GuestSilent, Stream
+from nqrust.agent.guest.channels import Channels
 from nqrust.contract import guest
 from nqrust.contract.guest import WINDOW, Frames, Kind, ProtocolError
 
@@ -210,3 +213,45 @@ async def test_a_guest_that_takes_nothing_is_left(pair: Any, monkeypatch: pytest
         while True:
             await first.send(Kind.stdin, b"x" * guest.MAX_PAYLOAD)
             first = channel.stream() if first._input < guest.MAX_PAYLOAD else first
+
+
+def of_a_vm(connect: Callable[[], socket.socket]) -> Channels:
+    """The channels of a host whose only VM is reached by `connect`."""
+    driver = SimpleNamespace(connect_guest=lambda directory: connect())
+    store = SimpleNamespace(read=lambda vm: SimpleNamespace(guest_exec=True))
+    service: Any = SimpleNamespace(running=lambda vm: ("/vm", driver), store=store)
+
+    async def run(work: Callable[[], Any]) -> Any:
+        return work()
+
+    return Channels(service, run)
+
+
+async def test_a_guest_that_does_not_listen_yet_is_asked_again() -> None:
+    ours, theirs = socket.socketpair()
+    answers: list[socket.socket | OSError] = [ConnectionResetError(), ConnectionRefusedError(), ours]
+
+    def connect() -> socket.socket:
+        found = answers.pop(0)
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    peer = Peer(theirs)
+    hosts = of_a_vm(connect)
+    stream, _ = await asyncio.wait_for(asyncio.gather(hosts.start("v1", guest.ExecRequest()), peer.welcome()), 4)
+    assert (await peer.frame())[:2] == (Kind.exec, stream.number) and not answers
+    theirs.close()
+    with pytest.raises(GuestLost):
+        await asyncio.wait_for(stream.receive(), 5)
+
+
+async def test_a_guest_that_never_listens_is_silent_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "GREETING", 0.2)
+
+    def refused() -> socket.socket:
+        raise ConnectionRefusedError
+
+    with pytest.raises(Failed) as failed:
+        await asyncio.wait_for(of_a_vm(refused).start("v1", guest.ExecRequest()), 5)
+    assert failed.value.code == "NQR-VMM-125"

@@ -20,6 +20,7 @@ from websockets.sync.server import ServerConnection, serve
 from nqrust.cli import signals
 from nqrust.cli.__main__ import run
 from nqrust.cli.vm import booting, copy, exec, ssh
+from nqrust.client.waiting import boots_for
 from nqrust.contract.guest import CloseCode, ExecRequest, Kind, message
 from nqrust.contract.vms import Vm
 
@@ -102,7 +103,7 @@ def test_command_waits_for_the_guest_and_its_input_comes_whole(
         monkeypatch.setattr(sys, "stdin", stdin)
         assert run(["vm", "exec", "-i", "web1", "--", "cat"]) == 0
     said = capfd.readouterr()
-    assert said.out == "all of the input" and guest.asked == 3 and clock.slept == [1.0, 1.0]
+    assert said.out == "all of the input" and guest.asked == 3 and clock.slept == [0.25, 0.25]
     assert said.err.count("still booting") == 1
 
 
@@ -207,7 +208,7 @@ def test_ssh_does_not_go_through_this_machine_to_itself(
 )
 def test_seconds_that_are_left(fields: dict[str, Any], services: bool, left: float) -> None:
     vm = Vm.model_validate({**fake_manager.VM, "state": "running", **fields})
-    assert booting.left(vm, NOW, 300, services) == left
+    assert boots_for(vm, NOW, 300, services=services) == left
 
 
 def test_a_guest_that_answers_at_once_costs_no_further_question() -> None:

@@ -164,7 +164,7 @@ def states(*answers: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: Any) -> None:
-    monkeypatch.setattr(waiting, "_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(waiting, "_PAUSES", (0.001, 0.001))
 
 
 def test_wait_for_the_guest_through_a_restart_of_the_manager(connect: Any) -> None:

@@ -95,3 +95,12 @@ def test_waiting_asks_the_host_from_time_to_time_and_notices_a_dead_vm() -> None
         asked.append(wait.fresh)
         assert not over(wait, vm())
     assert asked == [False] * 7 + [True] + [False] * 7 + [True]
+
+
+@pytest.mark.parametrize(("seconds", "pause"), [(0.0, 0.02), (0.4, 0.05), (1.0, 0.125), (30.0, 0.25)])
+def test_a_wait_asks_often_at_first_and_seldom_later(seconds: float, pause: float) -> None:
+    clock = Clock()
+    wait = waiting(clock=clock)
+    clock.now = seconds
+    assert not over(wait, vm("starting"))
+    assert wait.pause == pytest.approx(pause)

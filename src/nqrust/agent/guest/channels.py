@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import structlog
 
 from nqrust.agent.errors import Conflict, Failed
+from nqrust.agent.guest import channel
 from nqrust.agent.guest.channel import Channel, GuestSilent, Stream
 from nqrust.agent.vms.service import VmService
 from nqrust.contract.guest import ExecRequest, Kind
@@ -18,6 +20,8 @@ from nqrust.host.errors import HostError
 
 log = structlog.get_logger("nqrust.agent.guest")
 
+_AGAIN = 0.05
+"""Seconds until a guest that did not listen is asked again."""
 MOST = 16
 """Sessions of a VM at the same time."""
 Run = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -42,7 +46,7 @@ class Channels:
         return stream
 
     async def _connect(self, vm_id: str) -> Channel:
-        link = await self._run(lambda: self._link(vm_id))
+        link = await self._listening(vm_id)
 
         def over(ended: Channel) -> None:
             if self._open.get(vm_id) is ended:
@@ -57,6 +61,18 @@ class Channels:
         self._open[vm_id] = channel
         return channel
 
+    async def _listening(self, vm_id: str) -> socket.socket:
+        """Return a connection to the guest agent. A guest under Firecracker that boots refuses it: ask again until GREETING, which a
+        guest under QEMU may take, too. Raises Conflict, Failed."""
+        until = time.monotonic() + channel.GREETING
+        while True:
+            try:
+                return await self._run(lambda: self._link(vm_id))  # type: ignore[no-any-return]
+            except ConnectionError as error:
+                if time.monotonic() >= until:
+                    raise _silent() from error
+            await asyncio.sleep(_AGAIN)
+
     def _link(self, vm_id: str) -> socket.socket:
         directory, driver = self._service.running(vm_id)
         record = self._service.store.read(vm_id)
@@ -68,8 +84,8 @@ class Channels:
             )
         try:
             link = driver.connect_guest(directory)
-        except ConnectionError as error:
-            raise _silent() from error
+        except ConnectionError:
+            raise
         except (OSError, HostError) as error:
             raise Conflict(
                 "NQR-VMM-127",

@@ -6,22 +6,17 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
 from nqrust.cli import stopping
 from nqrust.cli.connection import ManagerError, manager
-
-if TYPE_CHECKING:
-    from nqrust.contract.vms import Vm
+from nqrust.contract.guest import BOOT_SECONDS
 
 T = TypeVar("T")
-PATIENCE = 300.0
-"""Seconds since its start in which a VM may boot."""
-_SETTLING = 60.0
-"""Seconds in which the services of a guest may start after its guest agent."""
-_EVERY = 1.0
+PATIENCE = BOOT_SECONDS
+_EVERY = 0.25
 BootTimeout = Annotated[
     float,
     typer.Option(
@@ -62,19 +57,7 @@ def until_ready(
 
 def _left(name: str, url: str | None, patience: float, services: bool) -> float:
     from nqrust.client import calls
+    from nqrust.client.waiting import boots_for
 
     with manager(url) as client:
-        return left(client.send(calls.get_vm(name)), datetime.now(timezone.utc), patience, services)
-
-
-def left(vm: Vm, now: datetime, patience: float, services: bool = False) -> float:
-    """Return the seconds that the guest may still take to boot, or its services to start after that. Pure."""
-    if vm.state.value != "running" or vm.started_at is None:
-        return 0.0
-    if vm.guest_up_at is None:
-        return patience - _since(vm.started_at, now)
-    return min(_SETTLING, patience) - _since(vm.guest_up_at, now) if services else 0.0
-
-
-def _since(moment: datetime, now: datetime) -> float:
-    return max(0.0, (now - moment).total_seconds())  # the clocks of two machines
+        return boots_for(client.send(calls.get_vm(name)), datetime.now(timezone.utc), patience, services=services)
