@@ -138,7 +138,7 @@ def vm_network(
     ]
     if dns:
         # dnsmasq(8) serves 20 connections at once, for all guests together.
-        inbound.append((*dns_of["tcp"], *more_at_once(4), "-j", "DROP"))
+        inbound.append((*dns_of["tcp"], *more_at_once(2), "-j", "DROP"))
     inbound.append((*to_gateway, "-p", "icmp", "-m", "icmp", "--icmp-type", "8", "-j", "ACCEPT"))
     inbound += [(*rule, "-j", "ACCEPT") for rule in dns_of.values()]
     for port in tcp_ports:

@@ -185,7 +185,7 @@ def test_one_guest_cannot_have_all_queries_that_wait_for_an_answer() -> None:
     network = Settings().network
     text = dnsmasq_conf(network, dns=True)
     assert f"\ndns-forward-max={QUERIES_AT_ONCE}\n" in text
-    assert QUERIES_AT_ONCE >= 2 * (200 + 10 * 50), "as many as two guests may have within dnsmasq's 10 s"
+    assert QUERIES_AT_ONCE >= 7 * (200 + 10 * 50), "as many as seven guests may have within dnsmasq's 10 s"
     told = dnsmasq_conf(network, dns=False, nameservers=("169.254.169.253", "127.0.0.53", "192.0.2.53"))
     assert "dhcp-option=option:dns-server,192.0.2.53\n" in told and "169.254" not in told
 
@@ -208,7 +208,7 @@ def test_the_security_page_has_the_figures_of_the_rules() -> None:
             "DNS queries over UDP",
             "50 per second, burst 200",
         ),
-        ("INPUT", "tcp --dport 53 -m connlimit --connlimit-above 4 ", "open DNS connections over TCP", "4"),
+        ("INPUT", "tcp --dport 53 -m connlimit --connlimit-above 2 ", "open DNS connections over TCP", "2"),
         ("INPUT", "--dport 19091 -m connlimit --connlimit-above 16 ", "open connections to the relay", "16"),
     ):
         assert any(rule.startswith(f"NQR-{chain} ") and where in rule and rule.endswith("-j DROP") for rule in rules), where
