@@ -23,7 +23,7 @@ class FakeMachine:
 
     def __init__(self) -> None:
         self.tree = Tree()
-        self.users: dict[str, User] = {"root": User("root", 0, 0, "/root", "/bin/bash", "root")}
+        self.users: dict[str, User] = {"root": User("root", 0, 0, "/root", "/bin/bash")}
         self.groups: dict[str, Group] = {"root": Group("root", 0)}
         self.memory: dict[str, Any] = {}
         self.clock = 1_700_000_000.0

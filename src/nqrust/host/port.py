@@ -103,7 +103,6 @@ class User:
     gid: int
     home: str
     shell: str
-    gecos: str = ""
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,6 @@ class RunOptions:
     """
 
     dry_run: bool = False
-    non_interactive: bool = False
     on_failure: OnFailure = "rollback"
     ignore_preflight: tuple[str, ...] = ()
     allow_downgrade: bool = False

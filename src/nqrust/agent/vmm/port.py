@@ -54,7 +54,6 @@ class Machine:
 
 @dataclass(frozen=True)
 class Capabilities:
-    accelerators: frozenset[str]
     elf_kernel: bool = False  # boots an uncompressed ELF kernel only
     pause: bool = True
     snapshot: bool = False

@@ -102,7 +102,6 @@ def request(
 
     run = RunOptions(
         dry_run=bool(value("dry_run")),
-        non_interactive=bool(value("non_interactive")),
         on_failure=value("on_failure") or "rollback",
         ignore_preflight=tuple(value("ignore_preflight") or ()),
         allow_downgrade=bool(value("allow_downgrade")),

@@ -12,7 +12,7 @@ def probe(host: Host) -> Cpu:
 
 
 def parse_cpuinfo(content: str) -> Cpu:
-    """Vendor, model and flags are those of the first processor."""
+    """Flags are those of the first processor."""
     first: dict[str, str] = {}
     count = 0
     for line in content.splitlines():
@@ -23,10 +23,4 @@ def parse_cpuinfo(content: str) -> Cpu:
         if name == "processor":
             count += 1
         first.setdefault(name, value.strip())
-    vendor = first.get("vendor_id", "")
-    return Cpu(
-        vendor=vendor if vendor in ("GenuineIntel", "AuthenticAMD") else "other",
-        model=first.get("model name", ""),
-        count=count,
-        flags=frozenset(first.get("flags", "").split()),
-    )
+    return Cpu(count=count, flags=frozenset(first.get("flags", "").split()))

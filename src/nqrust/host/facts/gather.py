@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from nqrust.host.facts import (
-    cgroup,
     clock,
     container,
     cpu,
@@ -47,6 +46,5 @@ def gather(host: Host, *, paths_for_disk: tuple[str, ...] = ("/",), packages: fr
         clock_utc=host.now(),
         clock_synchronised=clock.probe(host, running),
         proxy=proxy.probe(host),
-        cgroup=cgroup.probe(host),
         selinux=selinux.probe(host),
     )

@@ -17,7 +17,6 @@ class Os:
     version_id: str
     id_like: tuple[str, ...] = ()
     pretty_name: str = ""
-    codename: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,6 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Cpu:
-    vendor: str  # GenuineIntel | AuthenticAMD | other
-    model: str
     count: int
     flags: frozenset[str] = frozenset()
 
@@ -92,7 +89,6 @@ class Link:
     mac: str
     master: str | None = None
     addresses: tuple[str, ...] = ()  # CIDR
-    physical: bool = False  # has a device below /sys/class/net/NAME/device
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,6 @@ class Network:
     links: tuple[Link, ...] = ()
     routes: tuple[Route, ...] = ()
     nameservers: tuple[str, ...] = ()
-    manager: str = "none"  # netplan | networkmanager | networkd | ifupdown | none
     firewall_managers: tuple[str, ...] = ()  # active ones of: firewalld, ufw, nftables, docker, libvirt
 
     @property
@@ -164,5 +159,4 @@ class Facts:
     clock_utc: float = 0.0
     clock_synchronised: bool | None = None
     proxy: dict[str, str] = field(default_factory=dict)
-    cgroup: str = "v2"  # v1 | hybrid | v2
     selinux: str = ""  # enforcing | permissive | "" without it

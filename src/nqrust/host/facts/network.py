@@ -1,4 +1,4 @@
-"""Links, addresses, routes, name servers, and their managers: /sys/class/net, ip(8), resolv.conf(5).
+"""Links, addresses, routes, name servers, and managers of firewalls: /sys/class/net, ip(8), resolv.conf(5).
 
 Without iproute2, /proc/net has nearly the same facts (network_procfs.py).
 """
@@ -28,7 +28,6 @@ def probe(host: Host, processes: dict[int, str]) -> Network:
         ),
         routes=_routes(host),
         nameservers=_nameservers(host),
-        manager=_manager(host, processes),
         firewall_managers=_firewalls(host, processes),
     )
 
@@ -90,11 +89,6 @@ def parse_resolv_conf(content: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def parse_interfaces(content: str) -> tuple[str, ...]:
-    """Return interfaces that ifupdown configures (interfaces(5)), without the loopback."""
-    return tuple(name for name in re.findall(r"^\s*iface\s+(\S+)\s", content, re.MULTILINE) if name != "lo")
-
-
 def _objects(content: str, what: str) -> list[dict[str, Any]]:
     try:
         found = json.loads(content or "[]")
@@ -125,7 +119,6 @@ def _link(host: Host, name: str, kinds: dict[str, str], addresses: dict[str, tup
         mac=text(host, f"{folder}/address").strip(),
         master=master,
         addresses=addresses.get(name, ()),
-        physical=host.exists(f"{folder}/device"),
     )
 
 
@@ -154,19 +147,6 @@ def _nameservers(host: Host) -> tuple[str, ...]:
     if found == ("127.0.0.53",):  # the stub of systemd-resolved(8); others can use its upstream servers
         return parse_resolv_conf(text(host, "/run/systemd/resolve/resolv.conf")) or found
     return found
-
-
-def _manager(host: Host, processes: dict[int, str]) -> str:
-    if host.which("netplan") is not None and host.glob("/etc/netplan/*.yaml"):
-        return "netplan"
-    if "NetworkManager" in processes.values():
-        return "networkmanager"
-    if "systemd-network" in processes.values():
-        return "networkd"
-    files = ["/etc/network/interfaces", *host.glob("/etc/network/interfaces.d/*")]
-    if host.which("ifup") is not None and any(parse_interfaces(text(host, path)) for path in files):
-        return "ifupdown"
-    return "none"
 
 
 def _firewalls(host: Host, processes: dict[int, str]) -> tuple[str, ...]:

@@ -65,8 +65,7 @@ class NicRoute:
 
 @dataclass(frozen=True)
 class Nic:
-    """A network card. `kind`: physical, wifi, vlan, bond, bridge, team, or the kernel's own word. `stacked`: links on top of
-    it, such as VLANs. `rules`: policy rules of the whole host, words for `ip rule add`. `accept_ra`, `ipv6_off`: its settings
+    """A network card. `kind`: physical, wifi, vlan, bond, bridge, team, or the kernel's own word. `rules`: policy rules of the whole host, words for `ip rule add`. `accept_ra`, `ipv6_off`: its settings
     below /proc/sys/net/ipv6/conf, "" without IPv6."""
 
     name: str
@@ -83,7 +82,6 @@ class Nic:
     routes: tuple[NicRoute, ...] = ()
     rules: tuple[tuple[str, ...], ...] = ()
     nameservers: tuple[str, ...] = ()
-    stacked: tuple[str, ...] = ()
     accept_ra: str = ""
     ipv6_off: str = ""
 
@@ -127,7 +125,6 @@ def probe(host: Host, name: str) -> Nic | None:
         routes=tuple(routes),
         rules=tuple(rules),
         nameservers=_nameservers(host, found["index"]),
-        stacked=found["stacked"],
         accept_ra=text(host, f"/proc/sys/net/ipv6/conf/{name}/accept_ra").strip(),
         ipv6_off=text(host, f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").strip(),
     )
@@ -151,7 +148,6 @@ def parse_link(links: dict[Any, dict[str, Any]], name: str) -> dict[str, Any]:
         "master_kind": (above.get("linkinfo") or {}).get("info_kind", "") if master else "",
         "permanent_mac": str(link.get("permaddr", "")),
         "promiscuous": "PROMISC" in link.get("flags", []),
-        "stacked": tuple(sorted(str(n) for n, one in links.items() if one.get("link") == name and "link_netnsid" not in one)),
         "addresses": tuple(_address(one) for one in link.get("addr_info", []) if "local" in one),
     }
 

@@ -30,5 +30,4 @@ def parse_os_release(content: str) -> Os:
         version_id=values.get("VERSION_ID", ""),
         id_like=tuple(values.get("ID_LIKE", "").lower().split()),
         pretty_name=values.get("PRETTY_NAME", ""),
-        codename=values.get("VERSION_CODENAME", "") or values.get("UBUNTU_CODENAME", ""),
     )

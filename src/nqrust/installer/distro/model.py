@@ -62,8 +62,7 @@ class Distro:
     and new enough.
 
     `kin_share_versions`: whether distributions that name this one in ID_LIKE use the same version numbers
-    (Rocky and RHEL do, Linux Mint and Ubuntu do not). `min_codename_of`: VERSION_CODENAME values that are too old,
-    for derivatives.
+    (Rocky and RHEL do, Linux Mint and Ubuntu do not).
     `residue_users`/`residue_groups`: accounts that nqr's packages create and their purge leaves behind.
     `editions`: major version -> its changes. `before`: those of the version at hand, see `Edition`.
     `versions`: role -> the version that its packages have here, as far as it is known.
@@ -79,7 +78,6 @@ class Distro:
     kin_share_versions: bool = False
     residue_users: tuple[str, ...] = ()
     residue_groups: tuple[str, ...] = ()
-    postgres_service: str = "postgresql"
     postgres_layout: str = "debian"  # debian: pg_ctlcluster and /etc/postgresql; redhat: one cluster, postgresql-setup
     aliases: frozenset[str] = field(default_factory=frozenset)
     editions: Mapping[int, Edition] = field(default_factory=dict)

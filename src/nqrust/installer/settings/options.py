@@ -31,7 +31,6 @@ class Option:
     upstream_env: str = ""
     off: str = ""
     choices: tuple[str, ...] = ()
-    panel: str = "Settings"
     metavar: str = ""
 
     @property

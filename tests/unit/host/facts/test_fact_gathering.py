@@ -58,16 +58,16 @@ def test_facts_are_gathered_without_any_program() -> None:
     assert facts.memory.total_mib == 24105
     assert ListeningPort("tcp", "10.0.0.1", 18080, 77, "nginx") in facts.ports
     assert ListeningPort("udp", "10.0.0.1", 67, 0, "") in facts.ports
-    assert facts.network.uplink == "ve0" and facts.network.manager == "none"
+    assert facts.network.uplink == "ve0"
     links = {link.name: link for link in facts.network.links}
     assert links["fcbr0"].kind == "bridge" and "10.0.0.1/24" in links["fcbr0"].addresses
-    assert links["ve0"].physical and links["ve0"].up and links["ve0"].master == "fcbr0"
+    assert links["ve0"].up and links["ve0"].master == "fcbr0"
     (cluster,) = facts.postgres
     assert (cluster.version, cluster.name, cluster.port, cluster.online) == (15, "main", 5433, True)
     assert (cluster.owner, cluster.socket_dir) == ("postgres", "/run/pg")
     assert facts.packages == {"postgresql-15"}
     assert [one.path for one in facts.file_systems] == ["/opt", "/srv/fc"]
-    assert facts.file_system("/opt") is not None and facts.hostname == "fake"
+    assert facts.hostname == "fake"
 
 
 def test_a_bare_machine_gives_defaults() -> None:
@@ -83,7 +83,7 @@ def test_a_cluster_whose_server_died_is_offline() -> None:
 
 
 def test_kvm_probe_opens_the_device() -> None:
-    cpu = Cpu("AuthenticAMD", "", 1)
+    cpu = Cpu(1)
     host = FakeHost.debian12()
     assert kvm.probe(host, cpu).reason == "/dev/kvm is not there"
     host.add_group("kvm", 109)
@@ -99,19 +99,6 @@ def test_kvm_probe_opens_the_device() -> None:
         assert found.present and not found.usable and words in found.reason
     host.kvm_version = 11
     assert "11" in kvm.probe(host, cpu).reason
-
-
-def test_network_manager_program_is_detected() -> None:
-    host = FakeHost.debian12()
-    host.put("/etc/network/interfaces", "auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet dhcp\n")
-    assert network.probe(host, {}).manager == "none"
-    host.install("ifup")
-    assert network.probe(host, {}).manager == "ifupdown"
-    assert network.probe(host, {9: "systemd-network"}).manager == "networkd"
-    assert network.probe(host, {9: "NetworkManager"}).manager == "networkmanager"
-    host.put("/etc/netplan/50-cloud-init.yaml", "network: {}\n")
-    host.install("netplan")
-    assert network.probe(host, {9: "systemd-network"}).manager == "netplan"
 
 
 def test_firewall_program_is_detected() -> None:

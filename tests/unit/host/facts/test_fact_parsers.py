@@ -14,7 +14,6 @@ from tests import places
 from nqrust.host import mounts
 from nqrust.host.errors import ParseError
 from nqrust.host.facts import (
-    cgroup,
     container,
     cpu,
     kernel,
@@ -42,7 +41,7 @@ def table(name: str) -> str:
 @pytest.mark.parametrize(("name", "expected"), yaml.safe_load(table("os-release.yaml")).items())
 def test_os_release(name: str, expected: list[object]) -> None:
     found = os.parse_os_release(table(f"os-release/{name}"))
-    assert [found.id, found.version_id, list(found.id_like), found.codename] == expected
+    assert [found.id, found.version_id, list(found.id_like)] == expected
     assert found.pretty_name
 
 
@@ -76,7 +75,7 @@ def test_elf_machine() -> None:
 
 def test_cpuinfo_of_an_amd_guest() -> None:
     found = cpu.parse_cpuinfo(table("cpuinfo-amd-guest"))
-    assert (found.vendor, found.model, found.virtualisation) == ("AuthenticAMD", "AMD EPYC", None)
+    assert found.virtualisation is None
     assert "hypervisor" in found.flags and found.count >= 1
     intel = cpu.parse_cpuinfo("processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu vmx\n\nprocessor\t: 1\n")
     assert (intel.count, intel.virtualisation) == (2, "vmx")
@@ -186,12 +185,6 @@ def test_postgresql_conf() -> None:
     assert postgres.parse_postmaster_pid("") == (0, "")
 
 
-def test_cgroups() -> None:
-    assert cgroup.parse(table("mountinfo-hybrid-cgroup")) == "hybrid"
-    assert cgroup.parse(table("mountinfo-v2")) == "v2"
-    assert cgroup.parse("1 0 0:1 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu") == "v1"
-
-
 def test_mounts() -> None:
     found = mounts.parse_mountinfo(table("mountinfo-v2"))
     bind = found[-1]
@@ -233,13 +226,11 @@ PARSERS: list[Callable[[str], object]] = [
     network.parse_ip_addr,
     network.parse_ip_route,
     network.parse_resolv_conf,
-    network.parse_interfaces,
     network_procfs.parse_routes,
     units.parse_show,
     parse_dpkg_status,
     postgres.parse_conf,
     postgres.parse_postmaster_pid,
-    cgroup.parse,
     mounts.parse_mountinfo,
     container.parse_environment,
     proxy.parse_environment_file,

@@ -12,7 +12,7 @@ SUPPORTED = [
     (Os("debian", "11"), "debian"),
     (Os("debian", "12"), "debian"),
     (Os("debian", "13"), "debian"),
-    (Os("debian", "", codename="sid"), "debian"),
+    (Os("debian", ""), "debian"),
     (Os("ubuntu", "22.04", ("debian",)), "ubuntu"),
     (Os("ubuntu", "24.04", ("debian",)), "ubuntu"),
     (Os("linuxmint", "21.3", ("ubuntu", "debian")), "ubuntu"),

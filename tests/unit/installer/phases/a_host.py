@@ -10,9 +10,9 @@ from nqrust.host.facts.model import Cpu, Facts, FileSystem, Kernel, Kvm, Link, M
 def fit(**changes: Any) -> Facts:
     """Debian 12 on bare metal with KVM, one network card, 8 GiB and 100 GB."""
     whole: dict[str, Any] = {
-        "os": Os("debian", "12", pretty_name="Debian GNU/Linux 12 (bookworm)", codename="bookworm"),
+        "os": Os("debian", "12", pretty_name="Debian GNU/Linux 12 (bookworm)"),
         "kernel": Kernel("6.1.0-28-amd64", (6, 1), "x86_64", modules_loadable=True),
-        "cpu": Cpu("GenuineIntel", "Xeon", 8, frozenset({"vmx"})),
+        "cpu": Cpu(8, frozenset({"vmx"})),
         "kvm": Kvm(present=True, usable=True, mode=0o660, group="kvm", nested=True),
         "memory": Memory(8192, 7000),
         "hostname": "kvm1",
@@ -21,7 +21,7 @@ def fit(**changes: Any) -> Facts:
         "container": "",
         "file_systems": tuple(disk(path) for path in ("/opt/nqrust-microvm", "/srv/fc", "/srv/images", "/var/lib")),
         "network": Network(
-            links=(Link("eth0", "", True, "52:54:00:00:00:01", addresses=("192.0.2.10/24",), physical=True),),
+            links=(Link("eth0", "", True, "52:54:00:00:00:01", addresses=("192.0.2.10/24",)),),
             routes=(Route("default", "eth0", "192.0.2.1"), Route("192.0.2.0/24", "eth0")),
             nameservers=("192.0.2.53",),
         ),

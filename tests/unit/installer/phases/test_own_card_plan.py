@@ -107,7 +107,7 @@ def card(name: str = "debian-12-networkd-dhcp", **changes: Any) -> FakeHost:
 
 def found(machine: FakeHost, own: tuple[OwnBridge, ...] = (), **given: Any) -> list[tuple[str, str, str]]:
     """Code, severity and text of each finding for the first row's card."""
-    links = (Link("ens3", "", True, "x", addresses=("10.0.3.12/24",), physical=True),)
+    links = (Link("ens3", "", True, "x", addresses=("10.0.3.12/24",)),)
     asked = settings(**{"uplink": "ens3", **given})
     seen = own_card.checks(asked, fit(network=network(*links)), machine, own)
     return [(one.code, one.severity.value, f"{one.what} {one.cure}") for one in seen]

@@ -31,7 +31,7 @@ _STATES = {
 
 class Qemu:
     name = "qemu"
-    capabilities = Capabilities(accelerators=frozenset({"kvm", "tcg"}), snapshot=True, waits_for_room=True, reads_disks_last=True)
+    capabilities = Capabilities(snapshot=True, waits_for_room=True, reads_disks_last=True)
     exit_signals = _EXIT_SIGNALS
 
     def __init__(self, host: Host) -> None:
