@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import filecmp
+import hashlib
+import json
+import os
 import re
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +19,9 @@ from types import TracebackType
 
 import pytest
 
+from nqrust.image import kvm_probe
+from nqrust.installer.platform.firecracker.source import DIGEST_VARIABLE
+from tests import bare_guest, real_firecracker
 from tests.hosts import product
 from tests.hosts.machine import Machine, TestNetwork
 from tests.places import ROOT
@@ -58,7 +65,16 @@ class Sent:
                 self.frames.append(frame[:64].hex())
 
 
-def build(output: Path) -> None:
+def packed_firecracker(folder: Path) -> Path:
+    """A real Firecracker with its jailer, in the publisher's form."""
+    path, version = folder / "firecracker.tgz", real_firecracker.VERSION
+    with tarfile.open(path, "w:gz") as archive:
+        for name in ("firecracker", "jailer"):
+            archive.add(real_firecracker.programs() / name, f"release-v{version}-x86_64/{name}-v{version}-x86_64")
+    return path
+
+
+def build(output: Path, firecracker: Path) -> None:
     argv = [
         sys.executable,
         "-m",
@@ -71,8 +87,13 @@ def build(output: Path) -> None:
         str(ROOT),
         "--output",
         str(output),
+        "--firecracker",
+        str(firecracker),
     ]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1200, check=False, cwd="/")
+    env = {**os.environ, DIGEST_VARIABLE: hashlib.sha256(firecracker.read_bytes()).hexdigest()}
+    done = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1200, check=False, cwd="/", env=env
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -82,12 +103,27 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if 'VERSION_ID="12"' not in Path("/etc/os-release").read_text():
         pytest.skip("a bundle for Debian 12 is built on Debian 12, and the testing machine has another system")
     path = tmp_path_factory.mktemp("bundle") / "nqrust.tar.zst"
-    build(path)
+    build(path, packed_firecracker(path.parent))
     yield path
     path.unlink()
 
 
-def test_install_from_a_bundle_sends_nothing_to_the_outside(bundle: Path, tell: Callable[[str], None]) -> None:
+def firecracker_runs(host: Machine, folder: Path) -> None:
+    """The Firecracker that the bundle brought boots a guest on this host. Linux boots in it only where KVM boots Linux."""
+    verdict = json.loads(host.read("/var/lib/nqrust-microvm/vmm.json"))
+    assert verdict["vmm"] == "firecracker" or "Firecracker: The kernel did not start" in verdict["reason"], verdict
+    for name in ("firecracker", "jailer"):
+        installed = host.root / "opt/nqrust-microvm/bin" / name
+        assert filecmp.cmp(installed, real_firecracker.programs() / name, shallow=False)
+    manifest = bare_guest.image(folder)
+    host.push(folder / "vmlinux", "/root/bare/vmlinux")
+    config = kvm_probe.firecracker_config("/root/bare", manifest)
+    booting = "/opt/nqrust-microvm/bin/firecracker --no-api --level Error --config-file /dev/stdin"
+    assert kvm_probe.MARKER in host.run(booting, input=config, timeout=60).stdout
+    host.run("rm -r /root/bare")
+
+
+def test_install_from_a_bundle_sends_nothing_to_the_outside(bundle: Path, tmp_path: Path, tell: Callable[[str], None]) -> None:
     with TestNetwork(outward=False) as network, Machine(network=network, primed=False) as host:
         product.clone(host)
         host.push(bundle, BUNDLE)
@@ -104,6 +140,7 @@ def test_install_from_a_bundle_sends_nothing_to_the_outside(bundle: Path, tell: 
             began = time.monotonic()
             product.bootstrap(host, *INSTALL, "--release", BUNDLE)
             tell(f"bundle: {bundle.stat().st_size / 1e6:.0f} MB, installed without a network in {time.monotonic() - began:.1f} s")
+            firecracker_runs(host, tmp_path)
             product.create_vm(host, "web1")
             listed = {one["name"]: one["state"] for one in product.document(host, "image", "ls")["items"]}
             assert listed == {"tiny": "ready", "container-runtime": "ready"}, "registered at once"
@@ -183,7 +220,7 @@ def test_a_host_without_systemd_is_installed_from_a_bundle(bundle: Path) -> None
 @pytest.mark.matrix
 def test_two_builds_are_byte_identical(bundle: Path) -> None:
     again = bundle.with_name("again.tar.zst")
-    build(again)
+    build(again, bundle.with_name("firecracker.tgz"))
     same = filecmp.cmp(bundle, again, shallow=False)
     again.unlink()
     assert same
