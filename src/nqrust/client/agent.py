@@ -70,7 +70,11 @@ def _transport(tls: Tls | None) -> httpx.AsyncHTTPTransport:
 LARGEST = 16 << 20
 """Bytes of an answer. The longest honest ones are an inventory, 2 KiB a VM, and the last MiB of a console log."""
 _AT_ONCE = 512 << 10
-"""Bytes of an inventory that are parsed without a thread."""
+"""Bytes of an inventory that are parsed without a thread, and of any other answer that is parsed."""
+_LONGEST_PROBLEM = 64 << 10
+_MOST_PARTS, _MOST_VALUES = 300_000, 1_000_000
+"""Objects with lists, and values, of an inventory. One of 10,000 VMs has a third of them. Empty lists take three bytes each, and 20
+times as much memory; nothing else of the manager runs while they are made."""
 _ENTRIES: dict[str, type[BaseModel]] = {"vms": VmStatus, "taps": TapStatus, "volumes": KeptVolume}
 _READING = 60.0
 """Seconds for the whole answer, beside the time in which it must begin."""
@@ -143,7 +147,7 @@ class AgentClient:
         return AgentHealth.model_validate_json((await self._send("GET", "/agent/v1/health")).content)
 
     async def inventory(self) -> Inventory:
-        content = (await self._send("GET", "/agent/v1/inventory")).content
+        content = (await self._send("GET", "/agent/v1/inventory", largest=LARGEST)).content
         if len(content) <= _AT_ONCE:
             return Inventory.model_validate_json(content)
         try:
@@ -164,11 +168,12 @@ class AgentClient:
 
     async def vm_record(self, vm_id: str) -> VmDocument:
         """Return the host's record of a VM."""
-        return VmDocument.model_validate_json((await self._send("GET", f"{self._vm(vm_id)}/record")).content)
+        return VmDocument.model_validate_json((await self._send("GET", f"{self._vm(vm_id)}/record", largest=LARGEST)).content)
 
     async def console_log(self, vm_id: str, tail: int | None = None) -> str:
         """Return the output of the serial port: the last `tail` bytes, or the last MiB."""
-        return (await self._send("GET", f"{self._vm(vm_id)}/console/log" + (f"?tail={tail}" if tail else ""))).text
+        path = f"{self._vm(vm_id)}/console/log" + (f"?tail={tail}" if tail else "")
+        return (await self._send("GET", path, largest=LARGEST)).text
 
     # --- verbs
     async def put_vm(self, spec: VmSpec, *, timeout: float = 300.0) -> VmStatus:
@@ -251,11 +256,13 @@ class AgentClient:
     def _snapshot(self, vm_id: str, name: str) -> str:
         return f"{self._vm(vm_id)}/snapshots/{quote(name, safe='')}"
 
-    async def _send(self, method: str, path: str, body: Any = None, timeout: float | None = None) -> httpx.Response:
+    async def _send(
+        self, method: str, path: str, body: Any = None, timeout: float | None = None, largest: int = _AT_ONCE
+    ) -> httpx.Response:
         limit = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout, connect=min(timeout, 5.0))
         self._running += 1
         try:
-            whole = self._whole(self._http.build_request(method, path, json=body, timeout=limit))
+            whole = self._whole(self._http.build_request(method, path, json=body, timeout=limit), largest)
             answer = await asyncio.wait_for(whole, (timeout or self._timeout) + _READING)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, asyncio.TimeoutError, TimeoutError) as error:
             raise AgentUnreachable(self.base_url, str(error) or type(error).__name__) from error
@@ -267,7 +274,7 @@ class AgentClient:
             raise _refusal(answer.status_code, answer.content)
         return answer
 
-    async def _whole(self, request: httpx.Request) -> httpx.Response:
+    async def _whole(self, request: httpx.Request, largest: int) -> httpx.Response:
         """Return the whole answer. A host that somebody took over must not fill the manager's memory. Raises AgentUnreachable,
         httpx.HTTPError."""
         answer, content = await self._http.send(request, stream=True), bytearray()
@@ -276,8 +283,8 @@ class AgentClient:
                 raise AgentUnreachable(self.base_url, "its answer is compressed")
             async for piece in answer.aiter_bytes():
                 content += piece
-                if len(content) > LARGEST:
-                    raise AgentUnreachable(self.base_url, f"its answer is longer than {LARGEST >> 20} MiB")
+                if len(content) > largest:
+                    raise AgentUnreachable(self.base_url, f"its answer is longer than {largest >> 10} KiB")
         finally:
             await answer.aclose()
         return httpx.Response(answer.status_code, content=bytes(content), request=request, extensions=answer.extensions)
@@ -285,6 +292,8 @@ class AgentClient:
 
 def _long_inventory(content: bytes) -> Inventory:
     """Parse in a thread. pydantic lets no other thread run meanwhile, so each entry is a call of its own. Raises ValueError."""
+    if content.count(b"[") + content.count(b"{") > _MOST_PARTS or content.count(b",") > _MOST_VALUES:
+        raise ValueError("it has too many parts")
     found = from_json(content)
     if isinstance(found, dict):
         for name, model in _ENTRIES.items():
@@ -303,7 +312,7 @@ def _status(answer: httpx.Response) -> VmStatus:
 
 def _refusal(status: int, body: bytes) -> AgentRefused:
     try:
-        found = Problem.model_validate_json(body)
+        found = Problem.model_validate_json(body[:_LONGEST_PROBLEM])
     except ValidationError:
         found = Problem(title=f"HTTP {status}", status=status, detail=body[:200].decode(errors="replace"))
     text = {name: shown(getattr(found, name)) for name in ("title", "detail", "code", "cure")}

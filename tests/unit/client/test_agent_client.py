@@ -102,14 +102,19 @@ async def test_answer_that_trickles_ends(monkeypatch: pytest.MonkeyPatch) -> Non
             await asyncio.wait_for(client.inventory(), 5)
 
 
-def _long(**more: object) -> bytes:
+def _long_vm(**more: object) -> dict[str, object]:
     forwards = [{"host_port": 1024, "guest_port": 1}] * 64
-    vm = {"id": "a", "scope": "", "state": "running", "tags": ["x"] * 32, "forwards": forwards} | more
+    return {"id": "a", "scope": "", "state": "running", "tags": ["x"] * 32, "forwards": forwards} | more
+
+
+def _of_host(*, vms: list[dict[str, object]]) -> dict[str, object]:
     tap = {"name": "tap0", "vm_id": None, "bridge": None, "up": True}
-    return json.dumps(
-        {"host_id": "h", "boot_id": "b", "time": "2026-01-01T00:00:00Z"}
-        | {"vms": [vm] * 2000, "taps": [tap], "volumes": [{"name": "v", "size_mib": 1}]}
-    ).encode()
+    own = {"host_id": "h", "boot_id": "b", "time": "2026-01-01T00:00:00Z"}
+    return own | {"vms": vms, "taps": [tap], "volumes": [{"name": "v", "size_mib": 1}]}
+
+
+def _long(**more: object) -> bytes:
+    return json.dumps(_of_host(vms=[_long_vm(**more)] * 2000)).encode()
 
 
 async def test_long_inventory_does_not_stop_the_manager(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +146,29 @@ async def test_long_inventory_out_of_bounds_is_refused(content: bytes) -> None:
     async with agent(content) as url, AgentClient(url, "token") as client:
         with pytest.raises((AgentUnreachable, ValidationError)):
             await client.inventory()
+
+
+@pytest.mark.parametrize("unit", [b"[],", b'{"":0},', b"1e9,"])
+async def test_long_inventory_of_nothing_but_parts_is_not_parsed(monkeypatch: pytest.MonkeyPatch, unit: bytes) -> None:
+    """16 MiB of them took 470 MiB of memory, and a second in which the manager did nothing else."""
+    monkeypatch.setattr(agent_client, "from_json", lambda content: pytest.fail("it was parsed"))
+    content = b'{"vms":[' + unit * ((15 << 20) // len(unit)) + b"0]}"
+    async with agent(content) as url, AgentClient(url, "token") as client:
+        with pytest.raises(AgentUnreachable, match="too many parts"):
+            await client.inventory()
+
+
+async def test_inventory_of_ten_thousand_vms_is_parsed() -> None:
+    vm = _long_vm() | {"forwards": [{"host_port": 1024, "guest_port": 1}] * 4, "tags": ["x"] * 4}
+    content = json.dumps(_of_host(vms=[vm] * 10_000)).encode()
+    async with agent(content) as url, AgentClient(url, "token") as client:
+        assert len((await client.inventory()).vms) == 10_000
+
+
+async def test_other_answers_are_short() -> None:
+    async with agent(b'{"id": "a", "tags": [' + b"[]," * (1 << 20) + b"0]}") as url, AgentClient(url, "token") as client:
+        with pytest.raises(AgentUnreachable, match="longer than 512 KiB"):
+            await client.get_vm("a")
 
 
 async def test_console_looks_at_the_listener_of_its_own_connection(monkeypatch: pytest.MonkeyPatch) -> None:
