@@ -19,6 +19,7 @@ CHAIN_PREFIX = "NQR-"
 _PLACES = (
     "/etc/systemd/system/*nqrust*",
     "/etc/systemd/system/*.wants/*nqrust*",
+    "/etc/systemd/system/*.d/*nqrust*",
     "/usr/lib/systemd/system/*nqrust*",
     "/etc/sudoers.d/*nqrust*",
     "/etc/sysctl.d/*nqrust*",

@@ -9,10 +9,13 @@ import pytest
 from tests.places import GOLDEN
 from tests.unit.installer.uplink.cards import host, rows
 
+from nqrust.contract.paths import Layout
 from nqrust.installer.engine.step import Conflict
+from nqrust.installer.fingerprint.ours import ours
 from nqrust.installer.uplink import registry
 from nqrust.installer.uplink.model import Refused
 from nqrust.installer.uplink.networkd import first_prefix
+from nqrust.installer.verbs.network import leases
 from nqrust.installer.verbs.network.guard.change import NetworkChange
 
 BRIDGE = "fcbr0"
@@ -44,6 +47,20 @@ def test_change_is_the_expected_one(name: str) -> None:
 
 def test_every_manager_has_a_row() -> None:
     assert {row["manager"] for row in rows().values()} == {manager.name for manager in registry.MANAGERS}
+
+
+@pytest.mark.parametrize("name", rows())
+def test_new_files_are_found_as_those_of_nqr(name: str) -> None:
+    """A fingerprint looks for them, also where no record is left."""
+    row = rows()[name]
+    machine = host(row)
+    made = {file.path: file.after or b"" for file in registry.change(machine, row["nic"], BRIDGE).files if file.before is None}
+    for path, content in made.items():
+        machine.put(path, content)
+    for program in ("systemctl", "iptables-save", "ip6tables-save", "nft"):
+        machine.uninstall(program)
+    found = " ".join(ours(machine, Layout()))
+    assert [path for path in made if path not in found and not leases.is_lease(path)] == []
 
 
 @pytest.mark.parametrize("name", rows())
