@@ -9,7 +9,8 @@ import pytest
 from tests.architecture.tree import below, name_of, text_of
 
 INSTALLER = "src/nqrust/installer"
-OWN = (f"{INSTALLER}/verbs/packages/apt/", f"{INSTALLER}/verbs/packages/dnf/", f"{INSTALLER}/distro/")
+PACKAGES = f"{INSTALLER}/verbs/packages"
+OWN = (f"{PACKAGES}/apt/", f"{PACKAGES}/dnf/", f"{INSTALLER}/distro/")
 MANAGER = re.compile(r"(?<![A-Za-z])(?:apt|dpkg|dnf|rpm(?:new|orig|save)?|zypper|debs?)(?![A-Za-z])", re.IGNORECASE)
 ALLOWED = {
     f"{INSTALLER}/verbs/packages/registry.py": "the one line a manager",
@@ -58,12 +59,13 @@ def found_in(folder: str, pattern: re.Pattern[str]) -> dict[str, list[int]]:
 
 
 def test_a_package_manager_is_known_in_its_own_folder_only() -> None:
+    folders = {path.parent.name for path in below(PACKAGES, suffix="manager.py")} - {"packages"}
+    assert {name for name in folders if not MANAGER.search(name) or f"{PACKAGES}/{name}/" not in OWN} == set()
     found = {name: lines for name, lines in found_in(INSTALLER, MANAGER).items() if not name.startswith(OWN)}
     assert {name: lines for name, lines in found.items() if name not in ALLOWED} == {}, "ask `verbs/packages/manager.py`"
     assert set(ALLOWED) == set(found), "no exception that nothing needs"
 
 
-PACKAGES = f"{INSTALLER}/verbs/packages"
 OUTPUT = ("E:", "Error:", "Get:", "newly", "Unpacking", "Setting up", "Unable to", "Failed to", "No match", "No space left")
 """Words of the managers' output in any form, also one that none of them compares today."""
 
