@@ -65,6 +65,12 @@ def test_help_imports_nothing_heavy() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_loading_modules_is_interrupted_by_few_searches_for_garbage() -> None:
+    code = "import gc, sys; from nqrust.cli.__main__ import main\ntry: main(['--version'])\nfinally: print(gc.isenabled(), gc.get_threshold()[0])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRON, timeout=60)
+    assert done.stdout.split()[-2:] == ["True", "50000"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "what", "cure"),
     [

@@ -17,7 +17,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nqrust.contract.auth import UserCreate
 from nqrust.contract.text import fault
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import UsageError
@@ -322,6 +321,8 @@ def _admin_password(settings: Settings, environ: Mapping[str, str], notes: list[
     if not settings.has_manager:
         notes.append("NQR_ADMIN_PASSWORD has no effect here: it is for hosts with a manager (any mode but agent).")
         return None
+    from nqrust.contract.auth import UserCreate  # here, because most commands come without a password
+
     try:
         UserCreate(username="admin", password=text)
     except ValidationError as error:
