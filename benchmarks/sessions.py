@@ -18,7 +18,7 @@ from nqrust.host.local import LocalHost
 from nqrust.image import tiny
 from nqrust.image.guest_agent import build_guest_agent
 
-ROUNDS, COMMANDS, MEBIBYTES = 9, 200, 64
+ROUNDS, COMMANDS, MEBIBYTES = 15, 200, 64
 CACHE = "/var/tmp/nqrust-test-packages"
 SCRIPT = Path(__file__).with_name("sessions_by_turns.py")
 
