@@ -21,7 +21,7 @@ WENT_DOWN = "went-down"
 
 
 def boot_id(host: Host, state_dir: str) -> str:
-    """Return what changes when the VMs of this host ended with it: at a boot, and when a container or the platform started again.
+    """Return an id that changes whenever all VMs of this host ended: at its boot, and at a new start of a container or the platform.
 
     A container keeps the kernel's own id across its restarts, but its PID 1 is another.
     """

@@ -191,7 +191,7 @@ def _sendable(token: str, source: str) -> str:
         return token
     raise UsageError(
         "NQR-USE-041",
-        f"{source} has characters that no token has.",
+        f"{source} has characters that a token cannot have.",
         "Copy the token again, without spaces and line breaks.",
     )
 

@@ -33,7 +33,7 @@ def read(host: Host, settings: TlsSettings) -> tuple[str, Secret] | None:
     except (authority.CertificateError, ValueError, TypeError) as error:
         raise UsageError(
             "NQR-CFG-014",
-            f"{settings.certificate} or {settings.key} is no PEM file of that kind ({error}).",
+            f"{settings.certificate} or {settings.key} is not a valid PEM file ({error}).",
             "Give the certificate with its chain to --tls-cert, and its key without a passphrase to --tls-key.",
         ) from error
     if not belongs:

@@ -28,7 +28,7 @@ async def test_search_that_finds_nothing_ends_the_request() -> None:
 def test_image_without_a_free_number_is_refused() -> None:
     passwd = "root:x:0:0:::\n" + "".join(f"a:x:{number}:1:::\n" for number in range(1000, 60_000))
     assert len(passwd) < accounts._LARGEST
-    with pytest.raises(Failed, match="no number left"):
+    with pytest.raises(Failed, match="no free number"):
         accounts.with_user(passwd, "", None, GuestUser(name="ann"), "/bin/sh")
 
 

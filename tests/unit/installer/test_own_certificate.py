@@ -49,9 +49,9 @@ def test_pair_is_read() -> None:
     [
         (None, PAIR.key, f"The certificate {CERTIFICATE} or its key cannot be read"),
         (PAIR.certificate, None, f"The certificate {CERTIFICATE} or its key cannot be read"),
-        (b"\xff\x00", PAIR.key, f"{CERTIFICATE} or {KEY} is no PEM file of that kind"),
-        ("no PEM", PAIR.key, f"{CERTIFICATE} or {KEY} is no PEM file of that kind"),
-        (PAIR.certificate, "no PEM", f"{CERTIFICATE} or {KEY} is no PEM file of that kind"),
+        (b"\xff\x00", PAIR.key, f"{CERTIFICATE} or {KEY} is not a valid PEM file"),
+        ("no PEM", PAIR.key, f"{CERTIFICATE} or {KEY} is not a valid PEM file"),
+        (PAIR.certificate, "no PEM", f"{CERTIFICATE} or {KEY} is not a valid PEM file"),
         (PAIR.certificate, MADE.issue(["other"]).key, f"{KEY} is not the key of {CERTIFICATE}."),
         (ended().certificate, ended().key, f"{KEY} is not the key of {CERTIFICATE}."),
     ],

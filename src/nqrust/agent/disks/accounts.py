@@ -144,7 +144,7 @@ def with_user(passwd: str, group: str, shadow: str | None, user: GuestUser, shel
         taken |= {int(f[2]) for line in group.splitlines() if len(f := line.split(":")) > 2 and _ID.fullmatch(f[2])}
         uid = next((number for number in range(1000, 60_000) if number not in taken), None)
         if uid is None:
-            raise Failed("NQR-IMG-103", "The image has no number left for a new account.", "Correct the image.")
+            raise Failed("NQR-IMG-103", "The image has no free number for a new account.", "Correct the image.")
         row = [user.name, "x" if shadow is not None else secret, str(uid), str(uid), "", f"/home/{user.name}", shell]
         passwd = _ended(passwd) + ":".join(row) + "\n"
         group = _ended(group) + f"{user.name}:x:{uid}:\n"
@@ -196,7 +196,7 @@ def _stat(host: Host, disk: str, folder: str, paths: Sequence[str]) -> str:
     asked = [f"stat {path}" for path in paths]
     told = _debugfs(host, disk, folder, "".join(f"{line}\n" for line in asked), write=False).stdout
     if not ext4.answers(told, asked):
-        raise Failed("NQR-IMG-103", "A link of the image holds lines of another program.", "Correct the image.")
+        raise Failed("NQR-IMG-103", "A link of the image contains lines like those of debugfs.", "Correct the image.")
     return told
 
 

@@ -125,7 +125,7 @@ def _bring(host: Host, store: Store, folder: str, record: VmRecord, volume: Volu
         host.rename(f"{path}.new", path)
     elif make:
         raise Refused(
-            "NQR-VMM-117", f"There is no kept volume {volume.name} on this host.", "`nqr volume ls` lists what there is."
+            "NQR-VMM-117", f"There is no kept volume {volume.name} on this host.", "`nqr volume ls` lists the kept volumes."
         )
 
 

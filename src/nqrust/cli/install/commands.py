@@ -35,7 +35,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(help="Remove the platform. Keeps VM disks, images and the database by default.")(
         with_flags("uninstall", settings=False)(uninstall)
     )
-    app.command(help="Replace secrets while VMs and consoles continue: all of them, or those that you name.")(
+    app.command(help="Replace all secrets, or those that you name. VMs and consoles continue.")(
         with_flags("rotate", settings=False)(rotate)
     )
     phase = new("Run single phases of an install.")

@@ -55,7 +55,7 @@ def run(
     env_file: Annotated[str | None, typer.Option("--env-file", metavar="FILE", help="File with lines NAME=VALUE.")] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name of the VM (default: generated).")] = None,
     detach: Annotated[
-        bool, typer.Option("-d", "--detach", help="Print the name of the VM, and where its ports are reached, and return.")
+        bool, typer.Option("-d", "--detach", help="Print the name of the VM and the addresses of its ports, then return.")
     ] = False,
     remove: Annotated[bool, typer.Option("--rm", help="Delete the VM when its process has ended.")] = False,
     restart: Annotated[

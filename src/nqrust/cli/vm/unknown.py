@@ -13,7 +13,7 @@ from nqrust.cli.output import Output
 if TYPE_CHECKING:
     from nqrust.client.manager import ManagerClient
 
-ListUnknown = Annotated[bool, typer.Option("--unknown", help="List VMs that run on a host without a record.", show_default=False)]
+ListUnknown = Annotated[bool, typer.Option("--unknown", help="List VMs without a record that run on a host.", show_default=False)]
 DeleteUnknown = Annotated[bool, typer.Option("--unknown", help="Delete VMs that nqr vm ls --unknown lists.", show_default=False)]
 
 

@@ -69,7 +69,7 @@ def unpack(folder: str, contents: layout.Contents, place: str, bounds: Bounds, t
             ) as error:
                 raise layout.damaged(f"layer {layer.digest} cannot be unpacked ({type(error).__name__})") from error
         if diff_ids and plain.digest != diff_ids[number - 1]:
-            raise layout.damaged(f"layer {layer.digest} unpacks to other bytes than its configuration says")
+            raise layout.damaged(f"layer {layer.digest} does not match the digest in the configuration")
         done += layer.size
         tell(done / total)
     return result

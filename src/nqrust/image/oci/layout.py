@@ -51,9 +51,9 @@ def read(folder: str, *, architecture: str = "amd64") -> Contents:
         process = config.process  # raises for values out of bounds
     except ValidationError as error:
         field = next(iter(error.errors()[0]["loc"]), "config")
-        raise damaged(f"no process can have what its configuration says in “{field}”") from error
+        raise damaged(f"its configuration has an invalid “{field}”") from error
     if len(process.model_dump_json()) > LARGEST_PROCESS:
-        raise damaged(f"its configuration has more than {LARGEST_PROCESS >> 10} KiB of words")
+        raise damaged(f"its configuration has more than {LARGEST_PROCESS >> 10} KiB of arguments and variables")
     return Contents(chosen.digest, manifest, config)
 
 

@@ -64,7 +64,7 @@ class Sudoers:
         if host.which("sudo") is not None and host.which("visudo") is None:
             return Conflict(
                 "NQR-SUD-101",
-                "sudo is installed without visudo, so the rules could not be checked before they go in.",
+                "sudo is installed without visudo, so nqr cannot check the rules before it installs them.",
                 "Install the distribution's complete sudo package, then run the same command again.",
             )
         if host.which("visudo") is not None and (trouble := _check(host)) is not None:

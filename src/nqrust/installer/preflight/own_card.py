@@ -68,7 +68,7 @@ def _movable(host: Host, name: str, network: NetworkSettings) -> Iterator[Findin
     if not any(":" not in one for one in addresses):
         yield error(
             "NQR-NET-160",
-            f"{name} has no IPv4 address of this host, and VMs report to it.",
+            f"{name} has no IPv4 address of this host. VMs need one for their reports.",
             f"Give {name} an address of the LAN with {manager.name}, or name another card with --uplink.",
         )
         return

@@ -208,7 +208,7 @@ def manager_to_join(
     if over_tls and not pinning.split(join_token.reveal())[1]:
         yield error(
             "NQR-PRE-025",
-            "The join token names no certificate authority, so it is not whole.",
+            "The join token names no certificate authority, so it is incomplete.",
             f"Run `nqr host token {name}` on the manager's host and copy all of the token.",
         )
         return

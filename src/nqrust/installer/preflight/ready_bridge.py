@@ -46,6 +46,6 @@ def checks(settings: Settings, facts: Facts, host: Host, own: tuple[OwnBridge, .
     if not any(":" not in address for address in bridge.addresses):
         yield error(
             "NQR-NET-138",
-            f"The bridge {name} has no IPv4 address of this host, and VMs report to it.",
+            f"The bridge {name} has no IPv4 address of this host. VMs need one for their reports.",
             f"Give {name} an address of the LAN with this host's network manager.",
         )

@@ -39,7 +39,7 @@ def _bridge(host: Host, name: str) -> str:
     shown = host.run(command("ip", "-j", "-4", "address", "show", "dev", name, ok=(0, 1))).stdout
     found = [f"{a['local']}/{a['prefixlen']}" for link in json.loads(shown or "[]") for a in link.get("addr_info", [])]
     if not found:
-        raise Failed(f"{name} has no IPv4 address, and VMs report to it")
+        raise Failed(f"{name} has no IPv4 address for the reports of VMs")
     return f"{name} has {found[0]} and the port{'s' if len(ports) > 1 else ''} {', '.join(ports)}"
 
 

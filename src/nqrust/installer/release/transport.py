@@ -29,7 +29,7 @@ def objection(address: str, *, signed: bool) -> ReleaseError | None:
         return None
     return ReleaseError(
         "NQR-REL-027",
-        f"{address} is plain HTTP, and no key checks the release: anyone on the way could replace it.",
+        f"{address} is plain HTTP, and no key checks the release: anyone on the network path could replace it.",
         "Use an https:// address, or give the publisher's key with --release-key.",
     )
 

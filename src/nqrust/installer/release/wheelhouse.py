@@ -21,7 +21,7 @@ from nqrust.installer.release.folders import ensure_private
 
 
 class Filled(Protocol):
-    """An environment's view of wheels. `covered_by` returns whether it needs none, from its marker file's content."""
+    """An environment that wheels fill. `covered_by`: whether it needs no wheels, from the content of its marker file."""
 
     @property
     def marker(self) -> str: ...

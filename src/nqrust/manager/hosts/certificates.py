@@ -61,8 +61,8 @@ async def renew(core: Core, host_id: str, wanted: CertificateRenewal, *, shown: 
 def _proves(wanted: CertificateRenewal, host: Host) -> bool:
     """Return whether the request is signed with the key of the last certificate that this host had.
 
-    Its authority may be gone, so the manager compares the certificate with the one that it remembers: the very certificate whose
-    key must have signed.
+    The authority of that certificate may be gone. So the manager compares the certificate with the one that it remembers, then
+    checks the signature with its key.
     """
     try:
         former = pinning.certificates(wanted.former)

@@ -30,7 +30,7 @@ def write(tree: Tree, users: Sequence[GuestUser]) -> None:
     for user in users:
         passwd, group, shadow, account = with_user(passwd, group, shadow, user, shell)
         if account.uid > _LAST_ID or account.gid > _LAST_ID:
-            raise Failed("NQR-IMG-103", f"The account {user.name} of the image has no possible number.", "Correct the image.")
+            raise Failed("NQR-IMG-103", f"The number of the account {user.name} in the image is too large.", "Correct the image.")
         _home(tree, user, account)
     for name, text in (("passwd", passwd), ("group", group), ("shadow", shadow)):
         if text is None:

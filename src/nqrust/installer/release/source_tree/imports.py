@@ -34,8 +34,8 @@ def loaded_by(entry: str, sources: Mapping[str, str]) -> frozenset[str]:
 
 def touches(changed: Iterable[str], entry: str, modules: frozenset[str]) -> bool:
     """Return whether the program that starts with the module `entry` and loads `modules` uses one of the changed files, relative to
-    the folder of the package. All of its own package counts, because it can load some by path. A file that is no module counts for
-    the package around it."""
+    the folder of the package. Every file of its own package counts, because a program can load files by path. A file that is not a
+    module counts for the package around it."""
     own = f"{entry.rpartition('.')[0]}."
     return any(
         name_of(path) in modules or f"{name_of(path)}.".startswith(own) if path.endswith(".py") else _package_of(path, modules)

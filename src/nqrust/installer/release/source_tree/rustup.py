@@ -43,6 +43,6 @@ def install(place: Workplace, wanted: WantedRust) -> str:
     except ReleaseError as error:
         raise ReleaseError(
             "NQR-REL-099",
-            f"The tree asks for {wanted.label}, and rustup could not bring it: {error.what.rstrip('.')}.",
+            f"The tree asks for {wanted.label}, and rustup could not install it: {error.what.rstrip('.')}.",
             f"Install it from the distribution, or name mirrors in {INSTALLERS} and {TOOLCHAINS}, then run again.",
         ) from error

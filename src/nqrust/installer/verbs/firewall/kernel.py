@@ -11,7 +11,7 @@ NO_IPV6 = "IPv6 is off in the kernel"
 
 
 def why_no_ipv6(host: Host) -> str:
-    """Why no rules of IPv6 can or need be set here; empty when they can, or when their program is still to come."""
+    """Return why rules for IPv6 are impossible or needless here. Empty if nqr can set them, or installs their program later."""
     if host.stat("/proc/net/if_inet6") is None:
         return NO_IPV6
     if host.which("ip6tables") is None:

@@ -89,8 +89,8 @@ def _clear(host: Host, scratch: str, target: str) -> None:
 
 
 async def _until_cancelled(stop: threading.Event, work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of work in a thread. If the pull is cancelled, `stop` ends the program that runs there, and nothing of it is
-    left when this ends: other work needs the threads, and others the place of this pull."""
+    """Return the result of work in a thread. If the pull is cancelled, `stop` ends the program that runs there. This waits for the
+    end of the thread, because other work needs threads, and other pulls need the place of this one."""
     running = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(running)

@@ -29,8 +29,8 @@ class Source(Protocol):
     async def fetch(
         self, core: Core, wanted: ImagePull, planned: Planned, name: str, target: str, local: bool, tell: Progress
     ) -> ImageManifest:
-        """Make the folder `target` with the image `name`; nothing else of it stays if this fails. Raises ImageError.
+        """Make the folder `target` with the image `name`. Leaves nothing behind if this fails. Raises ImageError.
 
-        `local`: the user may have the manager talk to services of its own machine.
+        `local`: whether the user may let the manager connect to services of its own machine.
         """
         ...

@@ -53,7 +53,9 @@ def guarded(
         proven = _wait(host, change, alarms, record, inbound(host), tell, stopped)
     except HostError as error:
         _fire(host, alarms)
-        raise _ended(host, change.link, alarms, f"the new configuration was not taken ({str(error).rstrip('.')})") from error
+        raise _ended(
+            host, change.link, alarms, f"the new configuration could not be applied ({str(error).rstrip('.')})"
+        ) from error
     except StepFailed:
         raise
     except BaseException:
@@ -67,7 +69,7 @@ def give_up(host: Host, link: str, alarms: Alarms) -> None:
     """Put the old network back now if the guard is still armed, and wait for it. Raises StepFailed NQR-NET-144."""
     if folder.state(host) in folder.PENDING:
         _fire(host, alarms)
-        ended = _ended(host, link, alarms, "nqr was told to")
+        ended = _ended(host, link, alarms, "nqr ended the change")
         if ended.code != "NQR-NET-140":
             raise ended
 
