@@ -56,6 +56,7 @@ def test_every_usage_line_parses_to_what_it_says(row: dict[str, Any], tmp_path: 
     for name, value in row.get("run", {}).items():
         actual = getattr(run, name)
         assert (list(actual) if isinstance(actual, tuple) else actual) == value
+    assert bool(cli_flags.run_value(given, "non_interactive")) == row.get("unattended", False)
 
 
 @pytest.mark.parametrize("row", rows("bad.yaml"), ids=lambda row: str(row)[:60])

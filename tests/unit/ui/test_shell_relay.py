@@ -21,6 +21,13 @@ class Screen:
 
     def __init__(self) -> None:
         self.text, self.looks, self.hangs = "", 0, False
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def run_terminal_method(self, name: str) -> None:
+        assert name == "focus"
 
     def write(self, text: str) -> None:
         self.text += text
@@ -34,7 +41,7 @@ class Screen:
 
 def shell() -> tuple[Shell, Screen]:
     made, screen = object.__new__(Shell), Screen()
-    made._terminal = screen  # type: ignore[assignment]
+    made._terminal = made._status = screen  # type: ignore[assignment]
     made._outgoing = asyncio.Queue()
     return made, screen
 
@@ -63,7 +70,7 @@ async def test_a_login_shell_with_the_size_of_the_window_is_asked_for() -> None:
 
     assert await converse(made, answer) == "The shell ended with exit code 7."
     assert asked == [ExecRequest(environment=((b"TERM", b"xterm-256color"),), terminal=SIZE)]
-    assert screen.text == "\u00e9!"
+    assert screen.text == "\u00e9!" and screen.said == ["Connected"]
 
 
 async def test_output_gets_credit_once_the_browser_has_it() -> None:
