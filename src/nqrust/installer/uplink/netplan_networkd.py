@@ -6,6 +6,8 @@ addresses. netplan generates 10-netplan-NAME.network, and networkd takes nqr's f
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from nqrust.host.facts.nic import Nic
 from nqrust.host.facts.reading import text
 from nqrust.host.port import Host
@@ -38,12 +40,4 @@ class NetplanNetworkd(networkd.Networkd):
         reset = moved.replace("ExecStart=", "ExecStart=\nExecStart=", 1)
         file = added(host, f"/etc/systemd/system/{WAIT}/20-nqrust-{bridge}.conf", f"{MARK}\n{reset}")
         reload = ("systemctl", "daemon-reload")
-        return NetworkChange(
-            made.link,
-            made.bridge,
-            (*made.files, file),
-            (reload, *made.load),
-            (reload, *made.restore),
-            made.live,
-            made.gateways,
-        )
+        return replace(made, files=(*made.files, file), load=(reload, *made.load), restore=(reload, *made.restore))
