@@ -26,7 +26,7 @@ _CONTAINERS = "/var/lib/docker/*|/var/lib/containers/*|/var/lib/containerd/*|/va
 
 _CLOSED = f"""\
 each() {{ # command for the options and the mount point of each mount that can be written to
-    sed -nE 's/^[^ ]+ ([^ ]+) ({_LOCAL}) (rw[^ ]*) .*/\\1 \\3/; T; s/,(lower|upper|work)dir=[^ ,]*//g; p' /proc/self/mounts |
+    LC_ALL=C sed -nE 's/^[^ ]+ ([^ ]+) ({_LOCAL}) (rw[^ ]*) .*/\\1 \\3/; T; s/,(lower|upper|work)dir=[^ ,]*//g; p' /proc/self/mounts |
     while read -r mount_point options; do
         case $mount_point in "$writable" | "$writable"/* | {_CONTAINERS} | /dev/* | *\\\\*) continue ;; esac
         [ -e "$mount_point" ] || continue # below a folder that is hidden

@@ -18,6 +18,8 @@ cd {folder}
 mkdir seen vm vm/dev vm/devices
 touch of-the-disk seen/file vm/file
 mount --bind seen seen && mount -o remount,bind,nosuid seen
+odd=odd$(printf '\\351') # no UTF-8
+mkdir "$odd" && mount --bind "$odd" "$odd"
 mount -t tmpfs none /run && touch /run/below
 mount --bind of-the-disk /run/below
 mkdir new && mount -t tmpfs none new && mkdir new/pts && touch new/below
@@ -27,7 +29,7 @@ mount --bind vm vm
 {table} && {filled} && {closed}
 touch vm/file
 [ ! -e /run/below ] && [ ! -e /dev/below ]
-if touch seen/file 2>/dev/null || touch of-the-disk 2>/dev/null; then exit 3; fi
+if touch seen/file 2>/dev/null || touch of-the-disk 2>/dev/null || touch "$odd/file" 2>/dev/null; then exit 3; fi
 grep -q "^[^ ]* {folder}/seen [^ ]* ro,nosuid," /proc/self/mounts
 """
 
@@ -54,5 +56,6 @@ def test_mounts_below_hidden_folders_are_passed_over_in_silence(tmp_path: Path, 
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
     )
     assert (done.returncode, done.stderr) == (0, "")
