@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2154  # install.sh, which reads this file, sets the variables
-# Whether the folder that the user named for the installer's environment can be used.
+# Whether the folders that the user named can be used: for the installer's environment, and for temporary files.
 
 roots() { # folder: only root can change what is in it, or put another in its place. It may be missing
     at=$1
@@ -14,6 +14,8 @@ roots() { # folder: only root can change what is in it, or put another in its pl
         at=$(dirname -- "$at")
     done
 }
+# Root runs files from it: apt runs scripts of packages there. A name inside, because a folder for everybody is good if it is sticky.
+[ -z "${TMPDIR:-}" ] || { [ -d "$TMPDIR" ] && roots "$(readlink -m -- "$TMPDIR")/new"; } || unset TMPDIR
 if [ "$CACHE" != "$HOME_CACHE" ]; then
     CACHE=$(readlink -m -- "$CACHE")
     usable=yes

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from tests.live.scripts.test_install_sh import alone, clone
+from tests.live.scripts.test_install_sh import alone, clone, over
 from tests.unit.installer.release.test_bundle import KEY, OTHER, Draft
 
 from nqrust.host.local import LocalHost
@@ -68,17 +70,19 @@ def test_bundle_brings_a_python_to_a_host_without_one(clone: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("key", [KEY, OTHER])
 def test_python_of_a_bundle_is_opened_where_only_root_writes(clone: Path, tmp_path: Path, key: Ed25519PrivateKey) -> None:
-    """A folder in TMPDIR may belong to somebody who replaces the list once its signature was checked."""
+    """Whoever owns the folder could replace the list once its signature was checked."""
     without_python(clone)
     bundle = with_python(tmp_path).write(tmp_path / "b.tar.zst")
-    place, strangers = tmp_path / "place", tmp_path / "strangers"
+    place = tmp_path / "place"
     place.mkdir()
+    shutil.copy("/usr/bin/tar", tmp_path / "real-tar")
+    mounts = over({"tar": f'echo "$*" >>{tmp_path}/calls; exec {tmp_path}/real-tar "$@"'}, tmp_path)
     options = ("--release", str(bundle), "--release-key", str(signing_key(tmp_path, key)))
-    script = clone / "scripts/install/install.sh"
-    done = alone("", script, *options, NQR_CACHE_DIR=f"{place}/cache", TMPDIR=str(strangers))
+    done = alone(mounts, clone / "scripts/install/install.sh", *options, NQR_CACHE_DIR=f"{place}/cache")
     assert ("NQR-DEP-964" in done.stderr) is (key is OTHER), done.stderr
+    opened = (tmp_path / "calls").read_text().splitlines()[0]
+    assert re.search(rf" -C {place}/nqrust-python\.\w+ ", opened), opened
     assert [path.name for path in place.iterdir()] == (["cache"] if key is KEY else []), "nothing is left"
-    assert not strangers.exists(), "nothing asked for it"
 
 
 @pytest.mark.parametrize("key", [KEY, OTHER])
