@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from tests.unit.installer.effects import fake_manager
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
+from nqrust.client.call import Call
 from nqrust.contract import guest
-from nqrust.contract.guest import ExecRequest, Kind, message
+from nqrust.contract.guest import CloseCode, ExecRequest, Kind, message
+from nqrust.contract.vms import ConsoleTicket, Vm
 from nqrust.ui.shell import Shell
 
 SIZE = (30, 100)
@@ -20,17 +25,16 @@ class Screen:
     """A browser that shows nothing more once `hangs` is set."""
 
     def __init__(self) -> None:
-        self.text, self.looks, self.hangs = "", 0, False
-        self.said: list[str] = []
+        self.text, self.looks, self.hangs, self.said, self.is_deleted = "", 0, False, list[str](), False
+
+    def write(self, text: str) -> None:
+        self.text += text
 
     def say(self, text: str) -> None:
         self.said.append(text)
 
     def run_terminal_method(self, name: str) -> None:
         assert name == "focus"
-
-    def write(self, text: str) -> None:
-        self.text += text
 
     async def run_method(self, name: str, timeout: float) -> int:
         if self.hangs:
@@ -42,6 +46,7 @@ class Screen:
 def shell() -> tuple[Shell, Screen]:
     made, screen = object.__new__(Shell), Screen()
     made._terminal = made._status = screen  # type: ignore[assignment]
+    made._vm = "web1"
     made._outgoing = asyncio.Queue()
     return made, screen
 
@@ -70,7 +75,7 @@ async def test_a_login_shell_with_the_size_of_the_window_is_asked_for() -> None:
 
     assert await converse(made, answer) == "The shell ended with exit code 7."
     assert asked == [ExecRequest(environment=((b"TERM", b"xterm-256color"),), terminal=SIZE)]
-    assert screen.text == "\u00e9!" and screen.said == ["Connected"]
+    assert (screen.text, screen.said) == ("\u00e9!", ["Connected"])
 
 
 async def test_output_gets_credit_once_the_browser_has_it() -> None:
@@ -162,3 +167,52 @@ async def test_leaving_the_page_ends_the_session() -> None:
         await made.close()
         await asyncio.wait_for(ended.wait(), 10)
         await asyncio.wait_for(talk, 10)
+
+
+class Manager:
+    """A manager with one VM, whose guest comes up after `silent` sessions."""
+
+    def __init__(self, server: Server, silent: int, minutes: int = 0) -> None:
+        self.base_url, self.headers = address_of(server).replace("ws:", "http:"), dict[str, str]()
+        self.silent, self.started_at, self.asked = silent, datetime.now(timezone.utc) - timedelta(minutes=minutes), 0
+
+    async def send(self, call: Call[Any]) -> Any:
+        if call.method == "POST":
+            self.asked += 1
+            return ConsoleTicket(ticket="t", path="/v1/vms/web1/exec", expires_in=30)
+        up = None if self.asked < self.silent else self.started_at
+        return Vm.model_validate({**fake_manager.VM, "state": "running", "started_at": self.started_at, "guest_up_at": up})
+
+    async def answer(self, socket: ServerConnection) -> None:
+        await socket.recv()
+        if self.asked <= self.silent:
+            await socket.close(CloseCode.no_answer, "No guest agent in the VM answers.")
+            return
+        await socket.send(message(Kind.started))
+        await socket.send(message(Kind.exit, b"\0\0"))
+
+
+async def connection(silent: int, minutes: int = 0) -> tuple[str, Screen, Manager]:
+    made, screen = shell()
+    managers: list[Manager] = []
+    async with serve(lambda socket: managers[0].answer(socket), "127.0.0.1", 0) as server:
+        managers.append(Manager(server, silent, minutes))
+        made._manager = managers[0]  # type: ignore[assignment]
+        return await asyncio.wait_for(made._connection(), 30), screen, managers[0]
+
+
+async def test_a_guest_that_boots_is_waited_for() -> None:
+    told, screen, manager = await connection(silent=2)
+    assert told == "The shell ended with exit code 0." and manager.asked == 3
+    assert screen.said == ["Waiting for the guest …", "Waiting for the guest …", "Connected"]
+
+
+async def test_a_guest_that_should_be_up_is_not_waited_for() -> None:
+    with pytest.raises(ConnectionClosed, match="No guest agent"):
+        await connection(silent=9, minutes=10)
+
+
+async def test_nobody_waits_for_a_page_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Screen, "say", lambda screen, text: setattr(screen, "is_deleted", True))
+    with pytest.raises(ConnectionClosed):
+        await connection(silent=9)
