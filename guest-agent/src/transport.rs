@@ -13,9 +13,10 @@ const PORTS: &str = "/sys/class/virtio-ports";
 /// get what the host writes to its commands.
 const VSOCK_PORT: u32 = 1023;
 const STACK: usize = 128 * 1024;
-const AGAIN: Duration = Duration::from_secs(1);
-/// Looks for either until the drivers must be there; a VM gets neither later.
-const TRIES: u32 = 120;
+/// A look reads one folder, or asks for one socket. A host that waits for its first command notices a longer pause.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Looks for either until the drivers must be there, two minutes; a VM gets neither later.
+const LOOKS: u32 = 1200;
 
 /// Serves the host in the background. `allowed`: whether it may start programs here.
 pub fn spawn(allowed: bool) {
@@ -29,7 +30,8 @@ fn in_background(name: &str, work: impl FnOnce() + Send + 'static) {
 }
 
 fn serve_port(allowed: bool) {
-    for _ in 0..TRIES {
+    let mut told = false;
+    for _ in 0..LOOKS {
         if let Some(path) = port(PORTS) {
             match open(&path) {
                 Ok((reader, writer)) => {
@@ -41,10 +43,14 @@ fn serve_port(allowed: bool) {
                         connected = channel.wait_for_host();
                     }
                 }
-                Err(why) => crate::log(&format!("{path} cannot be opened: {why}")),
+                Err(why) if !told => {
+                    crate::log(&format!("{path} cannot be opened: {why}"));
+                    told = true;
+                }
+                Err(_) => {}
             }
         }
-        thread::sleep(AGAIN);
+        thread::sleep(PAUSE);
     }
 }
 
@@ -66,7 +72,7 @@ fn port(folder: &str) -> Option<String> {
 }
 
 fn serve_vsock(allowed: bool) {
-    for _ in 0..TRIES {
+    for _ in 0..LOOKS {
         if let Ok(listener) = VsockListener::bind(VSOCK_PORT) {
             while let Ok(stream) = listener.accept() {
                 if let Ok(writer) = stream.try_clone() {
@@ -76,7 +82,7 @@ fn serve_vsock(allowed: bool) {
                 }
             }
         }
-        thread::sleep(AGAIN);
+        thread::sleep(PAUSE);
     }
 }
 
