@@ -66,7 +66,9 @@ def plainly(client: AgentClient) -> dict[str, Any]:
     copied = Ran(client, A, "cat")
     seen["mebibyte"] = [copied.end(data), bytes(copied.out) == data]
     terminal = Ran(client, A, "stty size; read x; stty size; echo $x", (33, 101))
-    terminal.some.wait(20)
+    end = time.monotonic() + 20
+    while b"\n" not in terminal.out and time.monotonic() < end:  # what is typed before would be echoed into the line
+        time.sleep(0.01)
     terminal.session.send(Kind.resize, size(40, 120))
     terminal.session.write(b"typed\r")
     seen["terminal"] = [terminal.wait(), terminal.out.decode()]
