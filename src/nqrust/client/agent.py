@@ -31,6 +31,7 @@ from nqrust.contract.problem import Problem
 from nqrust.contract.text import shown
 from nqrust.contract.vms import SnapshotFound, StopRequest
 from nqrust.contract.volumes import KeptVolume
+from nqrust.tls.pieces import Coarse
 from nqrust.tls.transports import NamedTransport, guard
 
 
@@ -118,7 +119,7 @@ class AgentClient:
             self._http = httpx.AsyncClient(
                 base_url=self.base_url,
                 timeout=httpx.Timeout(timeout, connect=min(timeout, 5.0)),
-                transport=self._transport,
+                transport=Coarse(self._transport),
                 headers={"Authorization": f"Bearer {token}"},
                 trust_env=False,
             )

@@ -10,19 +10,18 @@ import asyncio
 from typing import ClassVar
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nqrust.serving.connections import Bounds, Connections
+from nqrust.serving.measured import MeasuredProtocol, problem
 from nqrust.serving.sources import connection_group, source_of
 from nqrust.tls.contexts import names
 
 HEADER_BYTES = 16 * 1024
 """For uvicorn's `h11_max_incomplete_event_size`: the longest header of a request."""
-_PIECE = 4 * 1024
 
 
 def _answer(status: str, title: str, code: str, detail: str, cure: str) -> bytes:
-    body = (f'{{"title": "{title}", "status": {status[:3]}, "detail": "{detail}", "code": "{code}", "cure": "{cure}"}}').encode()
+    body = problem(title, int(status[:3]), code, detail, cure)
     head = (
         f"HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n"
         "Retry-After: 2\r\nConnection: close\r\n\r\n"
@@ -42,7 +41,7 @@ _SLOW = _answer(
 )
 
 
-class BoundedProtocol(H11Protocol):
+class BoundedProtocol(MeasuredProtocol):
     """One connection, in asyncio's own loop: another loop's sockets do not show whether they are closed. `_connections`: those of its listener;
     see `bounded`.
 
@@ -86,14 +85,11 @@ class BoundedProtocol(H11Protocol):
         if not self.transport.is_closing():
             self._read()
 
-    def data_received(self, data: bytes) -> None:
-        # h11 looks at the length of a header only while it is incomplete, so one large read would pass.
-        rest = memoryview(data)
-        while rest and not self._refused and not self.transport.is_closing() and not self._is_websocket:
-            size = _PIECE if self.conn.their_state is h11.IDLE else len(rest)
-            super().data_received(bytes(rest[:size]))
-            rest = rest[size:]
-            self._watch()
+    def takes(self) -> bool:
+        return super().takes() and not self._refused and not self._is_websocket
+
+    def taken(self) -> None:
+        self._watch()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

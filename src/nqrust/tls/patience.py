@@ -1,4 +1,4 @@
-"""Connections of httpx to servers of strangers: they end when the other side only drips.
+"""Connections of httpx to servers of strangers: they end when the other side only drips, or sends crumbs.
 
 A timeout of httpx begins again with each byte. So a header or a body that comes byte by byte would hold its reader for days.
 """
@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import httpcore
 import httpx
 
+from nqrust.tls.pieces import Coarse
+
 SLOWEST, PATIENCE = 1024, 60.0
 """A server that sends fewer bytes a second, over so many seconds of waiting, counts as stalled."""
 
@@ -20,12 +22,16 @@ _Client = TypeVar("_Client", httpx.Client, httpx.AsyncClient)
 
 
 def patient(client: _Client) -> _Client:
-    """Return the client. All its connections raise ReadTimeout for a server that only drips, also through a proxy."""
+    """Return the client. All its connections raise ReadTimeout for a server that only drips, also through a proxy. Those of an
+    asynchronous client raise ReadError for crumbs."""
     kind = _AsyncBackend if isinstance(client, httpx.AsyncClient) else _Backend
     for transport in (client._transport, *client._mounts.values()):
         pool: Any = getattr(transport, "_pool", None)
         if pool is not None:
             pool._network_backend = kind(pool._network_backend)
+    if isinstance(client, httpx.AsyncClient):
+        client._transport = Coarse(client._transport)
+        client._mounts = {key: one and Coarse(one) for key, one in client._mounts.items()}
     return client
 
 

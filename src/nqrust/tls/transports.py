@@ -10,6 +10,7 @@ import httpcore
 import httpx
 
 from nqrust import loopback
+from nqrust.tls.pieces import Coarse
 
 
 class NamedTransport(httpx.AsyncHTTPTransport):
@@ -38,7 +39,8 @@ class BlockingNamedTransport(httpx.HTTPTransport):
 
 def guard(client: httpx.Client | httpx.AsyncClient) -> None:
     """Make a client of a plain address refuse to send anything to a program of another user on this machine's loopback."""
-    pool: Any = getattr(client._transport, "_pool", None)
+    transport = client._transport.inner if isinstance(client._transport, Coarse) else client._transport
+    pool: Any = getattr(transport, "_pool", None)
     if pool is None or client.base_url.scheme != "http" or isinstance(pool._network_backend, (_Guarded, _AsyncGuarded)):
         return
     kind = _AsyncGuarded if isinstance(client, httpx.AsyncClient) else _Guarded

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import h11
 import pytest
 from fastapi import FastAPI
 
@@ -140,3 +142,27 @@ async def test_answers_do_not_wait_for_the_acknowledgement_of_what_went_before()
         _, writer = await asyncio.open_connection(*listener.getsockname())
         assert await accepted == 1
         writer.close()
+
+
+async def test_a_report_in_chunks_is_refused_and_hardly_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk of one byte takes as long as any other. 40 connections of a guest held the agent for half a minute."""
+    events, ask_h11 = [0], h11.Connection.next_event
+
+    def counted(connection: h11.Connection) -> Any:
+        events[0] += 1
+        return ask_h11(connection)
+
+    async def run(work: Callable[[], Any]) -> Any:
+        return work()
+
+    monkeypatch.setattr(h11.Connection, "next_event", counted)
+    app = relay.build(cast(Any, Nobody()), run, lambda vm_id, report: None)
+    async with serving(app) as place:
+        reader, writer = await asyncio.open_connection(*place, local_addr=("127.0.4.1", 0))
+        writer.write(
+            b"POST /v1/vms/x/guest-ip HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 40_000
+        )
+        with contextlib.suppress(ConnectionResetError):
+            assert b"HTTP/1.1 200" not in await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    assert events[0] < 400

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nqrust.agent.errors import SettingsError
 from nqrust.agent.vms.guests import RateLimit
 from nqrust.serving.connections import Bounds
+from nqrust.serving.measured import MeasuredProtocol
 from nqrust.serving.protocol import HEADER_BYTES, bounded
 from nqrust.serving.server import Context, listen
 from nqrust.serving.server import Server as PlainAndTls
@@ -71,7 +71,7 @@ def _not_available(address: str, port: int, error: OSError) -> SettingsError:
     )
 
 
-class GuestProtocol(H11Protocol):
+class GuestProtocol(MeasuredProtocol):
     """HTTP with untrusted guests: few and short connections for each source, so that no guest can block the others."""
 
     _open: ClassVar[Counter[str]] = Counter()

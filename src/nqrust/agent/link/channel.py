@@ -15,6 +15,7 @@ import httpx
 from nqrust.agent.link.credentials import CredentialStore, Identity
 from nqrust.serving import plain
 from nqrust.tls import contexts, pinning
+from nqrust.tls.pieces import Coarse
 from nqrust.tls.transports import BlockingNamedTransport, NamedTransport, guard
 
 RENEW_BEFORE = timedelta(days=30)
@@ -57,7 +58,7 @@ class Channel:
         """Return the client for now. It changes with the credentials, and the former one is left to its last requests."""
         key = (self.base, self.authority, self._pinned, self.identity)
         if self._client is None or self._client[0] != key:
-            transport = NamedTransport(contexts.MANAGER_NAME, self._context()) if self.secured else None
+            transport = Coarse(NamedTransport(contexts.MANAGER_NAME, self._context())) if self.secured else None
             client = httpx.AsyncClient(base_url=self.base, timeout=_TIMEOUT, transport=transport, trust_env=False)
             guard(client)
             self._client = (key, client)

@@ -112,14 +112,14 @@ class _Registry:
 
     async def document(self, name: str) -> tuple[bytes, str]:
         """Return a manifest or an index, and its type."""
-        content = b""
+        content = bytearray()
         async with self.get(f"manifests/{name}") as answer:
             async for piece in answer.aiter_raw():
                 content += piece
                 if len(content) > LARGEST_DOCUMENT:
                     raise layout.damaged(f"{name} is larger than {LARGEST_DOCUMENT >> 20} MiB")
             told = answer.headers.get("content-type", "").partition(";")[0].strip()
-        return content, told if told in (*INDEX_TYPES, *MANIFEST_TYPES) else _kind(content)
+        return bytes(content), told if told in (*INDEX_TYPES, *MANIFEST_TYPES) else _kind(bytes(content))
 
     @asynccontextmanager
     async def get(self, what: str) -> AsyncIterator[httpx.Response]:
@@ -160,7 +160,7 @@ class _Registry:
         if kind.lower() != "bearer" or not realm.startswith("https://" if self._tls else ("https://", "http://")):
             raise skopeo.refused(self._reference, "it answers 401")
         asked = {"scope": f"repository:{self._reference.path}:pull"} | ({"service": told["service"]} if "service" in told else {})
-        content = b""
+        content = bytearray()
         url = httpx.URL(realm).copy_merge_params(asked)
         headers = {"Authorization": f"Basic {basic}"} if basic else {}
         async with self._http.stream("GET", url, headers={**headers, "Accept-Encoding": "identity"}) as answer:

@@ -1,0 +1,81 @@
+"""Servers that send their answer in crumbs: they are left, and hold nothing else of the program."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from nqrust.client.agent import AgentClient, AgentUnreachable
+from nqrust.manager.images import outgoing
+from nqrust.tls import contexts, pinning
+from nqrust.tls.pieces import SMALLEST
+
+HEADER = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@asynccontextmanager
+async def server(chunk: int, size: int) -> AsyncIterator[str]:
+    """Sends `size` bytes in chunks."""
+    piece = b"%x\r\n%b\r\n" % (chunk, b" " * chunk)
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEADER)
+        try:
+            for at in range(0, size, 4096 * chunk):
+                writer.write(piece * min(4096, (size - at) // chunk))
+                await writer.drain()
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+        except OSError:
+            return  # the client has left
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(one, "127.0.0.1", 0) as listening:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+
+
+async def test_crumbs_of_a_registry_or_of_an_images_server_end_the_download() -> None:
+    async with server(1, 1 << 20) as url, await outgoing.client(url, local=True) as http:
+        with pytest.raises(httpx.ReadError, match="pieces of 1 bytes"):
+            await http.get(url)
+
+
+async def test_crumbs_of_a_host_end_its_answer_and_others_have_their_turn() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with server(1, 1 << 20) as url, AgentClient(url, "token") as client:
+        busy = asyncio.create_task(others())
+        with pytest.raises(AgentUnreachable, match="pieces of 1 bytes"):
+            await client.inventory()
+        busy.cancel()
+    assert turns > 100, "one for each few pieces"
+
+
+async def test_pieces_of_a_usual_size_pass() -> None:
+    async with server(2 * SMALLEST, 4096 * SMALLEST) as url, await outgoing.client(url, local=True) as http:
+        assert len((await http.get(url)).content) == 4096 * SMALLEST
+
+
+async def test_small_answers_pass_in_any_pieces() -> None:
+    async with server(1, 1500) as url, await outgoing.client(url, local=True) as http:
+        assert len((await http.get(url)).content) == 1500
+
+
+async def test_a_program_that_has_proven_nothing_cannot_hold_an_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pinning, "secured", lambda base: base)
+    monkeypatch.setattr(contexts, "unchecked", lambda: True)
+    async with server(1, 1 << 16) as url:
+        with pytest.raises(httpx.ReadError, match="pieces of 1 bytes"):
+            await pinning.fetch(url, expected="00")
