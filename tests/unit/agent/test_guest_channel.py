@@ -123,6 +123,17 @@ async def test_single_bytes_take_no_more_room_than_the_window(pair: Any) -> None
     assert len(stream._got) == 2, "40,000 frames are kept as two"
 
 
+async def test_single_bytes_are_taken_with_pauses(pair: Any) -> None:
+    """Everything else of the agent waits while they are taken."""
+    _channel, peer, stream = await opened(pair)
+    began = asyncio.get_running_loop().time()
+    sending = asyncio.create_task(peer.send(guest.frame(Kind.stdout, stream.number, b"x") * 40_000))
+    while stream.output > WINDOW - 40_000:
+        await asyncio.sleep(0.001)
+    await sending
+    assert asyncio.get_running_loop().time() - began > 40_000 * channels._PAUSE * 0.9
+
+
 async def test_single_bytes_of_output_and_error_in_turn_take_no_more_room(pair: Any) -> None:
     _, peer, stream = await opened(pair)
     both = guest.frame(Kind.stdout, stream.number, b"o") + guest.frame(Kind.stderr, stream.number, b"e")
