@@ -84,12 +84,12 @@ def listing(
         table(columns[:shown], [row[:shown] for row in rows], empty=empty, cut=out != "wide")
 
 
-def details(model: BaseModel, out: str, rows: Sequence[tuple[str, object]], *, name: str = "name") -> None:
-    """Print one resource in the format that --output asked for. `name`: the row that identifies it."""
+def details(model: BaseModel, out: str, rows: Sequence[tuple[str, object]]) -> None:
+    """Print one resource in the format that --output asked for."""
     if out in ("json", "yaml"):
         document(model, out)
     elif out == "name":
-        typer.echo(cell(dict(rows)[name]))
+        typer.echo(cell(dict(rows)["name"]))
     else:
         facts(rows)
 

@@ -109,9 +109,9 @@ def share_of_cpus(percent: int) -> str:
     return f"{_short(percent / 100)} CPU{'' if percent == 100 else 's'}"
 
 
-def count(number: int, one: str, many: str = "") -> str:
+def count(number: int, one: str) -> str:
     """1 host, 2 hosts."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    return f"{number} {one}{'' if number == 1 else 's'}"
 
 
 def free_name(taken: set[str], stem: str = "vm") -> str:

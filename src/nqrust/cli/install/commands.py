@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nqrust.cli import asking, session
+from nqrust.cli import session
 from nqrust.cli.failures import choice, require_root
+from nqrust.cli.install import asking
 from nqrust.cli.install.flags import Flags, run_value, with_flags
 from nqrust.cli.signals import Stopped
 from nqrust.cli.tree import new

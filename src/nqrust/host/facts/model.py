@@ -102,14 +102,6 @@ class Route:
 
 
 @dataclass(frozen=True)
-class Unit:
-    name: str
-    load: str  # loaded, not-found, masked
-    active: str  # active, inactive, failed, activating ...
-    enabled: str  # enabled, disabled, static, masked, ""
-
-
-@dataclass(frozen=True)
 class PostgresCluster:
     version: int
     name: str

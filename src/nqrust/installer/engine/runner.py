@@ -105,7 +105,7 @@ class Runner:
                 found = next(inspected)
                 if isinstance(found, Conflict):
                     self.events.emit(StepFinished(phase.name, step.id, step.kind, step.describe(), "conflict", note=found.why))
-                    result.failure = result.failure or _conflict(step, found)
+                    result.failure = result.failure or _conflict(found)
                 elif isinstance(found, Needed):
                     outcome.changed += 1
                     self.events.emit(
@@ -145,7 +145,7 @@ class Runner:
                     self.journal.require_room()
                     found = self._inspect(step)
                     if isinstance(found, Conflict):
-                        raise _conflict(step, found)
+                        raise _conflict(found)
                     if isinstance(found, Satisfied):
                         outcome.satisfied += 1
                         self._finish_open(step, receipt, result.run)
@@ -225,7 +225,7 @@ class Runner:
             except (HostError, NqrError):
                 continue
             if isinstance(found, Conflict):
-                raise _conflict(step, found)
+                raise _conflict(found)
 
     def _inspect(self, step: Step) -> Satisfied | Needed | Conflict:
         try:
@@ -370,7 +370,7 @@ class Runner:
             ) from error
 
 
-def _conflict(step: Step, found: Conflict) -> StepConflict:
+def _conflict(found: Conflict) -> StepConflict:
     return StepConflict(found.code, found.why, found.cure)
 
 

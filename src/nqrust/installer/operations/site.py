@@ -18,7 +18,7 @@ from nqrust.host.local import LocalHost
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
 from nqrust.image.guest_agent import find_program
-from nqrust.installer import own_certificate, secret_store
+from nqrust.installer import secret_store
 from nqrust.installer.context import Context, ReleaseFiles, Secrets
 from nqrust.installer.distro.registry import kin
 from nqrust.installer.engine.errors import ReleaseError
@@ -28,6 +28,7 @@ from nqrust.installer.engine.journal_file import CrashingJournalStore, FileJourn
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.step import Satisfied, Step
+from nqrust.installer.operations import own_certificate
 from nqrust.installer.platform import node
 from nqrust.installer.platform.firecracker.source import Source, source
 from nqrust.installer.release.build_step import BuildRelease

@@ -43,8 +43,8 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s"
 
 
-def counted(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
+def counted(number: int, one: str) -> str:
+    return f"{number} {one}{'' if number == 1 else 's'}"
 
 
 def headline(verb: str, summary: Summary) -> str:

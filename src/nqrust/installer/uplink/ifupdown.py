@@ -53,7 +53,7 @@ class Ifupdown:
         aliases = [s for s in stanzas if s.word == "iface" and s.rest and s.rest[0].startswith(f"{nic.name}:")]
         path = f"{FOLDER}/nqrust-{bridge}"
         files = [added(host, path, _file(nic, bridge, own, aliases))]
-        if not sourced(stanzas, host, path):
+        if not sourced(host, path):
             old = text(host, MAIN)
             files.append(added(host, MAIN, f"{old.rstrip()}\n\n{MARK.replace('file', 'line')}\nsource {path}\n"))
         files += _leases(host, nic, bridge)

@@ -58,7 +58,7 @@ def parse(content: str, path: str = MAIN) -> list[Stanza]:
     return found
 
 
-def sourced(stanzas: list[Stanza], host: Host, path: str) -> bool:
+def sourced(host: Host, path: str) -> bool:
     """Return whether ifupdown would read a new file at `path`, from the `source` lines of the main file."""
     folder, _, name = path.rpartition("/")
     for stanza in parse(text(host, MAIN)):

@@ -6,7 +6,7 @@ from tests import places
 from tests.fakes.host import FakeHost
 
 from nqrust.host.errors import PathError, PathMissing
-from nqrust.host.facts import kvm, network, units
+from nqrust.host.facts import kvm, network
 from nqrust.host.facts.gather import gather
 from nqrust.host.facts.model import Cpu, ListeningPort
 from nqrust.host.port import Completed
@@ -123,13 +123,3 @@ def test_an_ip_program_without_json_is_no_obstacle() -> None:
     host.on("ip", prefix=True, answer=Completed((), 1, "", "ip: unrecognized option: json"))
     links = {link.name: link for link in network.probe(host, {}).links}
     assert "10.0.0.1/24" in links["fcbr0"].addresses
-
-
-def test_units_without_systemd_are_not_found() -> None:
-    host = FakeHost.debian12()
-    host.uninstall("systemctl")
-    assert units.probe(host, "ssh.service").load == "not-found"
-    host.install("systemctl")
-    host.on("systemctl", prefix=True, answer="Id=sshd.service\nLoadState=loaded\nActiveState=active\nUnitFileState=alias\n")
-    found = units.probe(host, "ssh.service")
-    assert (found.name, found.active) == ("ssh.service", "active")

@@ -25,9 +25,8 @@ from nqrust.host.facts import (
     ports,
     postgres,
     proxy,
-    units,
 )
-from nqrust.host.facts.model import Route, Unit
+from nqrust.host.facts.model import Route
 from nqrust.host.facts.ports import Socket
 from nqrust.installer.verbs.packages.apt.database import parse_dpkg_status
 
@@ -156,17 +155,6 @@ def test_answers_that_are_not_json_are_refused() -> None:
         parse("[{},{}]")  # what old iproute2 prints for links without such addresses
 
 
-def test_units() -> None:
-    shown = (
-        "Id=ssh.service\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\n\n"
-        "Id=none.service\nLoadState=not-found\nActiveState=inactive\nUnitFileState=\n"
-    )
-    assert units.parse_show(shown) == (
-        Unit("ssh.service", "loaded", "active", "enabled"),
-        Unit("none.service", "not-found", "inactive", ""),
-    )
-
-
 def test_dpkg_status_counts_only_what_is_installed() -> None:
     status = (
         "Package: a\nStatus: install ok installed\nDescription: x\n Package: no\n\n"
@@ -227,7 +215,6 @@ PARSERS: list[Callable[[str], object]] = [
     network.parse_ip_route,
     network.parse_resolv_conf,
     network_procfs.parse_routes,
-    units.parse_show,
     parse_dpkg_status,
     postgres.parse_conf,
     postgres.parse_postmaster_pid,

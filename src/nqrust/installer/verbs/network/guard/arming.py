@@ -60,7 +60,7 @@ def arm(host: Host, change: NetworkChange, alarms: Alarms, *, pid: int, window: 
     return record
 
 
-def disarm(host: Host, change: NetworkChange, alarms: Alarms) -> bool:
+def disarm(host: Host, alarms: Alarms) -> bool:
     """Keep the new network. Returns False if the guard fired first."""
     if not folder.decide(host, State.disarmed):
         return False

@@ -105,7 +105,7 @@ def _wait(
         if seen != kept:
             folder.write_seen(host, seen)
             kept = seen
-        if seen.proven and disarm(host, change, alarms):
+        if seen.proven and disarm(host, alarms):
             return seen
         text = waiting_for(seen, how_to_confirm(host))
         if text != said:

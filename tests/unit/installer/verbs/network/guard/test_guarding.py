@@ -200,7 +200,7 @@ def test_one_of_two_decides(site: Site, first: str) -> None:
     arm(site, site.change(), site.alarms, pid=1)
     if first == "script":
         site.alarms.fire(site)
-    assert disarm(site, site.change(), site.alarms) is (first == "nqr")
+    assert disarm(site, site.alarms) is (first == "nqr")
     site.alarms.fire(site)
     assert folder.state(site) is (State.none if first == "nqr" else State.restored)
 
@@ -208,7 +208,7 @@ def test_one_of_two_decides(site: Site, first: str) -> None:
 def test_failure_after_the_decision_keeps_the_new_network(site: Site) -> None:
     site.alarms.clear = lambda host, alarm: (_ for _ in ()).throw(CommandFailed(("systemctl",), 1, ""))  # type: ignore[method-assign]
     arm(site, site.change(), site.alarms, pid=1)
-    assert disarm(site, site.change(), site.alarms)
+    assert disarm(site, site.alarms)
     assert folder.state(site) is State.disarmed
 
 
@@ -276,9 +276,7 @@ def _decided(site: Site, how: Callable[[], object]) -> list[str]:
 
 
 def test_confirmation_waits_for_the_decision(site: Site) -> None:
-    assert _decided(site, lambda: disarm(site, site.change(), site.alarms)) == [
-        "Confirmed. Waiting until gateway 10.0.0.1 answers."
-    ]
+    assert _decided(site, lambda: disarm(site, site.alarms)) == ["Confirmed. Waiting until gateway 10.0.0.1 answers."]
 
 
 def test_late_confirmation_says_so(site: Site) -> None:

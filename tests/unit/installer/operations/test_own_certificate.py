@@ -10,9 +10,10 @@ from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
 from nqrust.host.secret import Secret
-from nqrust.installer import own_certificate, planner
+from nqrust.installer import planner
 from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.errors import UsageError
+from nqrust.installer.operations import own_certificate
 from nqrust.installer.phases import services
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import Settings
