@@ -14,7 +14,7 @@ from nqrust.installer.verbs.resource import verbs as resource
 from nqrust.installer.verbs.selinux import verbs as selinux
 from nqrust.installer.verbs.service import verbs as service
 
-_FOLDERS = (file, account, packages, network, kernel, firewall, service, postgres, resource, selinux)
+FOLDERS = (file, account, packages, network, kernel, firewall, service, postgres, resource, selinux)
 
-VERBS = Verbs(*(verb for folder in _FOLDERS for verb in folder.VERBS))
+VERBS = Verbs(*(verb for folder in FOLDERS for verb in folder.VERBS))
 revert = VERBS.revert

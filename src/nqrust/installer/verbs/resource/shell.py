@@ -7,6 +7,8 @@ from typing import Any
 
 from nqrust.installer.engine.verb import UndoContext
 
+FUNCTIONS = ""
+
 
 def resource(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     """Yield nothing: the script removes the whole service with its records."""

@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from nqrust.installer.verbs import cluster_data
-from nqrust.installer.verbs.account import shell as account
-from nqrust.installer.verbs.file import shell as file
-from nqrust.installer.verbs.firewall import shell as firewall
-from nqrust.installer.verbs.kernel import shell as kernel
-from nqrust.installer.verbs.network import shell as network
-from nqrust.installer.verbs.packages import shell as packages
-from nqrust.installer.verbs.postgres import shell as postgres
-from nqrust.installer.verbs.selinux import shell as selinux
-from nqrust.installer.verbs.service import shell as service
+from nqrust.installer.verbs.registry import FOLDERS
 
 _FRAME = r"""#!/bin/sh
 # Takes back what nqr installed on this host, without nqr and without Python. Run it as root; it can be repeated.
@@ -43,6 +35,4 @@ with_systemd() { [ -d /run/systemd/system ] && has systemctl; }
 
 """
 
-_FOLDERS = (cluster_data, file, account, network, kernel, firewall, service, postgres, selinux, packages)
-
-PRELUDE = _FRAME + "".join(folder.FUNCTIONS for folder in _FOLDERS)
+PRELUDE = _FRAME + cluster_data.FUNCTIONS + "".join(folder.shell.FUNCTIONS for folder in FOLDERS)

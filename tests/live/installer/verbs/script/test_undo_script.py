@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -79,6 +80,8 @@ def test_undo_script_of_every_verb_passes_sh() -> None:
     text = script.render(made, [*entries, extra], retain=lambda e: False, epilogue="rm -rf -- /nonexistent\n")
     checked = subprocess.run(["shellcheck", "-s", "sh", "-"], input=text, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
+    called = set(re.findall(r"^ *([a-z]+_[a-z_]+)(?= |$)", text.removeprefix(PRELUDE), re.MULTILINE))
+    assert "restore_sysctl" in called and called <= set(re.findall(r"^ *([a-z_]+)\(\)", text, re.MULTILINE))
     assert "purge apt postgresql screen" in text and " bash" not in text.partition("purge apt")[2].partition("\n")[0]
     assert "if ! there /etc/link; then\nput_link /etc/link '' 'its own'\nfi\n" in text
     assert "if ! there '/etc/its own'; then\nrestore_file '/etc/its own' '' " in text
