@@ -61,24 +61,13 @@ def our_services(context: Context) -> tuple[ServiceSpec, ...]:
 
 def our_units(context: Context) -> tuple[Unit, ...]:
     """Return the services of this mode with their input, in start order."""
-    settings = context.settings
-    found: list[Unit] = []
-    if settings.has_agent:
-        found.append(_network(context))
-        if settings.network.mode is not NetworkMode.bridged:  # a LAN has its own DHCP
-            found.append(_dhcp(context))
-    if settings.has_manager:
-        found.append(_manager(context))
-    if settings.has_agent:
-        found.append(_agent(context))
-    if settings.has_ui:
-        found.append(_ui(context))
-    return tuple(found)
+    make = {NETWORK: _network, DHCP: _dhcp, MANAGER: _manager, AGENT: _agent, UI: _ui}
+    return tuple(make[name](context) for name in names_of(context.settings))
 
 
 def names_of(settings: Settings) -> tuple[str, ...]:
     """Return the names of this mode's services, in start order."""
-    has_dhcp = settings.has_agent and settings.network.mode is not NetworkMode.bridged
+    has_dhcp = settings.has_agent and settings.network.mode is not NetworkMode.bridged  # a LAN has its own DHCP
     asked = ((NETWORK, settings.has_agent), (DHCP, has_dhcp), (MANAGER, settings.has_manager), (AGENT, settings.has_agent))
     return tuple(name for name, here in (*asked, (UI, settings.has_ui)) if here)
 
