@@ -7,7 +7,6 @@ long as it sent.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -40,6 +39,8 @@ class _Pieces(httpx.AsyncByteStream):
         self._inner = inner
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        import asyncio  # Commands at a prompt load this module, and have no use for it.
+
         pieces, size = 0, 0
         async for piece in self._inner:
             pieces, size = pieces + 1, size + len(piece)
