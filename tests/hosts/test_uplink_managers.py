@@ -32,6 +32,19 @@ Server(("0.0.0.0", 7000), Echo).serve_forever()
 """
 
 
+def difference(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return what one of two states alone has. pytest shows long lists of routes only in part."""
+    changed: dict[str, Any] = {}
+    for name in wanted:
+        if isinstance(wanted[name], list):
+            more = [f"+ {one}" for one in found[name] if one not in wanted[name]]
+            less = [f"- {one}" for one in wanted[name] if one not in found[name]]
+            changed |= {name: more + less} if more or less else {}
+        elif found[name] != wanted[name]:
+            changed[name] = f"{found[name]} instead of {wanted[name]}"
+    return changed
+
+
 @dataclass(frozen=True)
 class Pair:
     """`host` has the card; `peer` is its gateway and DHCP server."""
@@ -115,7 +128,7 @@ class Pair:
             if self.host.exists(f"/sys/class/net/{link}") and self.state(link) == wanted:
                 return
             time.sleep(0.3)
-        assert self.state(link) == wanted
+        assert difference(self.state(link), wanted) == {}
 
     @contextmanager
     def watched(self, address: str, pauses: dict[str, Any]) -> Iterator[None]:
