@@ -32,6 +32,12 @@ Server(("0.0.0.0", 7000), Echo).serve_forever()
 """
 
 
+def of_the_kernel(route: dict[str, Any]) -> bool:
+    """Return whether the kernel made the route from a router's advertisement. It ends with the advertisement, and its metric is a
+    fixed one. NetworkManager's own routes have that of the profile."""
+    return "expires" in route and (route.get("protocol"), route.get("metric")) in (("ra", 1024), ("kernel", 256))
+
+
 def difference(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     """Return what one of two states alone has. pytest shows long lists of routes only in part."""
     changed: dict[str, Any] = {}
@@ -107,6 +113,7 @@ class Pair:
         )
         for family in ("-4", "-6"):
             routes = self._json(f"ip -j {family} route show table all dev {link}")
+            routes = [one for one in routes if not (self.case.kernel_routes and of_the_kernel(one))]
             for route in routes:
                 for name in ("expires", "pref", "flags", "nhid"):
                     route.pop(name, None)

@@ -40,6 +40,9 @@ class Case:
     check: Callable[[Machine, str], None]
     link_local: bool = True
     """Whether its link-local address stays. NetworkManager makes a stable private one from the link's name."""
+    kernel_routes: bool = False
+    """Whether the bridge may have routes of the kernel too. NetworkManager lets the kernel read advertisements for some
+    milliseconds when the profile has a token for the address."""
     suite: str = "bookworm"
     entrypoint: str = ""
 
@@ -219,6 +222,7 @@ chmod 0600 /etc/NetworkManager/system-connections/office.nmconnection
         False,
         _nm_dns("192.0.2.53"),
         link_local=False,
+        kernel_routes=True,
     ),
     Case(
         "networkmanager-dhcp",
