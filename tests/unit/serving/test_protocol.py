@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import h11
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
@@ -18,6 +19,7 @@ from websockets.asyncio.client import connect
 
 from nqrust.serving import bodies
 from nqrust.serving.connections import Bounds
+from nqrust.serving.measured import LINES
 from nqrust.serving.protocol import HEADER_BYTES, bounded
 from nqrust.serving.websocket import BoundedWebSocket
 
@@ -305,3 +307,47 @@ async def test_a_body_without_a_length_is_refused() -> None:
         # What the server did not read makes the kernel reset the connection, and that can take the answer away.
         lost = not answered and len(chunks) > 1000
         assert lost or (answered.startswith(b"HTTP/1.1 411 ") and b"NQR-API-180" in answered), len(chunks)
+
+
+CHUNKS = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 30_000
+
+
+@pytest.mark.parametrize(
+    "before", [GET, POST + b"x" * 100, POST.replace(b" / ", b" /early ") + b"x" * 100], ids=["header", "body", "answer first"]
+)
+async def test_chunks_behind_another_request_are_not_taken(before: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client sends ahead of the answer was parsed as a whole once that answer was there."""
+    events = counted_events(monkeypatch)
+    async with serving() as port:
+        reader, writer = await opened(port, before)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(before + CHUNKS)
+        await answer(reader)
+        writer.close()
+    assert events[0] < 400
+
+
+async def test_a_header_of_many_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also behind another request, where a header of any length was taken."""
+    many = GET[:-2] + b"a:\r\n" * 1000 + b"\r\n"
+    long = GET[:-2] + b"a: " + b"x" * 50_000 + b"\r\n\r\n"
+    async with serving() as port:
+        for request in (many, GET + many, GET + long, POST + b"x" * 100 + long):
+            reader, writer = await opened(port, request)
+            assert b"HTTP/1.1 400 " in await answer(reader)
+            writer.close()
+        reader, writer = await opened(port, GET[:-2] + b"a:\r\n" * (LINES - 4) + b"\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+def counted_events(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often h11 was asked for what comes next."""
+    events, ask_h11 = [0], h11.Connection.next_event
+
+    def counted(connection: h11.Connection) -> Any:
+        events[0] += 1
+        return ask_h11(connection)
+
+    monkeypatch.setattr(h11.Connection, "next_event", counted)
+    return events
