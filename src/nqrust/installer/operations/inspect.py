@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timezone
 
+from nqrust.contract.paths import REACH_ENV
+from nqrust.host.environment import parse, reach
+from nqrust.host.errors import HostError
 from nqrust.installer import planner
 from nqrust.installer.context import Context, Secrets
 from nqrust.installer.engine.errors import NqrError, UsageError
@@ -62,7 +65,7 @@ def status(request: Request) -> Status:
     asked = [service.name for service in our_services(context)]
     names = tuple(dict.fromkeys((*asked, *site.services)))
     supervisor = context.supervisor.looked(site.host, names)
-    context = replace(context, looked=supervisor)
+    context = replace(context, looked=supervisor, reach=_remembered(site))
     for name in names:
         state = supervisor.state(site.host, name)
         if name in asked:
@@ -109,3 +112,13 @@ def _drift(site: Site, context: Context) -> tuple[str, ...]:
     previewer = Previewer("status")
     Runner(VERBS, site.host, site.journal, site.originals, previewer).preview(planner.plan(context), retiring=True)
     return tuple(change.describe for phase in previewer.preview.phases for change in phase.changes)
+
+
+def _remembered(site: Site) -> dict[str, str]:
+    """Return the ways to reach others that the installation remembers. Those of this shell are no drift of the host."""
+    if not site.receipt.created(f"file:{REACH_ENV}"):
+        return {}
+    try:
+        return reach(parse(site.host.read_text(REACH_ENV)))
+    except HostError:  # gone, or unreadable: the drift names it
+        return reach(site.host.environment())
