@@ -25,6 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from nqrust import loopback
+from nqrust.client.agent_socket import AgentSocket
 from nqrust.client.errors import AgentClientError
 from nqrust.contract.agent import AgentHealth, Inventory, TapStatus, VmDocument, VmSpec, VmStatus
 from nqrust.contract.problem import Problem
@@ -227,7 +228,10 @@ class AgentClient:
     async def console_options(self) -> dict[str, Any]:
         """Return what `websockets.connect` needs besides the address: credentials, and TLS. In plain text on loopback, a socket
         that is connected to a trusted listener. Raises loopback.Impostor, OSError."""
-        options: dict[str, Any] = {"additional_headers": {"Authorization": f"Bearer {self._token}"}}
+        options: dict[str, Any] = {
+            "additional_headers": {"Authorization": f"Bearer {self._token}"},
+            "create_connection": AgentSocket,
+        }
         if self._tls is not None:
             return options | {"ssl": self._tls.context, "server_hostname": self._tls.name}
         connected = await asyncio.to_thread(loopback.connect, self.base_url, self._timeout)

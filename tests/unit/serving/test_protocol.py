@@ -351,3 +351,48 @@ def counted_events(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(h11.Connection, "next_event", counted)
     return events
+
+
+SMALL_PING = b"\x89\x80" + bytes(4)
+SMALL_MESSAGE = b"\x81\x81" + bytes(4) + b"a"
+PART_OF_A_MESSAGE = b"\x00\x80" + bytes(4)
+
+
+@pytest.mark.parametrize("frame", [SMALL_PING, SMALL_MESSAGE], ids=["pings", "messages"])
+async def test_many_small_frames_of_a_websocket_wait(frame: bytes) -> None:
+    """All that had arrived was taken at once: 40,000 of them held a server for 0.2 s, again and again."""
+    async with serving() as port:
+        reader, writer = await opened(port, _upgrade("/"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(frame * 40_000)
+        answers = bytearray()
+        with contextlib.suppress(asyncio.TimeoutError):
+            while True:
+                answers += await asyncio.wait_for(reader.read(1 << 16), 0.5 if not answers else 0.2)
+                if len(answers) > 20_000:
+                    break
+        assert 400 <= len(answers) < 20_000
+        assert await asked(port) == b"HTTP/1.1 200 OK"
+        writer.close()
+
+
+async def test_what_waits_is_taken_later_and_in_order() -> None:
+    async with serving() as port, connect(f"ws://127.0.0.1:{port}/", proxy=None) as client:
+        for number in range(600):
+            await client.send(str(number))
+        assert [await asyncio.wait_for(client.recv(), 5) for _ in range(600)] == [str(number) for number in range(600)]
+        long = "x" * (200 << 10)
+        for _ in range(20):
+            await client.send(long)
+            assert await asyncio.wait_for(client.recv(), 5) == long
+
+
+async def test_a_message_of_endless_parts_ends_the_websocket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty parts count for no length, and the server kept each."""
+    monkeypatch.setattr("nqrust.serving.websocket.SMALL_AT_ONCE", 10_000)
+    async with serving() as port:
+        reader, writer = await opened(port, _upgrade("/"))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x01\x80" + bytes(4) + PART_OF_A_MESSAGE * 1100)
+        assert await answer(reader) == b""
+        writer.close()
