@@ -8,8 +8,11 @@ long as it sent.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
+
+from nqrust.tls.heads import Backend
 
 SMALLEST = 256
 """Bytes that a piece of an answer has on average."""
@@ -19,10 +22,13 @@ _IN_A_ROW = 16
 
 
 class Coarse(httpx.AsyncBaseTransport):
-    """A transport that raises ReadError for an answer in crumbs."""
+    """A transport that raises ReadError for an answer in crumbs, and for a header without end."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self.inner = inner
+        pool: Any = getattr(inner, "_pool", None)
+        if pool is not None and not isinstance(pool._network_backend, Backend):
+            pool._network_backend = Backend(pool._network_backend)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         answer = await self.inner.handle_async_request(request)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import h11
 import httpx
 import pytest
 
@@ -79,3 +80,52 @@ async def test_a_program_that_has_proven_nothing_cannot_hold_an_agent(monkeypatc
     async with server(1, 1 << 16) as url:
         with pytest.raises(httpx.ReadError, match="pieces of 1 bytes"):
             await pinning.fetch(url, expected="00")
+
+
+@asynccontextmanager
+async def talker(piece: bytes, end: bytes = b"") -> AsyncIterator[str]:
+    """Answers with 1 MiB of the same piece, or with one and an end."""
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        try:
+            writer.write(piece if end else piece * ((1 << 20) // len(piece)))
+            writer.write(end)
+            await writer.drain()
+            await reader.read()
+        except OSError:
+            return  # the client has left
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(one, "127.0.0.1", 0) as listening:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    "piece", [b"HTTP/1.1 103 \r\n\r\n", b"HTTP/1.1 103 \n\n", b"HTTP/1.1 200 \r\n" + b"a:\r\n" * 20_000 + b"\r\n"]
+)
+async def test_answers_before_the_answer_and_headers_of_many_lines_end_it(piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    events, ask_h11 = 0, h11.Connection.next_event
+
+    def counted(connection: h11.Connection) -> object:
+        nonlocal events
+        events += 1
+        return ask_h11(connection)
+
+    monkeypatch.setattr(h11.Connection, "next_event", counted)
+    async with talker(piece) as url, AgentClient(url, "token", timeout=2) as client:
+        with pytest.raises(AgentUnreachable, match=r"before its answer|header of more than"):
+            await client.health()
+    async with talker(piece) as url, await outgoing.client(url, local=True) as http:
+        with pytest.raises(httpx.ReadError, match=r"before its answer|header of more than"):
+            await http.get(url)
+    assert events < 100
+
+
+async def test_some_answers_before_the_answer_are_passed_over() -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 5
+    answered = b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n" + b"a:\n\n" * 5000
+    async with talker(interim, answered) as url, await outgoing.client(url, local=True) as http:
+        answer = await http.get(url)
+    assert answer.status_code == 200 and answer.content == b"a:\n\n" * 5000
