@@ -41,7 +41,7 @@ user_of() { # process: its real user
 supervisors() { # configuration: the supervisord of root that has it, and no editor
     for folder in /proc/[0-9]*; do
         pid=${folder#/proc/}
-        [ "$(user_of "$pid")" = 0 ] && same_machine "$pid" || continue
+        { [ "$(user_of "$pid")" = 0 ] && same_machine "$pid"; } || continue
         words=$(tr '\0' '\n' <"$folder/cmdline" 2>/dev/null)
         printf '%s\n' "$words" | grep -qxF -- "$1" || continue
         printf '%s\n' "$words" | head -n 3 | grep -qx -e supervisord -e '.*/supervisord' && printf '%s\n' "$pid"

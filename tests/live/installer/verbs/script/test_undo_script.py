@@ -327,7 +327,9 @@ def test_undo_script_ends_supervisord_when_supervisorctl_is_gone(control: str, t
     if control != "missing":
         program.write_text("#!/no/such/python\n" if control == "broken" else f'#!/bin/sh\necho "$*" >{tmp_path}/told\nexit 7\n')
         program.chmod(0o755)
-    with subprocess.Popen(["sh", "-c", "while :; do sleep 0.1; done", config]) as daemon:
+    supervisord = tmp_path / "supervisord"
+    supervisord.write_text("while :; do sleep 0.1; done\n")
+    with subprocess.Popen(["sh", str(supervisord), "-c", config]) as daemon:
         try:
             done = sh(f"{PRELUDE}\nsupervisor_program stop web {program} -c {config}\n", tmp_path)
             assert done.returncode == 0, done.stderr
