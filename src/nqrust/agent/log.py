@@ -7,6 +7,8 @@ import sys
 
 import structlog
 
+from nqrust.serving import loglines
+
 
 def configure(level: str = "INFO") -> None:
     structlog.configure(
@@ -21,3 +23,4 @@ def configure(level: str = "INFO") -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
+    loglines.bound()

@@ -7,6 +7,8 @@ import sys
 
 import structlog
 
+from nqrust.serving import loglines
+
 
 def configure(level: str) -> None:
     """`level`: DEBUG, INFO, WARNING or ERROR."""
@@ -41,3 +43,4 @@ def configure(level: str) -> None:
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, root.level))
     for noisy in ("httpx", "httpcore", "websockets"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    loglines.bound()

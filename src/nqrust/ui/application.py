@@ -11,14 +11,14 @@ from nicegui import core, ui
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.contract.credentials import ui_key
-from nqrust.serving import plain
+from nqrust.serving import loglines, plain
 from nqrust.serving.connections import Bounds
 from nqrust.serving.plain import Plain
 from nqrust.serving.protocol import HEADER_BYTES, bounded
 from nqrust.serving.server import Server, listen
 from nqrust.serving.websocket import MESSAGE_BYTES, BoundedWebSocket
 from nqrust.tls.reloading import ReloadingContext
-from nqrust.ui import logs, session
+from nqrust.ui import session
 from nqrust.ui.pace import Paced, PacedMessages
 from nqrust.ui.settings import SESSION_HOURS, BadSetting, UiSettings
 from nqrust.ui.waiting import WaitingPages, bound_names
@@ -98,7 +98,7 @@ def register() -> None:
 
 def serve(settings: UiSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    logs.bound()
+    loglines.bound("nicegui", "engineio.server", "socketio.server")
     session.reach(settings.manager_base, ui_key(settings.storage_secret))
     register()
     _look()

@@ -1,4 +1,7 @@
-"""The log of the web UI. Anybody writes to it without signing in: NiceGUI logs what a page asks it to, and each unknown address."""
+"""Lines of the log that anybody can cause without signing in.
+
+uvicorn writes one for each request that is none. NiceGUI logs what a page asks it to, and each unknown address.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,9 @@ class Bounded(logging.Filter):
         return True
 
 
-def bound() -> None:
-    for name in ("nicegui", "uvicorn.error", "asyncio", "engineio.server", "socketio.server"):
-        logging.getLogger(name).addFilter(Bounded())
+def bound(*more: str) -> None:
+    """Bound the lines of the server, and of other loggers."""
+    for name in ("uvicorn.error", "asyncio", *more):
+        logger = logging.getLogger(name)
+        if not any(isinstance(one, Bounded) for one in logger.filters):
+            logger.addFilter(Bounded())
