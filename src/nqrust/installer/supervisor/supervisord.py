@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nqrust.contract import paths
+from nqrust.host.environment import scrubbed
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Host, command
 from nqrust.installer.supervisor.spec import Hardening, Restart, ServiceSpec, ServiceState
@@ -48,6 +49,12 @@ class Supervisord:
     @property
     def pid_file(self) -> str:
         return f"{self.run_dir}/supervisord.pid"
+
+    @property
+    def start_command(self) -> tuple[str, ...]:
+        """Return the argv that starts it, env(1) first: its programs would inherit proxies, with their passwords."""
+        plain = scrubbed({}, home="/root", user="root")
+        return ("env", "-i", *(f"{name}={value}" for name, value in plain.items()), self.program, "-c", self.config)
 
     @property
     def control(self) -> tuple[str, ...]:

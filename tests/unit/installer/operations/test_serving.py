@@ -18,6 +18,7 @@ from nqrust.installer.phases.services import names_of, our_services
 from nqrust.installer.release.sources import kept_release
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.settings.sources import gather
+from nqrust.installer.supervisor.supervisord import Supervisord
 
 S = "/opt/nqrust-microvm/installer/venv/bin"
 CONFIG = "/etc/nqrust-microvm/supervisord.conf"
@@ -55,7 +56,7 @@ class Machine:
         else:
             self.host.remove_tree("/run/systemd")
             self.host.put(f"/etc/nqrust-microvm/supervisord.d/{serving.PROGRAM}.conf", "")
-            self.host.on(f"{S}/supervisord", "-c", CONFIG, answer=self._supervisord)
+            self.host.on(*Supervisord().start_command, answer=self._supervisord)
             self.host.on(f"{S}/supervisorctl", "-c", CONFIG, prefix=True, answer=self._supervisorctl)
 
     def _guard(self, host: FakeHost) -> bool:

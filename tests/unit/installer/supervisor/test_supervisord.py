@@ -204,3 +204,10 @@ def test_a_supervisord_that_does_not_answer_is_asked_again() -> None:
     host.on(*S.control, "status", prefix=True, answer=CommandFailed(("supervisorctl",), 2, "refused"))
     assert S.looked(host, ["a"]).state(host, "a").text == "supervisord does not answer"
     assert len(host.commands) == 2
+
+
+def test_it_starts_without_the_proxies_of_the_install() -> None:
+    """Its programs run as other users, and each would have the proxy's password in its environment."""
+    env, without, *variables = Supervisord().start_command[:-3]
+    assert (env, without) == ("env", "-i")
+    assert {one.partition("=")[0] for one in variables} == {"PATH", "HOME", "USER", "LOGNAME", "LC_ALL", "DEBIAN_FRONTEND"}

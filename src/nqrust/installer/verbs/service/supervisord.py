@@ -59,7 +59,7 @@ class SupervisordRunning:
         if not host.exists(s.run_dir):
             host.mkdir(s.run_dir, mode=0o755)
         try:
-            host.run(command(s.program, "-c", s.config, timeout=_START_SECONDS))
+            host.run(command(*s.start_command, timeout=_START_SECONDS))
         except CommandFailed as error:
             raise self._failed(str(error)) from error
         end = host.monotonic() + _START_SECONDS
