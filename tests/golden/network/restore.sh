@@ -166,12 +166,10 @@ fire() {
     failed=0
     files
     incomplete=$failed
-    asked=
     links
     began=$(uptime)
     commands 9<&-
-    asked=1
-    links
+    links asked
     if ! wait_for_check "$patience"; then
         say "ip(8) sets the addresses of $device"
         by_hand

@@ -79,7 +79,7 @@ def _links(change: NetworkChange, *, bridge_was_there: bool) -> list[str]:
         mac = f" address {quote(live.mac)}" if live.device == live.port_of and live.mac else ""
         lines += [
             # The network manager comes first. NetworkManager takes a bridge of ip(8) for another program's.
-            f'[ -e /sys/class/net/{port_of} ] || [ -n "$asked" ] || return 0',
+            f'[ -e /sys/class/net/{port_of} ] || [ -n "${{1-}}" ] || return 0',
             f"[ -e /sys/class/net/{port_of} ] || try ip link add name {port_of}{mac} type bridge",
             # A new bridge would take a route from the kernel, beside that of a manager that reads the advertisements itself.
             *([f"advertisements {live.accept_ra}"] if live.accept_ra.isdigit() else []),
