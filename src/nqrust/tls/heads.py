@@ -6,11 +6,9 @@ what has arrived. A header of 100 KiB can have 25,000 lines.
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Iterable
-from typing import Any
-
 import httpcore
+
+from nqrust.tls import through
 
 LINES = 256
 """Of the header of an answer."""
@@ -60,44 +58,22 @@ class Head:
             raise httpcore.ReadError(f"the server sends more than {INTERIM} answers before its answer")
 
 
-class _Stream(httpcore.AsyncNetworkStream):
+class _Stream(through.Through):
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
-        self._inner, self._head = inner, Head()
+        super().__init__(inner)
+        self._head = Head()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data = await self._inner.read(max_bytes, timeout)
+        data = await super().read(max_bytes, timeout)
         self._head.see(data)
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._head.begin()
-        await self._inner.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        return _Stream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
+        await super().write(buffer, timeout)
 
 
-class Backend(httpcore.AsyncNetworkBackend):
+class Backend(through.Backend):
     """For the connections of a pool of httpcore."""
 
-    def __init__(self, inner: httpcore.AsyncNetworkBackend) -> None:
-        self._inner = inner
-
-    async def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
-        return _Stream(await self._inner.connect_tcp(host, port, *args, **options))
-
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        return _Stream(await self._inner.connect_unix_socket(path, timeout, socket_options))
-
-    async def sleep(self, seconds: float) -> None:
-        await self._inner.sleep(seconds)
+    stream = _Stream

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import httpcore
 import httpx
 
+from nqrust.tls import through
 from nqrust.tls.pieces import Coarse
 
 SLOWEST, PATIENCE = 1024, 60.0
@@ -82,30 +83,20 @@ class _Stream(httpcore.NetworkStream):
         return self._inner.get_extra_info(info)
 
 
-class _AsyncStream(httpcore.AsyncNetworkStream):
+class _AsyncStream(through.Through):
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
-        self._inner, self._pace = inner, _Pace()
+        super().__init__(inner)
+        self._pace = _Pace()
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         since = time.monotonic()
-        data = await self._inner.read(max_bytes, self._pace.left(timeout))
+        data = await super().read(max_bytes, self._pace.left(timeout))
         self._pace.came(len(data), since)
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._pace.begin()
-        await self._inner.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        return _AsyncStream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
+        await super().write(buffer, timeout)
 
 
 class _Backend(httpcore.NetworkBackend):
@@ -119,12 +110,5 @@ class _Backend(httpcore.NetworkBackend):
         self._inner.sleep(seconds)
 
 
-class _AsyncBackend(httpcore.AsyncNetworkBackend):
-    def __init__(self, inner: httpcore.AsyncNetworkBackend) -> None:
-        self._inner = inner
-
-    async def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
-        return _AsyncStream(await self._inner.connect_tcp(host, port, *args, **options))
-
-    async def sleep(self, seconds: float) -> None:
-        await self._inner.sleep(seconds)
+class _AsyncBackend(through.Backend):
+    stream = _AsyncStream

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import h11
 import httpx
@@ -18,20 +18,17 @@ from nqrust.tls.pieces import SMALLEST
 HEADER = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
+Say = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
 @asynccontextmanager
-async def server(chunk: int, size: int) -> AsyncIterator[str]:
-    """Sends `size` bytes in chunks."""
-    piece = b"%x\r\n%b\r\n" % (chunk, b" " * chunk)
+async def answering(say: Say) -> AsyncIterator[str]:
+    """A server that reads a request and says its answer."""
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(HEADER)
         try:
-            for at in range(0, size, 4096 * chunk):
-                writer.write(piece * min(4096, (size - at) // chunk))
-                await writer.drain()
-            writer.write(b"0\r\n\r\n")
-            await writer.drain()
+            await say(reader, writer)
         except OSError:
             return  # the client has left
         finally:
@@ -39,6 +36,21 @@ async def server(chunk: int, size: int) -> AsyncIterator[str]:
 
     async with await asyncio.start_server(one, "127.0.0.1", 0) as listening:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+
+
+def server(chunk: int, size: int) -> AbstractAsyncContextManager[str]:
+    """Sends `size` bytes in chunks."""
+    piece = b"%x\r\n%b\r\n" % (chunk, b" " * chunk)
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEADER)
+        for at in range(0, size, 4096 * chunk):
+            writer.write(piece * min(4096, (size - at) // chunk))
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    return answering(say)
 
 
 async def test_crumbs_of_a_registry_or_of_an_images_server_end_the_download() -> None:
@@ -82,24 +94,16 @@ async def test_a_program_that_has_proven_nothing_cannot_hold_an_agent(monkeypatc
             await pinning.fetch(url, expected="00")
 
 
-@asynccontextmanager
-async def talker(piece: bytes, end: bytes = b"") -> AsyncIterator[str]:
+def talker(piece: bytes, end: bytes = b"") -> AbstractAsyncContextManager[str]:
     """Answers with 1 MiB of the same piece, or with one and an end."""
 
-    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        try:
-            writer.write(piece if end else piece * ((1 << 20) // len(piece)))
-            writer.write(end)
-            await writer.drain()
-            await reader.read()
-        except OSError:
-            return  # the client has left
-        finally:
-            writer.close()
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(piece if end else piece * ((1 << 20) // len(piece)))
+        writer.write(end)
+        await writer.drain()
+        await reader.read()
 
-    async with await asyncio.start_server(one, "127.0.0.1", 0) as listening:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    return answering(say)
 
 
 @pytest.mark.parametrize(
