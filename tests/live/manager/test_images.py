@@ -313,3 +313,16 @@ async def test_download_that_ends_during_a_question_does_not_look_lost(manager: 
         answer = await question
         (image,) = answer.items if isinstance(answer, ImageList) else (answer,)
         assert (image.name, image.state) == ("tiny", "missing") and image.download is not None
+
+
+async def test_download_that_breaks_unforeseen_is_not_shown_for_ever(
+    manager: Any, slow_web: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(registry.download, "files", broken)
+    url, folder, _ = slow_web
+    await manager.admin.send(calls.add_image(ImageAdd(name="copy", url=url, sha256=digest(folder / "image.json"))))
+    await asyncio.gather(*manager.core.background, return_exceptions=True)
+    assert manager.core.downloads == {}

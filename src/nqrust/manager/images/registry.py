@@ -202,14 +202,14 @@ def fetching(image_id: str) -> str:
 
 async def _fetch(core: Core, row: Image, manifest: ImageManifest, url: str, local: bool) -> None:
     try:
-        async with core.fetching:
-            await download.files(url, manifest, row.path, core.downloads[row.id], local)
-        error = ""
-    except ImageError as failure:
-        error = failure.detail.rstrip(".")
-    except asyncio.CancelledError:
-        error = "the manager was stopped during the download"
-    try:
+        try:
+            async with core.fetching:
+                await download.files(url, manifest, row.path, core.downloads[row.id], local)
+            error = ""
+        except ImageError as failure:
+            error = failure.detail.rstrip(".")
+        except asyncio.CancelledError:
+            error = "the manager was stopped during the download"
         await _fetched(core, row, error)
     finally:
         core.downloads.pop(row.id, None)
