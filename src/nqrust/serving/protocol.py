@@ -42,8 +42,8 @@ _SLOW = _answer(
 
 
 class BoundedProtocol(MeasuredProtocol):
-    """One connection, in asyncio's own loop: another loop's sockets do not show whether they are closed. `_connections`: those of its listener;
-    see `bounded`.
+    """One connection, in asyncio's own loop: another loop's sockets do not show whether they are closed. `_connections`:
+    those of its listener; see `bounded`.
 
     Its requests know the names in the client's certificate: `scope["state"]["peer_names"]`. Empty without one.
     """

@@ -46,8 +46,8 @@ class _Gate:
 
 
 class Frames:
-    """The bytes of one connection that wait. `take` parses some bytes and returns the number of their frames. `at_once`: small frames in a
-    row. `seconds`: until one more."""
+    """The bytes of one connection that wait. `take` parses some bytes and returns the number of their frames.
+    `at_once`: small frames in a row. `seconds`: until one more."""
 
     def __init__(self, take: Callable[[bytes], int], at_once: int, seconds: float) -> None:
         self._take, self._at_once, self._seconds = take, at_once, seconds

@@ -2,7 +2,8 @@
 
 The bridge is the administrator's, and other machines use it. So every rule names the TAP of a VM:
 
-    from any port    only its VM's MAC, in requests to a DHCP server too; only IPv4, ARP and IPv6 without VLAN tags; no DHCP server, no router advertisements;
+    from any port    only its VM's MAC, in requests to a DHCP server too; only IPv4, ARP and IPv6 without VLAN tags;
+                     no DHCP server, no router advertisements;
                      no packet in the name of this host or of its gateways on that bridge
     to this host     few new connections per second, and the packet gets a mark. The installer's rules let marked packets
                      reach what a VM may reach, and the relay takes marked packets alone: other machines of the LAN cannot

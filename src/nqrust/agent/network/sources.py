@@ -53,7 +53,8 @@ class Sources:
 
 
 def rules(bridge: str, records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
-    """As `iptables -S` prints them, for VMs with a port on the bridge. Pure. A VM without an address yet asks for one from 0.0.0.0; RFC 2131."""
+    """As `iptables -S` prints them, for VMs with a port on the bridge. Pure. A VM without an address yet asks for one from
+    0.0.0.0; RFC 2131."""
     found: list[tuple[str, ...]] = []
     for one in sorted(records, key=lambda record: record.id):
         if one.ip:

@@ -65,8 +65,8 @@ class NicRoute:
 
 @dataclass(frozen=True)
 class Nic:
-    """A network card. `kind`: physical, wifi, vlan, bond, bridge, team, or the kernel's own word. `rules`: policy rules of the whole host, words for `ip rule add`. `accept_ra`, `ipv6_off`: its settings
-    below /proc/sys/net/ipv6/conf, "" without IPv6."""
+    """A network card. `kind`: physical, wifi, vlan, bond, bridge, team, or the kernel's own word. `rules`: policy rules of the whole
+    host, words for `ip rule add`. `accept_ra`, `ipv6_off`: its settings below /proc/sys/net/ipv6/conf, "" without IPv6."""
 
     name: str
     index: int
