@@ -10,7 +10,7 @@ import httpcore
 
 
 class Through(httpcore.AsyncNetworkStream):
-    """A connection that hands all on. What lies between overrides `read` and `write`."""
+    """A connection that hands all on. A subclass that looks at it overrides `read` and `write`."""
 
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
         self._inner = inner
