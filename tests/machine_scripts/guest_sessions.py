@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.machine_scripts.vms_on_a_bridge import A, B, Site, guest, up
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from nqrust.cli.vm import copy
 from nqrust.cli.vm.guest_session import Session, SessionFailed
@@ -27,12 +27,19 @@ from nqrust.contract.guest import ExecRequest, Kind, size
 MIB = 1 << 20
 
 
+def exec_socket(client: AgentClient, vm_id: str) -> ClientConnection:
+    """A session's connection that needs no event loop, as `nqr` has it."""
+    options = asyncio.run(client.console_options())
+    del options["create_connection"]  # the manager's, for asyncio
+    return connect(client.exec_url(vm_id), **options, proxy=None, compression=None)
+
+
 class Ran:
     """One command in a guest, through the agent's WebSocket and the code of `nqr`."""
 
     def __init__(self, client: AgentClient, vm_id: str, command: str, terminal: tuple[int, int] | None = None) -> None:
         self.out, self.err = bytearray(), bytearray()
-        self.connection = connect(client.exec_url(vm_id), **asyncio.run(client.console_options()), proxy=None, compression=None)
+        self.connection = exec_socket(client, vm_id)
         self.session = Session(self.connection, "web1", self._take)
         self.some = threading.Event()
         self.session.start(ExecRequest((b"/bin/sh", b"-c", command.encode()), terminal=terminal))
@@ -77,7 +84,7 @@ def plainly(client: AgentClient) -> dict[str, Any]:
     signalled.session.send(Kind.signal, b"\x0f")
     seen["signal"] = signalled.wait()
     seen["no_program"] = None
-    missing = connect(client.exec_url(A), **asyncio.run(client.console_options()), proxy=None, compression=None)
+    missing = exec_socket(client, A)
     session = Session(missing, "web1", lambda kind, data: None)
     session.start(ExecRequest((b"no-such-program",)))
     try:
@@ -93,7 +100,7 @@ def copied(client: AgentClient, work: Path) -> dict[str, Any]:
 
     @contextmanager
     def opened(sink: Any, woken: Any) -> Iterator[Session]:
-        with connect(client.exec_url(A), **asyncio.run(client.console_options()), proxy=None, compression=None) as connection:
+        with exec_socket(client, A) as connection:
             yield Session(connection, "web1", sink, woken)
 
     def refused(action: Callable[[], None]) -> list[str]:

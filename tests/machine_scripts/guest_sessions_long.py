@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.machine_scripts.guest_sessions import MIB, Ran
+from tests.machine_scripts.guest_sessions import MIB, Ran, exec_socket
 from tests.machine_scripts.vms_on_a_bridge import A, Site, guest, up
-from websockets.sync.client import connect
 
 from nqrust.cli.vm import copy
 from nqrust.cli.vm.guest_session import Session
@@ -42,7 +41,7 @@ def many(client: AgentClient) -> dict[str, Any]:
 def large(client: AgentClient, work: Path) -> dict[str, Any]:
     @contextmanager
     def opened(sink: Any, woken: Any) -> Iterator[Session]:
-        with connect(client.exec_url(A), **asyncio.run(client.console_options()), proxy=None, compression=None) as connection:
+        with exec_socket(client, A) as connection:
             yield Session(connection, "web1", sink, woken)
 
     def digest(path: Path) -> str:
