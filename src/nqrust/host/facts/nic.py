@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nqrust.host.errors import ParseError
+from nqrust.host.facts.policy_rules import parse_rules
 from nqrust.host.facts.reading import text
 from nqrust.host.port import Host, command
 
@@ -203,25 +204,6 @@ def parse_routes(routes: list[dict[str, Any]], *, ipv6: bool) -> tuple[NicRoute,
                 expires=seconds(one.get("expires")),
             )
         )
-    return tuple(found)
-
-
-def parse_rules(rules: list[dict[str, Any]], family: str) -> tuple[tuple[str, ...], ...]:
-    """Parse `ip -json rule show` into words for `ip rule add`, led by `family`; without the kernel's own three rules."""
-    found = []
-    for one in rules:
-        priority, table = one.get("priority"), one.get("table")
-        if priority in (0, 32766, 32767):
-            continue
-        words = [family, "priority", str(priority)]
-        for name, said in (("src", "from"), ("dst", "to")):
-            value = one.get(name)
-            if value and value != "all":
-                words += [said, str(value) + (f"/{one[f'{name}len']}" if f"{name}len" in one else "")]
-        for name, said in (("iif", "iif"), ("oif", "oif"), ("fwmark", "fwmark"), ("tos", "tos")):
-            words += [said, str(one[name])] if one.get(name) else []
-        words += ["table", str(table)] if table else [str(one.get("action", ""))]
-        found.append(tuple(words))
     return tuple(found)
 
 

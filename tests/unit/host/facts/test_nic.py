@@ -91,8 +91,8 @@ def test_routes_of_all_tables_without_the_kernel_s_own(machine: FakeHost) -> Non
 
 def test_rules_without_the_kernel_s_own(machine: FakeHost) -> None:
     assert probed(machine).rules == (
-        ("-4", "priority", "500", "from", "172.20.9.9", "table", "100"),
-        ("-4", "priority", "501", "from", "10.0.0.0/8", "iif", "eth0", "fwmark", "0x1", "table", "main"),
+        ("-4", "priority", "500", "from", "172.20.9.9", "protocol", "static", "table", "100"),
+        ("-4", "priority", "501", "from", "10.0.0.0/8", "fwmark", "0x1", "iif", "eth0", "table", "main"),
     )
 
 

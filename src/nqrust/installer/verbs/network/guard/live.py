@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 from nqrust.host.errors import HostError, ParseError
+from nqrust.host.facts import policy_rules
 from nqrust.host.facts.nic import lifetimes, seconds
 from nqrust.host.port import Host, command
 from nqrust.installer.verbs.network.guard.change import Address, LiveState, Route, Rule
 
 _AUTOMATIC = {"kernel"}
 """Protocols of routes that the kernel adds with an address."""
-_STANDARD_TABLES = {"local", "main", "default"}
 
 
 def live_state(host: Host, link: str, device: str, *, dns: tuple[str, ...] = ()) -> LiveState:
@@ -88,21 +88,8 @@ def parse_routes(text: str, family: str) -> tuple[Route, ...]:
 
 
 def parse_rules(text: str, family: str) -> tuple[Rule, ...]:
-    """Parse `ip -json rule show`: the rules that lead to a table other than the three standard ones. Raises ParseError."""
-    found = []
-    for one in objects(text, "ip rule"):
-        table = str(one.get("table", ""))
-        if not table or table in _STANDARD_TABLES or one.get("protocol") in _AUTOMATIC:
-            continue
-        words = ["priority", str(one.get("priority", 0))]
-        for key, word, length in (("src", "from", "srclen"), ("dst", "to", "dstlen")):
-            if one.get(key) and one[key] != "all":
-                words += [word, f"{one[key]}/{one[length]}" if length in one else str(one[key])]
-        for key, word in (("fwmark", "fwmark"), ("iif", "iif"), ("oif", "oif")):
-            if one.get(key):
-                words += [word, str(one[key])]
-        found.append(Rule(family, (*words, "table", table)))
-    return tuple(found)
+    """Parse `ip -json rule show`, without the kernel's own rules. Raises ParseError."""
+    return tuple(Rule(words[0], words[1:]) for words in policy_rules.parse_rules(objects(text, "ip rule"), family))
 
 
 def objects(text: str, what: str) -> list[dict[str, Any]]:
