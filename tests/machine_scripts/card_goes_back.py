@@ -56,6 +56,10 @@ CASES = {
     "a VM's port": "ip link add tapabcdefgh123 type veth peer name other; ip link set tapabcdefgh123 master fcbr9",
     "given back": f"rm {NEW}; printf 'old\\n' >{MAIN}; ip link delete fcbr9; ip address add 192.0.2.2/24 dev nic",
     "card gone": "ip link delete nic",
+    "point to point": "ip address flush dev fcbr9; ip address add 192.0.2.2 peer 198.51.100.1/32 dev fcbr9;"
+    " ip route add default via 198.51.100.1 dev fcbr9",
+    "gateway on the link": "ip address flush dev fcbr9; ip address add 192.0.2.2/32 dev fcbr9;"
+    " ip route add default via 198.51.100.1 dev fcbr9 onlink",
     "manager gone": "",
     "manager failed": "",
     "killed in the window": "",
@@ -82,7 +86,8 @@ def sh(lines: str) -> str:
 
 def record(case: str) -> dict[str, Any]:
     files = [entry(NEW, None), entry(MAIN, b"old\n"), entry(OF_BRIDGE, None)]
-    back = {"manager gone": ["no-such-manager", "up"], "manager failed": FAILING}.get(case, MANAGER)
+    failing = {"manager failed": FAILING, "point to point": FAILING, "gateway on the link": FAILING}
+    back = ["no-such-manager", "up"] if case == "manager gone" else failing.get(case, MANAGER)
     again = ["/bin/sh", "-c", "ip link add fcbr9 type bridge 2>/dev/null; ip link set nic master fcbr9"]
     return {
         "link": "nic", "bridge": "fcbr9", "files": files, "load": [again], "restore": [back], "gateways": [],

@@ -22,7 +22,7 @@ _FOR_EVER = 2**32 - 1
 @dataclass(frozen=True)
 class Address:
     """`dynamic`: with a lifetime, from DHCP or a router's advertisement. `seconds`: what is left of it, None for ever. `preferred`:
-    the seconds in which new connections may use it, None for ever."""
+    the seconds in which new connections may use it, None for ever. `peer`: the other end of a point-to-point address, as CIDR."""
 
     cidr: str
     dynamic: bool = False
@@ -32,6 +32,12 @@ class Address:
     seconds: int | None = None
     broadcast: str = ""
     preferred: int | None = None
+    peer: str = ""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Return the address for `ip address add`."""
+        return (self.cidr.partition("/")[0], "peer", self.peer) if self.peer else (self.cidr,)
 
     @property
     def ipv6(self) -> bool:
@@ -56,7 +62,8 @@ class NicRoute:
     def words(self, device: str) -> tuple[str, ...]:
         """Return the route for `ip route add`, led by "-4" or "-6"."""
         said = ["-6" if self.ipv6 else "-4", self.destination]
-        for name, value in (("via", self.gateway), ("dev", device), ("src", self.source), ("table", self.table)):
+        said += via(self.gateway, ipv6=self.ipv6)
+        for name, value in (("dev", device), ("src", self.source), ("table", self.table)):
             said += [name, value] if value and value != "main" else []
         said += ["proto", self.protocol] if self.protocol else []
         said += ["scope", self.scope] if self.scope and not self.ipv6 else []
@@ -166,7 +173,24 @@ def _address(one: dict[str, Any]) -> Address:
         seconds=left,
         broadcast=str(one.get("broadcast", "")),
         preferred=preferred,
+        peer=peer(one),
     )
+
+
+def peer(one: dict[str, Any]) -> str:
+    """Return the other end of a point-to-point address of `ip -json address show`, as CIDR, or ""."""
+    return f"{one['address']}/{one['prefixlen']}" if one.get("address") else ""
+
+
+def via(gateway: str, *, ipv6: bool) -> list[str]:
+    """Return the next hop of a route for `ip route add`. An IPv4 route may have one of IPv6."""
+    return ["via", *(["inet6"] if ":" in gateway and not ipv6 else []), gateway] if gateway else []
+
+
+def gateway(one: dict[str, Any]) -> str:
+    """Return the next hop of a route of `ip -json route show`, or ""."""
+    other = one.get("via")
+    return str(one.get("gateway") or (other.get("host") if isinstance(other, dict) else "") or "")
 
 
 def lifetimes(one: dict[str, Any]) -> tuple[int | None, int | None]:
@@ -188,12 +212,11 @@ def parse_routes(routes: list[dict[str, Any]], *, ipv6: bool) -> tuple[NicRoute,
         table = str(one.get("table", "main"))
         if table == "local" or one.get("type", "unicast") not in ("unicast",) or str(one.get("dst", "")).startswith("ff00:"):
             continue
-        via = one.get("via")
         metric = one.get("metric")
         found.append(
             NicRoute(
                 destination=str(one.get("dst", "")),
-                gateway=str(one.get("gateway") or (via.get("host") if isinstance(via, dict) else "") or ""),
+                gateway=gateway(one),
                 table=table,
                 protocol=str(one.get("protocol", "")),
                 scope=str(one.get("scope", "")),

@@ -69,7 +69,7 @@ def live_state(nic: Nic) -> LiveState:
         mac=nic.mac,
         mtu=nic.mtu,
         addresses=tuple(
-            guard.Address(a.cidr, a.broadcast, a.seconds, a.preferred)
+            guard.Address(a.cidr, a.broadcast, a.seconds, a.preferred, a.peer)
             for a in nic.addresses
             if not a.link_local and not a.temporary
         ),

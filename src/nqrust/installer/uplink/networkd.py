@@ -192,7 +192,10 @@ def by_hand(nic: Nic, sections: list[Section]) -> list[Section]:
         if section.name == "Route":
             gateway = section.last("Gateway")
             routes.append((section.last("Destination") or _every(gateway), gateway))
-    found = [Section("Address", [("Address", a.cidr)]) for a in unexplained_addresses(nic, addresses)]
+    found = [
+        Section("Address", [("Address", a.cidr), *([("Peer", a.peer)] if a.peer else [])])
+        for a in unexplained_addresses(nic, addresses)
+    ]
     for route in unexplained_routes(nic, routes):
         everywhere = "::/0" if route.ipv6 else "0.0.0.0/0"
         entries = [("Destination", everywhere if route.destination == "default" else route.destination)]

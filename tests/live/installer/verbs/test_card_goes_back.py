@@ -97,6 +97,13 @@ def test_script_gives_the_card_the_addresses_if_the_manager_fails() -> None:
     assert "default via 192.0.2.1" in found["routes"] and found["said"].startswith("failed")
 
 
+@pytest.mark.parametrize(("case", "address"), [("point to point", "192.0.2.2"), ("gateway on the link", "192.0.2.2/32")])
+def test_script_gives_the_card_a_gateway_outside_of_its_own_network(case: str, address: str) -> None:
+    found = after("shell", case)
+    assert found["addresses"] == [address], found
+    assert found["routes"].startswith("default via 198.51.100.1"), found
+
+
 def test_guard_without_systemd_uses_the_folder_of_the_installation() -> None:
     """supervisord reads its program at the next start of the machine. The folder is not the default one here."""
     assert after("python", "as nqr left it")["said"] == "done nqrust-network-guard.conf"

@@ -116,6 +116,19 @@ def test_old_files_addresses_and_routes_come_back(saved: Saved, shell: str, spar
     assert "sets the addresses of nic" in shown
 
 
+@pytest.mark.parametrize("manager", ["exit 1", "ip address replace 192.0.2.2 peer 198.51.100.1/32 dev nic"])
+def test_point_to_point_address_comes_back_once_with_its_other_end(saved: Saved, manager: str) -> None:
+    """A gateway that is the other end, and an IPv4 route over an IPv6 one: as some hosting companies give them."""
+    routes = (Route("-4", "203.0.113.0/24", "fe80::1"), Route("-4", "default", "198.51.100.1"))
+    saved.make(live=replace(LIVE, addresses=(Address("192.0.2.2/32", peer="198.51.100.1/32"),), routes=routes), manager=manager)
+    shown = on_links(f'sh "$1" fire && {SHOWN}; ip -4 address show dev nic', str(saved.script))
+    saved.is_back()
+    assert shown.partition("is back\n")[2].count("inet 192.0.2.2") == 2 == shown.count("inet 192.0.2.2 peer 198.51.100.1/32 "), (
+        shown
+    )
+    assert "default via 198.51.100.1" in shown and "203.0.113.0/24 via inet6 fe80::1" in shown
+
+
 def test_nic_that_nqr_gave_back_returns_to_its_bridge(saved: Saved) -> None:
     saved.make(manager="exit 1", live=replace(LIVE, device="fcbr9", port_of="fcbr9"))
     given_back = "ip link set nic nomaster; ip link delete fcbr9; ip address add 192.0.2.2/24 dev nic"

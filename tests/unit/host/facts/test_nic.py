@@ -76,13 +76,20 @@ def test_addresses_of_a_card(machine: FakeHost) -> None:
     assert found.dhcp
 
 
+def test_other_end_of_a_point_to_point_address() -> None:
+    said = {"family": "inet", "local": "192.0.2.2", "address": "198.51.100.1", "prefixlen": 32, "scope": "global"}
+    (found,) = nic.parse_link({"eth0": {"ifname": "eth0", "addr_info": [said]}}, "eth0")["addresses"]
+    assert (found.cidr, found.peer) == ("192.0.2.2/32", "198.51.100.1/32")
+    assert found.words == ("192.0.2.2", "peer", "198.51.100.1/32")
+
+
 def test_routes_of_all_tables_without_the_kernel_s_own(machine: FakeHost) -> None:
     found = probed(machine)
     assert [route.words("br0") for route in found.routes] == [
         ("-4", "default", "via", "192.0.2.1", "dev", "br0"),
         ("-4", "default", "via", "198.51.100.1", "dev", "br0", "src", "192.0.2.2", "proto", "dhcp", "metric", "100", "onlink"),
         ("-4", "192.0.2.0/24", "dev", "br0", "src", "192.0.2.2", "proto", "kernel", "scope", "link"),
-        ("-4", "203.0.113.0/24", "via", "fe80::1", "dev", "br0", "table", "7", "proto", "static"),
+        ("-4", "203.0.113.0/24", "via", "inet6", "fe80::1", "dev", "br0", "table", "7", "proto", "static"),
         ("-6", "fd00::/64", "dev", "br0", "proto", "ra", "metric", "1024"),
         ("-6", "default", "via", "fe80::1", "dev", "br0", "proto", "ra", "metric", "1024"),
     ]

@@ -43,9 +43,10 @@ other_port() { # bridge, card
         case $port in "$2" | \* | @LINKS@) ;; *) printf '%s\n' "$port"; return ;; esac
     done
 }
-addresses_of() { # lines of address, valid_lft, preferred_lft
+addresses_of() { # lines of valid_lft, preferred_lft, address with its peer
     ip -o address show dev "$1" scope global 2>/dev/null |
-        sed -n -e '/ temporary /d' -e 's/.* inet6\{0,1\} \([^ ]*\) .*valid_lft \([^ ]*\) preferred_lft \([^ ]*\).*/\1 \2 \3/p' | sed 's/sec//g'
+        sed -n -e '/ temporary /d' -e 's/.* inet6\{0,1\} \([^ ]*\( peer [^ ]*\)\{0,1\}\) .*valid_lft \([^ ]*\) preferred_lft \([^ ]*\).*/\3 \4 \1/p' |
+        sed 's/sec//g'
 }
 gateways_of() { # lines of -4 or -6, gateway
     for family in -4 -6; do ip $family route show default dev "$1" 2>/dev/null | sed -n "s/.*via \([^ ]*\).*/$family \1/p"; done
@@ -83,11 +84,14 @@ $6"; then rm -f "$going"; else missed=1; fi
     if [ -z "$had" ] || [ -n "$(addresses_of "$1")" ]; then return 0; fi
     printf '%s has no address from its network manager, so it gets those of %s.\n' "$1" "$2"
     ip link set dev "$1" up
-    printf '%s\n' "$had" | while read -r address valid preferred; do
-        ip address replace "$address" dev "$1" valid_lft "$valid" preferred_lft "$preferred"
+    printf '%s\n' "$had" | while read -r valid preferred address; do
+        # shellcheck disable=SC2086 # it can be "ADDRESS peer ADDRESS"
+        ip address replace $address dev "$1" valid_lft "$valid" preferred_lft "$preferred"
     done
     printf '%s\n' "$through" | while read -r family gateway; do
-        [ -z "$gateway" ] || ip "$family" route replace default via "$gateway" dev "$1"
+        if [ -z "$gateway" ]; then continue; fi
+        ip "$family" route replace default via "$gateway" dev "$1" 2>/dev/null ||
+            ip "$family" route replace default via "$gateway" dev "$1" onlink # no address of the card is in its network
     done
 }
 """

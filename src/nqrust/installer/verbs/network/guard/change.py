@@ -25,12 +25,18 @@ class FileChange:
 @dataclass(frozen=True)
 class Address:
     """An address of a link, as CIDR. `broadcast` is empty if it has none. `valid` and `preferred`: the seconds that are left of
-    its lease or advertisement, None for ever."""
+    its lease or advertisement, None for ever. `peer`: the other end of a point-to-point address, as CIDR."""
 
     cidr: str
     broadcast: str = ""
     valid: int | None = None
     preferred: int | None = None
+    peer: str = ""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The address as ip(8) takes and shows it."""
+        return (self.cidr.partition("/")[0], "peer", self.peer) if self.peer else (self.cidr,)
 
     @property
     def family(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from nqrust.host.errors import HostError, ParseError
 from nqrust.host.facts import policy_rules
-from nqrust.host.facts.nic import lifetimes, seconds
+from nqrust.host.facts.nic import gateway, lifetimes, peer, seconds
 from nqrust.host.port import Host, command
 from nqrust.installer.verbs.network.guard.change import Address, LiveState, Route, Rule
 
@@ -58,7 +58,8 @@ def parse_addresses(text: str) -> tuple[Address, ...]:
             if one.get("temporary") or one.get("deprecated") or not one.get("local"):
                 continue
             valid, preferred = lifetimes(one)
-            found.append(Address(f"{one['local']}/{one['prefixlen']}", str(one.get("broadcast", "")), valid, preferred))
+            cidr = f"{one['local']}/{one['prefixlen']}"
+            found.append(Address(cidr, str(one.get("broadcast", "")), valid, preferred, peer(one)))
     return tuple(found)
 
 
@@ -75,7 +76,7 @@ def parse_routes(text: str, family: str) -> tuple[Route, ...]:
             Route(
                 family,
                 str(one["dst"]),
-                gateway=str(one.get("gateway", "")),
+                gateway=gateway(one),
                 table=str(one.get("table", "main")),
                 metric=str(one.get("metric", "")),
                 source=str(one.get("prefsrc", "")),

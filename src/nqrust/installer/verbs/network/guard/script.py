@@ -8,6 +8,7 @@ from __future__ import annotations
 import posixpath
 from shlex import join, quote
 
+from nqrust.host.facts.nic import via
 from nqrust.installer.verbs.network.guard.change import Address, FileChange, LiveState, NetworkChange, Route
 from nqrust.installer.verbs.network.guard.folder import BEFORE, FOLDER
 from nqrust.installer.verbs.network.guard.script_text import FOOT, HEAD
@@ -88,11 +89,11 @@ def _links(change: NetworkChange, *, bridge_was_there: bool) -> list[str]:
         ]
         if live.device != change.link:
             # The same address on the port and on its bridge would leave two routes to one network.
-            lines += [f'ip address del {quote(one.cidr)} dev "$link" 2>/dev/null || :' for one in live.addresses]
+            lines += [f'ip address del {join(one.words)} dev "$link" 2>/dev/null || :' for one in live.addresses]
     else:
         lines.append('[ "$(master)" != "$bridge" ] || try ip link set dev "$link" nomaster')
         if bridge_was_there:
-            lines += [f'ip address del {quote(one.cidr)} dev "$bridge" 2>/dev/null || :' for one in live.addresses]
+            lines += [f'ip address del {join(one.words)} dev "$bridge" 2>/dev/null || :' for one in live.addresses]
         else:
             lines.append('[ ! -e "/sys/class/net/$bridge/bridge" ] || try ip link delete dev "$bridge"')
     if live.mtu:
@@ -106,17 +107,17 @@ def _check(live: LiveState) -> list[str]:
     lines = [
         f'[ "$(master)" = {quote(live.port_of)} ] || return 1' if live.port_of else '[ "$(master)" != "$bridge" ] || return 1'
     ]
-    lines += [f"has_address {quote(one.cidr)} || return 1" for one in live.addresses]
+    lines += [f"has_address {quote(' '.join(one.words))} || return 1" for one in live.addresses]
     lines += [
         f"has_route {route.family} {quote(route.table)} {quote(route.destination)} {quote(route.gateway)} || return 1"
         for route in live.routes
-        if route.gateway
+        if route.gateway and (":" in route.gateway) == (route.family == "-6")  # ip(8) looks for no others
     ]
     return [*lines, "return 0"]
 
 
 def _by_hand(live: LiveState) -> list[str]:
-    lines = [f"has_address {quote(one.cidr)} || try ip {_address(one)}" for one in live.addresses]
+    lines = [f"has_address {quote(' '.join(one.words))} || try ip {_address(one)}" for one in live.addresses]
     lines += [f"try ip {_route(route)}" for route in live.routes]
     return lines + [f"ip {rule.family} rule add {join(rule.words)} 2>/dev/null || :" for rule in live.rules]
 
@@ -126,12 +127,12 @@ def _address(one: Address) -> str:
     # An address that was learnt ends as it would have ended: its server may give it to another machine then.
     known = [left for left in (one.valid, one.preferred) if left is not None]
     ends = f" valid_lft {'forever' if one.valid is None else one.valid} preferred_lft {min(known)}" if known else ""
-    return f'{one.family} address replace {quote(one.cidr)}{broadcast} dev "$device"{ends}'
+    return f'{one.family} address replace {join(one.words)}{broadcast} dev "$device"{ends}'
 
 
 def _route(route: Route) -> str:
     words = [route.family, "route", "replace", quote(route.destination)]
-    words += ["via", quote(route.gateway)] if route.gateway else []
+    words += map(quote, via(route.gateway, ipv6=route.family == "-6"))
     words += ["dev", '"$device"', "table", quote(route.table)]
     words += ["metric", quote(route.metric)] if route.metric else []
     words += ["src", quote(route.source)] if route.source else []
