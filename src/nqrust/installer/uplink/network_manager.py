@@ -153,7 +153,8 @@ def change(host: Host, nic: Nic, bridge: str, old: str, sections: list[Section])
     # A bridge that somebody made with ip(8) is "connected (externally)", so a port alone does not bring its profile up. Its end
     # is not waited for: it needs the port.
     again = [take, ["nmcli", "--wait", "0", "connection", "up", "uuid", str(of_bridge)], *load[1:]]
-    back = ["connection", "up", "uuid", old] if old else ["device", "connect", nic.name]
+    # A profile that names no card would fit another one, too.
+    back = ["connection", "up", "uuid", old, "ifname", nic.name] if old else ["device", "connect", nic.name]
     restore = [["nmcli", "connection", "reload"], remove_bridge(nic, bridge), ["nmcli", "--wait", "60", *back]]
     restore += own_frames_only(nic)
     return make(nic, bridge, files, load, restore, again)
