@@ -20,7 +20,7 @@ from nqrust.host.local import LocalHost
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.verb import Kept, UndoContext
-from nqrust.installer.supervisor.detached_alarm import DetachedAlarms
+from nqrust.installer.supervisor.detached_alarm import DetachedAlarms, watcher
 from nqrust.installer.verbs.network import shell, undo
 from nqrust.installer.verbs.network.guard import folder
 from nqrust.installer.verbs.network.guard.arming import arm, write_new_files
@@ -42,6 +42,7 @@ ip link add nic address 02:00:00:00:00:07 type veth peer name far; ip link set f
 ip link add fcbr9 type bridge; ip link set nic master fcbr9 up; ip link set fcbr9 up
 ip address add 192.0.2.2/24 dev fcbr9 valid_lft 4000 preferred_lft 3000; ip route add default via 192.0.2.1 dev fcbr9
 """
+GIVEN_BACK = f"rm {NEW}; printf 'old\\n' >{MAIN}; ip link delete fcbr9; ip address add 192.0.2.2/24 dev nic"
 CASES = {
     "as nqr left it": "",
     "nqr's files removed": f"rm {NEW}; printf 'old\\n' >{MAIN}",
@@ -54,7 +55,7 @@ CASES = {
     "bridge deleted": "ip link delete fcbr9; ip address add 192.0.2.2/24 dev nic",
     "another's port": "ip link add tap0 type veth peer name other; ip link set tap0 master fcbr9",
     "a VM's port": "ip link add tapabcdefgh123 type veth peer name other; ip link set tapabcdefgh123 master fcbr9",
-    "given back": f"rm {NEW}; printf 'old\\n' >{MAIN}; ip link delete fcbr9; ip address add 192.0.2.2/24 dev nic",
+    "given back": GIVEN_BACK,
     "card gone": "ip link delete nic",
     "point to point": "ip address flush dev fcbr9; ip address add 192.0.2.2 peer 198.51.100.1/32 dev fcbr9;"
     " ip route add default via 198.51.100.1 dev fcbr9",
@@ -63,6 +64,7 @@ CASES = {
     "manager gone": "",
     "manager failed": "",
     "killed in the window": "",
+    "killed before the guard was armed": GIVEN_BACK,
 }
 
 
@@ -73,6 +75,8 @@ def main(way: str, case: str) -> None:
     args = record(case)
     if case == "killed in the window":
         killed_in_the_window(args)
+    if case == "killed before the guard was armed":
+        killed_before_it_was_armed(args)
     for path, content in ((NEW, "new\n"), (MAIN, "new\n"), (OF_BRIDGE, f"# Written by nqr\n{LEASE}")):
         path.write_text(content)
     sh(CASES[case])
@@ -108,6 +112,12 @@ def killed_in_the_window(args: dict[str, Any]) -> None:
     change = NetworkChange("nic", "fcbr9", files, (), tuple(map(tuple, args["restore"])), live, ())
     arm(HOST, change, DetachedAlarms(str(PROGRAMS)), pid=1, window=600)
     write_new_files(HOST, change)
+
+
+def killed_before_it_was_armed(args: dict[str, Any]) -> None:
+    """The alarm is on, and the decision file is not there yet."""
+    killed_in_the_window(args)
+    os.unlink(folder.State.armed.path)
 
 
 def by_python(args: dict[str, Any]) -> str:
@@ -147,6 +157,8 @@ def seen() -> dict[str, Any]:
     card = Path("/sys/class/net/nic")
     return {
         "files": files,
+        "guards": [str(path) for path in (*PROGRAMS.iterdir(), *ETC.rglob(".*.nqr-old"))],
+        "alarm": watcher(HOST, folder.ALARM),
         "folder": NEW.parent.exists(),
         "bridge": os.path.exists("/sys/class/net/fcbr9"),
         "port": (card / "master").exists(),

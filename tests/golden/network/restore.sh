@@ -159,8 +159,12 @@ finish() {
 fire() {
     alone
     if ! decided; then
-        # A script or a run of nqr that was killed at its end leaves the saved files.
-        if [ -d "$here/before" ] && { [ -e "$here/restored" ] || [ -e "$here/disarmed" ]; }; then tidy; fi
+        if [ -e "$here/armed" ]; then
+            say 'failed: the decision could not be written'
+            return 1
+        fi
+        # A run of nqr that was killed before the guard was armed leaves the saved files. So does one, or a script, at its end.
+        if [ -d "$here/before" ]; then tidy; fi
         return 0
     fi
     failed=0

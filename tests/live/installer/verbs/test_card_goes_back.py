@@ -41,6 +41,7 @@ def test_card_has_its_old_network_again(way: str, case: str) -> None:
         assert found["files"] == BACK
     assert (found["bridge"], found["port"], found["folder"]) == (False, False, False), found
     assert found["addresses"] == ["192.0.2.2/24"] and found["said"].startswith("done"), found
+    assert (found["guards"], found["alarm"]) == ([], 0)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -60,8 +61,11 @@ def test_files_go_though_somebody_deleted_the_bridge(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_card_that_was_given_back_leaves_no_lease_and_no_folder(way: str) -> None:
-    found = after(way, "given back")
+@pytest.mark.parametrize("case", ["given back", "killed before the guard was armed"])
+def test_card_that_is_not_in_the_bridge_leaves_nothing(way: str, case: str) -> None:
+    """No lease, no folder, and nothing of a guard."""
+    found = after(way, case)
+    assert (found["guards"], found["alarm"]) == ([], 0)
     assert found["said"] == "done" and found["files"] == {"of-the-test/main.conf": "old\n"} and not found["folder"], found
 
 

@@ -217,6 +217,27 @@ def test_full_disk_does_not_keep_the_old_files_away(saved: Saved) -> None:
     assert "28" in done.stdout.split(), "the disk was full"
 
 
+def test_decision_that_cannot_be_written_is_tried_again(saved: Saved) -> None:
+    """A file system may be read-only for a while. An end without a failure would be the guard's last word."""
+    saved.make()
+    guard = saved.guard
+    read_only = f"mount --bind {guard} {guard} && mount -o remount,bind,ro {guard}"
+    again = f'sh "$1" fire; echo "ended $?"; umount {guard}; sh "$1" fire; echo "ended $?"'
+    shown = on_links(f"{read_only}; {again}", str(saved.script))
+    saved.is_back()
+    assert [line for line in shown.splitlines() if "ended" in line] == ["ended 1", "ended 0"]
+    assert "failed: the decision could not be written" in shown
+
+
+def test_guard_that_was_not_armed_goes_at_its_alarm(saved: Saved) -> None:
+    """nqr was killed before it changed anything. The saved files can hold secrets."""
+    saved.make(manager="echo asked")
+    (saved.guard / "armed").unlink()
+    assert "asked" not in on_links('sh "$1" fire', str(saved.script))
+    assert [path.name for path in saved.guard.iterdir()] == ["restore"] and not saved.spare.exists()
+    assert saved.old.read_bytes() == b"new\n"
+
+
 def test_either_nqr_or_the_script_decides(saved: Saved) -> None:
     """One of two renames succeeds, and only if it is the script's the files come back."""
     wins = {"disarmed": 0, "restored": 0}

@@ -52,7 +52,7 @@ gateways_of() { # lines of -4 or -6, gateway
     for family in -4 -6; do ip $family route show default dev "$1" 2>/dev/null | sed -n "s/.*via \([^ ]*\).*/$family \1/p"; done
 }
 take_card_back() { # card, bridge, lines for card_files, its programs, shell: files back, commands, what remains
-    if [ -e @GUARD@/armed ] || [ -e @GUARD@/fired ]; then try sh @GUARD@/restore fire || { missed=1; return 0; }; fi
+    if [ -e @GUARD@/restore ]; then try sh @GUARD@/restore fire || { missed=1; return 0; }; fi
     state=$(card_files "$3")
     in=$(readlink "/sys/class/net/$1/master" 2>/dev/null)
     going=/run/nqrust-undo-$1 # a run that was cut off has begun; a boot brings the old network without it

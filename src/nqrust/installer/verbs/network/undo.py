@@ -19,6 +19,7 @@ from nqrust.installer.verbs.kernel.undo import sysctl_path
 from nqrust.installer.verbs.network import leases
 from nqrust.installer.verbs.network.giving_back import manager_answers, other_port
 from nqrust.installer.verbs.network.guard import folder
+from nqrust.installer.verbs.network.guard.arming import forget
 from nqrust.installer.verbs.network.guard.change import NetworkChange, file_change
 from nqrust.installer.verbs.network.guard.guarding import give_up, guarded
 from nqrust.installer.verbs.network.guard.live import live_state, master
@@ -119,12 +120,13 @@ def card(context: UndoContext, args: dict[str, Any]) -> Outcome:
     """Give the card back, under guard. The card stays in the bridge if somebody changed or removed a file of the change since, or
     put a port of their own into the bridge.
 
-    A guard that a killed run left fires first. Raises StepFailed, HostError.
+    A guard that a killed run left fires first, or goes if it was not armed yet. Raises StepFailed, HostError.
     """
     host, name, bridge = context.host, str(args["link"]), str(args["bridge"])
     alarms = alarms_of(args["supervisor"], args.get("programs_dir"))
     if folder.state(host) in folder.PENDING:
         give_up(host, name, alarms)
+    forget(host, alarms)
     lasting = [one for one in args["files"] if not leases.is_lease(one["path"])]
     paths = [str(one["path"]) for one in args["files"]]
     if all(_is_old(host, one) for one in lasting):
