@@ -31,6 +31,7 @@ from nqrust.host import confinement
 from nqrust.host.local import LocalHost
 
 USER, VM, KEY = VM_USERS[11], "taken-over-1", 0x4E5152
+LARGEST = 32 << 20
 LAN, METADATA = "198.51.100.1", "169.254.169.254"
 ABSTRACT, BUS = "\0nqr-a-service-of-the-host", "/run/dbus/system_bus_socket"
 
@@ -98,6 +99,30 @@ def traces():
         os._exit(0 if libc.ptrace(0, 0, 0, 0) == 0 else 1)  # PTRACE_TRACEME
     return os.waitpid(child, 0)[1] == 0
 
+def room_beyond_files():
+    # More than the limit for the length of a file, in a file of its own.
+    taken = []
+    for top in own:
+        for folder, _, names in os.walk(top):
+            for path in [os.path.join(folder, name) for name in names]:
+                try:
+                    one = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+                except OSError:
+                    continue
+                place = struct.pack("hhxxxxqqiI4i", 0, 0, 0, 64 << 20, 0, 0, 0, 0, 0, 0)
+                for reserve in (
+                    *(lambda mode=mode: libc.syscall(285, one, mode, ctypes.c_long(0), ctypes.c_long(64 << 20)) for mode in (1, 0x11)),
+                    *(lambda number=number: fcntl.ioctl(one, 0x40305800 | number, place) for number in (40, 42, 57)),
+                ):
+                    try:
+                        reserve()
+                    except OSError:
+                        pass
+                    if os.fstat(one).st_blocks << 9 >= 64 << 20:
+                        taken.append(path)
+                        os.ftruncate(one, 0)
+    return bool(taken)
+
 if tap:
     open_tap()
     print("attached", flush=True)
@@ -121,6 +146,7 @@ can("file in a folder of everybody", lambda: make(common))
 can("terminal", open_terminals)
 can("device of the host", lambda: os.close(os.open("/dev/full", os.O_RDWR)))
 can("file in a folder of its own", make_anywhere)
+can("room beyond its files", room_beyond_files)
 if tap:
     can("another TAP", open_tap)
     can("MAC of the TAP", set_mac)
@@ -197,7 +223,7 @@ def launched(work: Path) -> dict[str, Any]:
     device = Path(view.own_devices(str(directory)), "net", "tun")  # as the driver of QEMU makes it
     device.parent.mkdir()
     sh(f"mknod -m 600 {device} c 10 200; chown {USER}:{USER} {device}")
-    spawned = Launch(VM, "VM test", argv, str(directory), USER, tap=tap)
+    spawned = Launch(VM, "VM test", argv, str(directory), USER, largest_file=LARGEST, tap=tap)
     scopes.spawn(spawned)
     log = Path(spawned.log)
     until(lambda: "attached" in log.read_text())
@@ -221,6 +247,8 @@ def main() -> None:
     work.chmod(0o711)
     (work / "common").mkdir()
     (work / "common").chmod(0o1777)
+    (work / "common" / "of-the-user").touch(mode=0o600)
+    os.chown(work / "common" / "of-the-user", USER, USER)
     try:
         lay_out()
         plain = (sys.executable, "-c", ATTACK, "", str(KEY), ABSTRACT[1:], BUS, "", str(work / "common"), str(work / "common"))

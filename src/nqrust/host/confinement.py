@@ -2,13 +2,15 @@
 
 The agent loads the filter into itself before it starts anything. Each program that it starts inherits it and cannot take it
 off: launchers, VMMs, consoles, file-system tools. nqr starts the programs that read an image under it, too (`confined`). It
-refuses five things, and allows the rest:
+refuses six things, and allows the rest:
 
     user namespaces     a process without privileges has all capabilities in one, and so more of the kernel to attack
     rare sockets        network namespaces do not separate AF_VSOCK, and other families load kernel modules
     io_uring            the kernel makes its calls out of a filter's sight, such as one for a rare socket. io_uring_enter(2)
     SIOCSIFHWADDR       whoever holds a TAP open can change its MAC, without any capability (ip(8) uses netlink instead)
     debugging           of processes and of the kernel: ptrace, perf, eBPF, keys. Attacks on kernels need them, no VM does
+    room beyond a file  the limit for the length of files (RLIMIT_FSIZE) does not hold for it. fallocate(2), FALLOC_FL_KEEP_SIZE:
+                        a program with one open file takes the whole disk in one call
 
 A VMM and systemd add their own filters to this one.
 """
@@ -25,6 +27,11 @@ _CLONE_NEWUSER = 0x10000000
 _SIOCSIFHWADDR = 0x8924
 _X86_64, _X32 = 0xC000003E, 0x40000000  # AUDIT_ARCH_X86_64; the bit of the x32 calls
 _SECCOMP, _CLONE, _UNSHARE, _IOCTL, _SOCKET, _SOCKETPAIR, _CLONE3, _URING = 317, 56, 272, 16, 41, 53, 435, 425
+_FALLOCATE = 285
+_MODES = (0x0, 0x3, 0x10)  # make the file longer; punch a hole, which keeps the length; write zeros. QEMU and mke2fs(8) use these
+_RESERVING = tuple(0x40305800 | number for number in (10, 11, 36, 37, 40, 42, 57))
+"""Ioctls that reserve room like fallocate(2): FS_IOC_RESVSP, FS_IOC_RESVSP64, FS_IOC_ZERO_RANGE (linux/falloc.h). The first four were
+XFS's until Linux 5.17."""
 _DEBUGGING = (
     *(101, 310, 311, 312, 438),  # ptrace, process_vm_readv, process_vm_writev, kcmp, pidfd_getfd
     *(298, 321, 323),  # perf_event_open, bpf, userfaultfd
@@ -35,7 +42,8 @@ _SET_MODE_FILTER, _SPEC_ALLOW = 1, 4
 _NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24  # offsets in struct seccomp_data; low halves of the arguments
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF_LD|W|ABS, BPF_JMP|..|K, BPF_RET|K
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_EPERM, _ENOSYS, _EAFNOSUPPORT = 1, 38, 97
+_EPERM, _ENOSYS, _EOPNOTSUPP, _EAFNOSUPPORT = 1, 38, 95, 97
+_NOT_HERE = _ERRNO | _EOPNOTSUPP
 
 
 def program() -> list[tuple[int, int, int, int]]:
@@ -53,15 +61,21 @@ def program() -> list[tuple[int, int, int, int]]:
         (_EQUAL, "flags", "next", _UNSHARE),
         (_EQUAL, "family", "next", _SOCKET),
         (_EQUAL, "family", "next", _SOCKETPAIR),
+        (_EQUAL, "mode", "next", _FALLOCATE),
         (_EQUAL, "next", "allow", _IOCTL),
         (_LOAD, "next", "next", _SECOND),
+        *((_EQUAL, "unsupported", "next", request) for request in _RESERVING),
         (_EQUAL, "refuse", "allow", _SIOCSIFHWADDR),
     ]
     flags = [(_LOAD, "next", "next", _FIRST), (_ANY_BIT, "refuse", "allow", _CLONE_NEWUSER)]
     family = [(_LOAD, "next", "next", _FIRST), *((_EQUAL, "allow", "next", family) for family in _FAMILIES)]
-    answers = [(_RETURN, "next", "next", value) for value in (_ERRNO | _EAFNOSUPPORT, _ALLOW, _ERRNO | _EPERM, _ERRNO | _ENOSYS)]
-    lines, end = [*calls, *flags, *family, *answers], len(calls) + len(flags) + len(family)
-    places = {"flags": len(calls), "family": end - len(family), "allow": end + 1, "refuse": end + 2, "none": end + 3}
+    # A file system without it answers the same, so programs have another way.
+    mode = [(_LOAD, "next", "next", _SECOND), *((_EQUAL, "allow", "next", mode) for mode in _MODES), (_RETURN, "", "", _NOT_HERE)]
+    said = (_ERRNO | _EAFNOSUPPORT, _ALLOW, _ERRNO | _EPERM, _ERRNO | _ENOSYS, _NOT_HERE)
+    lines = [*calls, *flags, *mode, *family, *((_RETURN, "", "", value) for value in said)]
+    places = {"flags": len(calls), "mode": len(calls) + len(flags), "family": len(calls) + len(flags) + len(mode)}
+    end = places["family"] + len(family)
+    places |= {"allow": end + 1, "refuse": end + 2, "none": end + 3, "unsupported": end + 4}
 
     def jump(at: int, name: str) -> int:
         return places.get(name, at + 1) - at - 1
