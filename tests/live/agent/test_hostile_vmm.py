@@ -192,6 +192,56 @@ def test_what_the_monitor_says_fills_no_memory(tmp_path: Path, serve: Callable[[
     assert state == "silent" and int(kib) < 40 << 10
 
 
+def _small_events(peer: socket.socket) -> None:
+    while True:
+        peer.sendall(b'{"event": "X"}\r\n' * 1000)
+
+
+def _answers_to_nobody(peer: socket.socket) -> None:
+    while True:
+        peer.sendall(b'{"return": {}, "id": "x"}\r\n' * 1000)
+
+
+@pytest.mark.parametrize("flood", [_small_events, _answers_to_nobody])
+def test_a_flood_of_the_monitor_takes_little_time_of_the_agents(
+    tmp_path: Path, serve: Callable[[Path, Answer], None], flood: Answer
+) -> None:
+    """All threads of the agent share one interpreter. A few such VMs would keep it from everything else."""
+
+    def answer(peer: socket.socket) -> None:
+        peer.sendall(GREETING)
+        peer.recv(65536)
+        peer.sendall(b'{"return": {}}\r\n')
+        flood(peer)
+
+    serve(Path(qmp_socket(str(tmp_path))), answer)
+    told = subprocess.run([sys.executable, "-c", TIME, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60)
+    state, seconds = told.stdout.split()
+    assert state == "silent" and float(seconds) < 0.4
+
+
+TIME = """
+import sys, time
+from nqrust.agent.vmm.qemu.driver import Qemu
+from nqrust.host.local import LocalHost
+qemu, before = Qemu(LocalHost()), time.process_time()
+print(qemu.state(sys.argv[1]).value, time.process_time() - before)
+"""
+
+
+def test_a_flood_of_firecracker_takes_little_time_of_the_agents(tmp_path: Path, serve: Callable[[Path, Answer], None]) -> None:
+    def answer(peer: socket.socket) -> None:
+        peer.recv(65536)
+        while True:
+            peer.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+    serve(tmp_path / "api.sock", answer)
+    before = time.thread_time()
+    with pinned(str(tmp_path / "api.sock")) as path, pytest.raises(ApiError):
+        Api(path, 3.0).send("GET", "/")
+    assert time.thread_time() - before < 0.4
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_every_process_of_a_vms_user_ends_wherever_it_is() -> None:
     user = VM_USERS[9]

@@ -120,13 +120,19 @@ class ApiError(Exception):
 
 
 class _Socket(socket.socket):
-    """A socket with one deadline for all that is read: each byte, header or interim answer would start a timeout again."""
+    """A socket with one deadline for all that is read: each byte, header or interim answer would start a timeout again. It has also
+    one bound for all: interim answers without end would keep the agent's interpreter busy until the deadline."""
 
     deadline = 0.0
+    bytes = 0
 
     def recv_into(self, *arguments: Any, **named: Any) -> int:
         self.settimeout(self.left())
-        return super().recv_into(*arguments, **named)
+        got = super().recv_into(*arguments, **named)
+        self.bytes += got
+        if self.bytes > 2 * _LARGEST_ANSWER:
+            raise OSError("the answer is too long")
+        return got
 
     def left(self) -> float:
         """Seconds until the deadline. Raises TimeoutError after it."""
@@ -153,6 +159,7 @@ class _Connection(http.client.HTTPConnection):
             self.connect()
         self._stream.settimeout(self._seconds)
         self._stream.deadline = time.monotonic() + self._seconds
+        self._stream.bytes = 0
 
 
 class Api:

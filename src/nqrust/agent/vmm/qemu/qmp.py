@@ -22,7 +22,24 @@ logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # the errors that it r
 
 _GONE = (ConnectionRefusedError, ConnectionResetError, FileNotFoundError, EOFError)
 _LEAVING = 1.0  # seconds
-_LONGEST_LINE = 1 << 18  # bytes; QEMU may be hostile by now, and the parsed form of a line takes many times its length
+_MOST = 256  # messages of a conversation. QEMU itself sends few events for each answer
+_LARGEST = 1 << 18  # bytes of all of them; the parsed form of a line takes many times its length
+
+
+class _Client(QMPClient):
+    """QEMU may be hostile by now: a conversation has few messages, and few bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(readbuflen=_LARGEST)
+        self.events.event_filter = _nothing  # what nobody reads would pile up
+        self._messages = self._bytes = 0
+
+    async def _readline(self) -> bytes:
+        line = await super()._readline()
+        self._messages, self._bytes = self._messages + 1, self._bytes + len(line)
+        if self._messages > _MOST or self._bytes > _LARGEST:
+            raise QmpError("there is no end of what it says")
+        return line
 
 
 class QmpError(Exception):
@@ -40,8 +57,7 @@ class Qmp:
         self._path, self._deadline = path, time.monotonic() + timeout
 
     def __enter__(self) -> Qmp:
-        self._loop, self._client = asyncio.new_event_loop(), QMPClient(readbuflen=_LONGEST_LINE)
-        self._client.events.event_filter = _nothing  # what nobody reads would pile up
+        self._loop, self._client = asyncio.new_event_loop(), _Client()
         try:
             with pinned(self._path) as path:
                 self._answer("connect", lambda: self._client.connect(path))
