@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from nqrust.installer.verbs.network.guard.change import Address, FileChange, LiveState, NetworkChange, Route
 from nqrust.installer.verbs.network.guard.folder import FOLDER
+from nqrust.installer.verbs.network.guard.live import parse_rules
 from nqrust.installer.verbs.network.guard.script import restore_script, spare_name
 
 NEEDS = ("unshare", "ip", "mount", "flock", "bash", "dash")
@@ -156,6 +158,24 @@ def test_network_manager_makes_its_bridge_itself(saved: Saved) -> None:
     shown = on_links(f'{given_back}; sh "$1" fire && echo done && cat /sys/class/net/fcbr9/ifalias', str(saved.script))
     saved.is_back()
     assert shown.endswith("done\nmanagers\n"), shown
+
+
+ASKED = (
+    "not fwmark 0xca6c table 51820", "table main suppress_prefixlength 0", "from 192.0.2.0/24 to 192.0.2.0/24 table 77",
+    "iif nic ipproto tcp dport 22-23 sport 5 uidrange 100-200 tos 0x10 table 7", "oif nic fwmark 0x1/0xff unreachable",
+)  # fmt: skip
+"""Rules of tunnels and of services, for `ip rule add`. wg-quick(8) adds the first two."""
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["still there", "gone"])
+@pytest.mark.parametrize("family", ["-4", "-6"])
+def test_policy_rules_are_those_from_before(saved: Saved, family: str, gone: bool) -> None:
+    """A rule without one of its parts would be another one, such as the way past a tunnel."""
+    make = "; ".join(f"ip {family} rule add {words}" for words in ASKED if family == "-4" or "192" not in words)
+    wanted = on_links(f"set -e; {make}; ip -j {family} rule")
+    saved.make(manager="exit 1", live=replace(LIVE, rules=parse_rules(wanted, family)))
+    shown = on_links(f'{":" if gone else make}; sh "$1" fire && echo done && ip -j {family} rule', str(saved.script))
+    assert json.loads(shown.split("done\n")[1]) == json.loads(wanted)
 
 
 def test_hanging_manager_does_not_keep_the_network_away(saved: Saved) -> None:
