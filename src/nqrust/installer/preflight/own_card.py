@@ -16,7 +16,7 @@ from nqrust.installer.verbs.network.guard import folder
 from nqrust.installer.verbs.network.guard.arming import UNDECIDED, UNDECIDED_CURE, UNDECIDED_WHAT
 from nqrust.installer.verbs.network.own_card import OwnBridge
 
-CODES = tuple(f"NQR-NET-{number}" for number in (141, 145, *range(150, 161)))
+CODES = tuple(f"NQR-NET-{number}" for number in (141, 145, *range(150, 161), 200))
 """Refusals that no flag lifts: the step would refuse too, or leave the host without its network."""
 
 

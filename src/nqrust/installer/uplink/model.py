@@ -166,6 +166,16 @@ def _destination(value: str, *, ipv6: bool | None = None) -> str:
         return value
 
 
+def without_lease(nic: Nic, shows: str) -> Refused:
+    """Return the refusal of a card whose DHCP client has no lease now: it also has the client's identity, and the bridge would get
+    another address. `shows`: the command that shows a lease."""
+    return Refused(
+        "NQR-NET-200",
+        f"{nic.name} has an address from DHCP, but no lease at present.",
+        f"Check the DHCP server of the LAN. Run the same command again once `{shows}` shows the lease.",
+    )
+
+
 def slaac_token(nic: Nic) -> str:
     """Return the interface part of the address that the card made from a router's prefix, such as "::1:2:3:4". Return "" if the
     kernel makes it from the MAC: the bridge has the same one."""

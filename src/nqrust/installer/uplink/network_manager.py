@@ -25,6 +25,7 @@ from nqrust.installer.uplink.model import (
     slaac_token,
     unexplained_addresses,
     unexplained_routes,
+    without_lease,
 )
 from nqrust.installer.uplink.sections import Section, parse, render
 from nqrust.installer.verbs.network.guard.change import NetworkChange
@@ -193,6 +194,8 @@ def _addressing(host: Host, nic: Nic, bridge: str, sections: list[Section]) -> l
             found.append(Section(family, [("method", "auto")]))
     four = next(s for s in found if s.name == "ipv4")
     six = next(s for s in found if s.name == "ipv6")
+    if nic.dhcp and four.last("method") == "auto" and not _lease(host, nic, "DHCP4").strip():
+        raise without_lease(nic, f"nmcli -f DHCP4 device show {nic.name}")
     for section, own in ((four, identity4(host, nic)), (six, identity6(host, nic))):
         if (own and section.last("method") == "auto") or section.last("method") == "dhcp":
             section.entries = [(n, v) for n, v in section.entries if n not in _IDENTITY or n not in dict(own)] + own

@@ -25,6 +25,7 @@ from nqrust.installer.uplink.model import (
     slaac_token,
     unexplained_addresses,
     unexplained_routes,
+    without_lease,
 )
 from nqrust.installer.uplink.sections import Section, parse, render
 from nqrust.installer.verbs.network.guard.change import NetworkChange
@@ -176,6 +177,8 @@ def identity(host: Host, nic: Nic, sections: list[Section]) -> list[Section]:
     """Return the settings that keep the DHCP client's identity: networkd makes the IAID from the name of the link. Its lease
     file has the whole identifier: ff, IAID, DUID (RFC 4361)."""
     lease = text(host, f"/run/systemd/netif/leases/{nic.index}")
+    if nic.dhcp and not lease:
+        raise without_lease(nic, f"networkctl status {nic.name}")
     found = re.search(r"^CLIENTID=ff([0-9a-f]{8})[0-9a-f]+$", lease, re.MULTILINE | re.IGNORECASE)
     alone = [value for s in sections if s.name in ("DHCP", "DHCPv4") for value in s.values("ClientIdentifier")]
     if not found or "duid-only" in alone:  # no IAID is in it

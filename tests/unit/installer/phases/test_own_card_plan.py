@@ -131,8 +131,19 @@ def test_preflight_says_what_moves_and_what_must_answer() -> None:
         (card(master="br7"), "NQR-NET-154", "--bridge-name br7"),
         (card(kind="wireguard"), "NQR-NET-155", "wireguard"),
         (card(addresses=["2001:db8::2/64"]), "NQR-NET-160", "no IPv4 address"),
+        (card(lease=None), "NQR-NET-200", "no lease at present"),
     ],
-    ids=["no card", "nobody's", "two managers", "Wi-Fi", "a bond's port", "a bridge's port", "no card's kind", "IPv6 only"],
+    ids=[
+        "no card",
+        "nobody's",
+        "two managers",
+        "Wi-Fi",
+        "a bond's port",
+        "a bridge's port",
+        "no card's kind",
+        "IPv6 only",
+        "no lease",
+    ],
 )
 def test_preflight_refuses_a_card_that_cannot_move(machine: FakeHost, code: str, says: str) -> None:
     if code == "NQR-NET-152":

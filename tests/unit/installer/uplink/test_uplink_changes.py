@@ -132,6 +132,12 @@ REFUSALS: dict[str, tuple[dict[str, Any], str, str]] = {
         "NQR-NET-156",
         "nmcli connection migrate",
     ),
+    "no lease of networkd": ({**NETWORKD, "addresses": ["192.0.2.2/24 dynamic"]}, "NQR-NET-200", "networkctl status eth0"),
+    "no lease of NetworkManager": (
+        {**NM, "addresses": ["192.0.2.2/24 dynamic"], "dhcp4": "\n", "files": {NM["profile"]: KEYFILE}},
+        "NQR-NET-200",
+        "nmcli -f DHCP4 device show eth0",
+    ),
     "the highest priority": ({**NM, "files": {NM["profile"]: f"{KEYFILE}autoconnect-priority=999\n"}}, "NQR-NET-156", "999"),
     "mapped": (interfaces("mapping eth*\n script x\niface eth0 inet dhcp\n"), "NQR-NET-156", "--bridge-name"),
     "inherited": (interfaces("iface eth0 inet dhcp inherits x\n"), "NQR-NET-156", "--bridge-name"),
