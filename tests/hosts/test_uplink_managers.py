@@ -239,3 +239,34 @@ def test_step_and_its_undo_under_guard(case: Case, tell: Callable[[str], None]) 
             assert "Reverted" in made.change("undo")
             made.await_state(NIC, before)
         assert not host.exists(f"/sys/class/net/{BRIDGE}")
+
+
+def test_profile_that_names_no_card_goes_back_to_its_own() -> None:
+    """NetworkManager chooses between the cards that are free. Nothing answers at the second one."""
+    case = next(case for case in CASES if case.name == "networkmanager-dhcp")
+    with pair(case) as made:
+        host = made.host
+        made.settled()
+        before = made.state(NIC)
+        made.change("plan", NIC, BRIDGE)
+        made.change("apply")
+        made.await_state(BRIDGE, before)
+        host.run("ip link add eth9 type veth peer name far9 && ip link set far9 up && ip link set eth9 up")
+        host.run("nmcli device set eth9 managed yes", check=False)
+        host.wait_for("nmcli -g GENERAL.STATE device show eth9 | grep -qv unmanaged", timeout=20)
+        said = made.change("restore")
+        assert host.run(f"nmcli -g GENERAL.CONNECTION device show {NIC}").stdout.strip() == "lan", said
+        assert set(before["addresses"]) <= set(made.state(NIC)["addresses"]), "routes have another metric beside a second card"
+
+
+def test_card_without_a_lease_is_refused() -> None:
+    """networkd has forgotten the lease, and with it the identity that goes to the bridge."""
+    case = next(case for case in CASES if case.name == "networkd-dhcp")
+    with pair(case) as made:
+        made.settled()
+        made.peer.run("pkill -x dnsmasq")
+        made.host.run("systemctl restart systemd-networkd")
+        made.host.wait_for(f"ip -4 address show dev {NIC} | grep -q dynamic", timeout=20)
+        plan = ["python3", "/root/uplink_change.py", "/root/src", "plan", NIC, BRIDGE]
+        refused = made.host.run(plan, check=False)
+        assert "NQR-NET-200" in refused.stderr, refused.describe()

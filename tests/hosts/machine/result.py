@@ -53,8 +53,11 @@ class Running:
         return self._process.poll()
 
     def wait(self, timeout: float = 60.0) -> int:
-        """Exit code; subprocess.TimeoutExpired after `timeout` seconds."""
-        return self._process.wait(timeout)
+        """Exit code. Raises MachineError after `timeout` seconds."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired as late:
+            raise MachineError(f"still running after {timeout:g} s: {self.text()[-6000:]}") from late
 
     def text(self) -> str:
         return self.output.read_text(errors="replace")
