@@ -70,12 +70,35 @@ class NetworkManager:
                 f"{nic.name} has a profile of type {type_ or 'unknown'}, which nqr cannot put into a bridge.",
                 f"Make a bridge on {nic.name} yourself, and name it with --bridge-name.",
             )
+        other = "" if _names_a_card(sections) else _free_card(host, nic)
+        if other:
+            raise Refused(
+                "NQR-NET-156",
+                f"The profile of {nic.name} names no card, so NetworkManager would give its addresses to {other}.",
+                f"Run `nmcli connection modify {found} connection.interface-name {nic.name}`, then run the same command again.",
+            )
         kept = path.startswith("/etc/")
         return change(host, nic, bridge, found if kept else "", sections)
 
 
 def is_netplan(path: str) -> bool:
     return path.startswith("/run/NetworkManager/system-connections/netplan-")
+
+
+def _names_a_card(sections: list[Section]) -> bool:
+    said = {"connection": "interface-name", "ethernet": "mac-address", "802-3-ethernet": "mac-address"}
+    return any(s.name == "match" or (s.name in said and s.last(said[s.name])) for s in sections)
+
+
+def _free_card(host: Host, nic: Nic) -> str:
+    """Return another card that has no profile and could get this one, or ""."""
+    shown = host.run(command("nmcli", "-t", "-e", "no", "-f", "TYPE,STATE,DEVICE", "device", timeout=15)).stdout
+    for line in shown.splitlines():
+        kind, _, rest = line.partition(":")
+        state, _, name = rest.partition(":")
+        if kind == "ethernet" and state in ("disconnected", "unavailable") and name != nic.name:
+            return name
+    return ""
 
 
 def active(host: Host, nic: Nic) -> str | None:

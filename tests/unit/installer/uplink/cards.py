@@ -97,6 +97,7 @@ def _nmcli(made: FakeHost, row: dict[str, Any]) -> None:
     shown = f"GENERAL.STATE:{row.get('nm_state', '100 (connected)')}\nGENERAL.CON-UUID:{UUID}\n"
     made.on(*base, "GENERAL.STATE,GENERAL.CON-UUID", "device", "show", row["nic"], answer=shown)
     made.on(*base, "UUID,FILENAME", "connection", "show", answer=f"other:/etc/x\n{UUID}:{row['profile']}\n")
+    made.on(*base, "TYPE,STATE,DEVICE", "device", answer=row.get("devices", f"ethernet:connected:{row['nic']}\n"))
     for family in ("DHCP4", "DHCP6"):
         failed = CommandFailed(base, 10, "no lease", "")
         made.on(*base, family, "device", "show", row["nic"], answer=row.get(family.lower(), failed))

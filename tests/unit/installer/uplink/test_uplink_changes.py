@@ -138,6 +138,11 @@ REFUSALS: dict[str, tuple[dict[str, Any], str, str]] = {
         "NQR-NET-200",
         "nmcli -f DHCP4 device show eth0",
     ),
+    "a profile for each card": (
+        {**NM, "devices": "ethernet:connected:eth0\nethernet:unavailable:eth1\n", "files": {NM["profile"]: KEYFILE}},
+        "NQR-NET-156",
+        "connection.interface-name eth0",
+    ),
     "the highest priority": ({**NM, "files": {NM["profile"]: f"{KEYFILE}autoconnect-priority=999\n"}}, "NQR-NET-156", "999"),
     "mapped": (interfaces("mapping eth*\n script x\niface eth0 inet dhcp\n"), "NQR-NET-156", "--bridge-name"),
     "inherited": (interfaces("iface eth0 inet dhcp inherits x\n"), "NQR-NET-156", "--bridge-name"),
@@ -172,3 +177,19 @@ def test_identity_has_the_iaid_only_where_the_client_sends_one(client: str, kept
     row = {**NETWORKD, "files": files, "lease": "CLIENTID=ff0eb5897f00020000ab113d4b\n"}
     text = shown(registry.change(host(row), "eth0", BRIDGE))
     assert ("IAID=246778239" in text) == kept
+
+
+@pytest.mark.parametrize(
+    ("keyfile", "devices"),
+    [
+        (f"{KEYFILE}interface-name=eth0\n", "ethernet:disconnected:eth1"),
+        (f"{KEYFILE}[ethernet]\nmac-address=52:54:00:00:00:01\n", "ethernet:disconnected:eth1"),
+        (
+            KEYFILE,
+            "ethernet:connected:eth1\nethernet:unmanaged:eth2\nwifi:disconnected:wlan0\nethernet:connected (externally):veth7",
+        ),
+    ],
+)
+def test_profile_of_one_card_or_without_another_free_card_moves(keyfile: str, devices: str) -> None:
+    row = {**NM, "devices": devices, "files": {NM["profile"]: keyfile}}
+    assert registry.change(host(row), "eth0", BRIDGE).files
