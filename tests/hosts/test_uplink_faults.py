@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from tests.hosts.machine.result import Running
-from tests.hosts.own_card import BRIDGE, FAULTS, Lan, ctrl_c, dead_dhcp_server, lan
+from tests.hosts.own_card import BRIDGE, FAULTS, Lan, ctrl_c, dead_dhcp_server, lan, power_cut
 from tests.hosts.test_uplink_managers import NIC
 from tests.hosts.uplinks import CASES, Case
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(1500)]
 
 WINDOW = 30
+NEEDS_THE_NETWORK = """
+cat >/etc/systemd/system/needs-the-network.service <<END
+[Unit]
+Wants=network-online.target
+After=network-online.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+[Install]
+WantedBy=multi-user.target
+END
+systemctl enable -q needs-the-network.service systemd-networkd-wait-online.service
+"""
 
 
 def start(site: Lan, *words: str) -> Running:
@@ -38,3 +53,18 @@ def test_guard_brings_the_old_network_back(case: Case, tell: Callable[[str], Non
         with site.pair.watched(site.address, {}):
             assert (run := start(site, "undo")).wait(120) == 0, run.text()
         site.is_as_before()
+
+
+def test_boot_waits_for_the_old_network_alone(tell: Callable[[str], None]) -> None:
+    """Newer versions of netplan name the links that a boot waits for. systemd reads this before the guard puts it back."""
+    old = next(case for case in CASES if case.name == "netplan-networkd-dhcp")
+    case = replace(old, name=f"{old.name}-debian-13", suite="trixie", setup=old.setup + NEEDS_THE_NETWORK)
+    online = "systemctl is-active needs-the-network && systemctl show -p ExecStart systemd-networkd-wait-online"
+    with lan(case, installer=False, window=WINDOW) as site:
+        assert f"-i {NIC}:degraded" in site.host.run(online).stdout, "this version of netplan does"
+        site.withstands("into the bridge", start(site, "step", NIC, BRIDGE, str(WINDOW)), power_cut, tell, link=NIC)
+        assert f"-i {NIC}:degraded" in site.host.run(online).stdout
+        with site.pair.watched(site.address, {}):
+            assert (run := start(site, "step", NIC, BRIDGE, str(WINDOW))).wait(120) == 0, run.text()
+        site.withstands("out of the bridge", start(site, "undo"), power_cut, tell, link=BRIDGE)
+        assert f"-i {BRIDGE}:degraded" in site.host.run(online).stdout

@@ -40,4 +40,7 @@ class NetplanNetworkd(networkd.Networkd):
         reset = moved.replace("ExecStart=", "ExecStart=\nExecStart=", 1)
         file = added(host, f"/etc/systemd/system/{WAIT}/20-nqrust-{bridge}.conf", f"{MARK}\n{reset}")
         reload = ("systemctl", "daemon-reload")
-        return replace(made, files=(*made.files, file), load=(reload, *made.load), restore=(reload, *made.restore))
+        # systemd has read the file before the guard removes it at a boot. The boot would wait for a bridge that never comes.
+        return replace(
+            made, files=(*made.files, file), load=(reload, *made.load), restore=(reload, *made.restore), early=(reload,)
+        )

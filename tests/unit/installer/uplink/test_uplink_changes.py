@@ -27,7 +27,7 @@ def shown(change: NetworkChange) -> str:
         parts.append(
             f"=== {file.path} {file.mode:04o}{'' if file.before is None else ' (changed)'}\n{(file.after or b'').decode()}"
         )
-    for name in ("load", "restore", "again"):
+    for name in ("load", "restore", "again", "early"):
         parts += [f"{name}: {' '.join(argv)}" for argv in getattr(change, name)]
     return "\n".join([*parts, f"gateways: {' '.join(change.gateways)}", ""])
 

@@ -61,6 +61,7 @@ def undo_card(change: NetworkChange, *, alarms: Alarms, window: int, folders: tu
             "load": [list(argv) for argv in change.load],
             "restore": [list(argv) for argv in change.restore],
             **({"again": [list(argv) for argv in change.again]} if change.again else {}),
+            **({"early": [list(argv) for argv in change.early]} if change.early else {}),
             "gateways": list(change.gateways),
             **alarms.undo_arguments(),
             "window": window,
@@ -160,6 +161,7 @@ def card(context: UndoContext, args: dict[str, Any]) -> Outcome:
         restore=tuple(tuple(argv) for argv in args.get("again", args["load"])),
         live=live_state(host, name, bridge if host.stat(f"/sys/class/net/{bridge}") is not None else name),
         gateways=tuple(args["gateways"]),
+        early=tuple(tuple(argv) for argv in args.get("early", ())),
     )
     guarded(host, change, alarms, window=args["window"], tell=context.tell)
     _remove_empty(host, args)

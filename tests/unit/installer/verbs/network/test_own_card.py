@@ -151,6 +151,9 @@ def test_way_back_to_a_bridge_of_ip_has_commands_of_its_own(site: Card) -> None:
         site.at[1.0] = partial(lambda told: told.append(site.read_text(SCRIPT)), seen)
         undo.card(context(site), one.args)
         assert seen[0].partition("\ncommands() {\n")[2].partition("\n}\n")[0] == f"    limited {command}", seen
+        assert "early_commands() {\n    limited netplan generate\n}" in seen[0], (
+            "a boot in the window needs them on this way, too"
+        )
 
 
 def test_card_stays_where_somebody_changed_a_file(site: Card) -> None:

@@ -87,9 +87,9 @@ class LiveState:
 @dataclass(frozen=True)
 class NetworkChange:
     """A change. `load`: commands that make the network manager take the new files; `restore`: the old ones; `early`: commands
-    at a boot before the manager starts, for files that it generates from others. `again`: in place of `load` where the guard may
-    have made the new bridge with ip(8), empty for the same ones. `gateways`: next hops that must answer afterwards. Commands are
-    public: secrets belong into the files."""
+    at a boot before the manager starts, for files that it generates from others or that systemd has read. `again`: in place of
+    `load` where the guard may have made the new bridge with ip(8), empty for the same ones. `gateways`: next hops that must answer
+    afterwards. Commands are public: secrets belong into the files."""
 
     link: str
     bridge: str
