@@ -193,7 +193,11 @@ early() {
 }
 late() {
     alone
-    decided || return 0
+    if ! decided; then
+        exec 9<&-
+        fire
+        return
+    fi
     failed=0
     files
     if wait_for_check 10; then finish; else exec 9<&-; fire; fi

@@ -237,12 +237,13 @@ def test_full_disk_does_not_keep_the_old_files_away(saved: Saved) -> None:
     assert "28" in done.stdout.split(), "the disk was full"
 
 
-def test_decision_that_cannot_be_written_is_tried_again(saved: Saved) -> None:
+@pytest.mark.parametrize("verb", ["fire", "late"])
+def test_decision_that_cannot_be_written_is_tried_again(saved: Saved, verb: str) -> None:
     """A file system may be read-only for a while. An end without a failure would be the guard's last word."""
     saved.make()
     guard = saved.guard
     read_only = f"mount --bind {guard} {guard} && mount -o remount,bind,ro {guard}"
-    again = f'sh "$1" fire; echo "ended $?"; umount {guard}; sh "$1" fire; echo "ended $?"'
+    again = f'sh "$1" {verb}; echo "ended $?"; umount {guard}; sh "$1" {verb}; echo "ended $?"'
     shown = on_links(f"{read_only}; {again}", str(saved.script))
     saved.is_back()
     assert [line for line in shown.splitlines() if "ended" in line] == ["ended 1", "ended 0"]
