@@ -41,7 +41,8 @@ def ways(state: dict[str, Any]) -> set[str]:
 
 @dataclass
 class Lan:
-    """`pair`: the host, and its DHCP server. The gateway is the testing machine. `before`: what the host must be again after the uninstall. `python`: variables of the first installs."""
+    """`pair`: the host, and its DHCP server. The gateway is the testing machine. `before`: what the host must be again after the
+    uninstall. `python`: variables of the first installs. `over_the_gateway`: whether the host's answers to the peer lead there."""
 
     pair: Pair
     dhcp: Running
@@ -52,6 +53,7 @@ class Lan:
     network: dict[str, Any] = field(default_factory=dict)
     window: int = WINDOW
     python: dict[str, str] = field(default_factory=dict)
+    over_the_gateway: bool = False
 
     @property
     def host(self) -> Machine:
@@ -145,6 +147,7 @@ def lan(case: Case, *, installer: bool = True, window: int = WINDOW) -> Iterator
         found = Lan(made, dhcp, window=window)
         found.enter()
         found.address = made.settled()
+        found.over_the_gateway = " via " in host.run(f"ip route get {peer.address}").stdout
         if installer:
             product.clone(host)
             found.python = main_job.newer_python(host)
@@ -163,7 +166,7 @@ def wrong_gateway(site: Lan, run: Running) -> Iterator[None]:
     once the guard has fired: it is the gateway of the old network."""
     bridge = site.host.network.bridge
     outside("ip", "link", "set", bridge, "arp", "off")
-    if " via " in site.host.run(f"ip route get {site.peer.address}").stdout:
+    if site.over_the_gateway:
         eventually("the guard fires", lambda: not site.host.exists(f"{GUARD}/armed"), site.window)
         outside("ip", "link", "set", bridge, "arp", "on")
     yield
