@@ -19,27 +19,32 @@ _FOR_EVERYBODY = ("/run", "/tmp", "/var/tmp")
 IN_DEV = ("/dev/shm", "/dev/mqueue")
 """Folders of that kind below /dev. Not every host has both."""
 _PLAIN = "null zero random urandom tty"
-_LOCAL = "ext[234]|xfs|btrfs|f2fs|bcachefs|zfs|jfs|reiserfs|overlay|vfat"
+_LOCAL = "ext[234]|xfs|btrfs|f2fs|bcachefs|zfs|jfs|reiserfs|nilfs2|hfsplus|udf|ntfs3|exfat|overlay|vfat|tmpfs|ramfs"
 """Types of file systems that are made read-only. A look at one on a dead server would not return."""
 _CONTAINERS = "/var/lib/docker/*|/var/lib/containers/*|/var/lib/containerd/*|/var/lib/kubelet/*"
 """There may be hundreds of mounts, which only root reaches."""
 
 _CLOSED = f"""\
-each() {{ # command for the options and the mount point of each mount that can be written to
+each() {{ # command for the options, the mount point and its form in a table, of each mount that can be written to
     LC_ALL=C sed -nE 's/^[^ ]+ ([^ ]+) ({_LOCAL}) (rw[^ ]*) .*/\\1 \\3/; T; s/,(lower|upper|work)dir=[^ ,]*//g; p' /proc/self/mounts |
-    while read -r mount_point options; do
-        case $mount_point in "$writable" | "$writable"/* | {_CONTAINERS} | /dev/* | *\\\\*) continue ;; esac
+    while read -r listed options; do
+        mount_point=$listed
+        case $listed in *\\\\*) # a blank is \\040, and so on: proc_mounts(5)
+            mount_point=$(printf "$(printf %s. "$listed" | sed 's/%/%%/g')")
+            mount_point=${{mount_point%.}} ;;
+        esac
+        case $mount_point in "$writable" | "$writable"/* | {_CONTAINERS} | /dev/*) continue ;; esac
         [ -e "$mount_point" ] || continue # below a folder that is hidden
         flags=remount,bind,ro
         for flag in nosuid nodev noexec; do case ,$options, in *,"$flag",*) flags=$flags,$flag ;; esac; done
-        "$1" "$flags" "$mount_point" </dev/null
+        "$1" "$flags" "$mount_point" "$listed" </dev/null
     done
 }}
-entry() {{ echo "nqr-closed $2 none $1 0 0"; }}
-single() {{ mount -n -o "$1" "$2"; }}
+entry() {{ printf '%s\\n' "nqr-closed $3 none $1 0 0"; }}
+single() {{ mount -n -o "$1" "$2" 2>/dev/null; }} # one that lies below another mount is out of reach, and refused
 each entry >"$writable/mounts-of-host" 2>/dev/null # a full disk only costs time
 mount -n -a -T "$writable/mounts-of-host" 2>/dev/null || :
-each single # what is left, such as /, which that call leaves out
+each single || : # what is left, such as /, which that call leaves out
 :"""
 """One call for all mounts, and a look at what came of it. A shell reads a file byte by byte, and a host with containers has hundreds
 of mounts, so sed(1) picks the lines."""

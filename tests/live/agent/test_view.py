@@ -20,6 +20,13 @@ touch of-the-disk seen/file vm/file
 mount --bind seen seen && mount -o remount,bind,nosuid seen
 odd=odd$(printf '\\351') # no UTF-8
 mkdir "$odd" && mount --bind "$odd" "$odd"
+named='of 1 %s#\\040' # the last is no blank
+line='of
+a line
+'
+for name in "$named" "$line"; do mkdir "$name" && mount --bind "$name" "$name"; done
+mkdir memory && mount -t tmpfs none memory
+mkdir -p under/it && mount -t tmpfs below under/it && mount -t tmpfs above under && mkdir under/it
 mount -t tmpfs none /run && touch /run/below
 mount --bind of-the-disk /run/below
 mkdir new && mount -t tmpfs none new && mkdir new/pts && touch new/below
@@ -30,6 +37,7 @@ mount --bind vm vm
 touch vm/file
 [ ! -e /run/below ] && [ ! -e /dev/below ]
 if touch seen/file 2>/dev/null || touch of-the-disk 2>/dev/null || touch "$odd/file" 2>/dev/null; then exit 3; fi
+for name in "$named" "$line" memory under/it; do if touch "$name/file" 2>/dev/null; then echo "$name" >&2; exit 4; fi; done
 grep -q "^[^ ]* {folder}/seen [^ ]* ro,nosuid," /proc/self/mounts
 """
 
