@@ -24,7 +24,7 @@ from nqrust.host.local import LocalHost
 from nqrust.installer.verbs.firewall.lan import lan_guests, lan_guests_ipv6
 from nqrust.installer.verbs.firewall.rules import IptablesRules
 
-_NEWNET = 0x40000000
+_NEWNET, _RCVBUFFORCE = 0x40000000, 33
 _TUNSETIFF, _TAP, _TUNSETVNETHDRSZ, _HEADER = 0x400454CA, 0x5002, 0x400454D8, 12
 HOST, GATEWAY, MINE, OTHER = "192.0.2.1", "192.0.2.254", "192.0.2.50", "192.0.2.60"
 LINK_LOCAL, MY_LINK_LOCAL = "fe80::1", "fe80::50"
@@ -99,10 +99,17 @@ def from_v6(packet: bytes) -> bytes:
     return ethernet(MAC, "33:33:00:00:00:01", 0x86DD, packet)
 
 
-def asks_dhcp(mac: str) -> bytes:
-    """As the MAC inside the request; RFC 2131, 2."""
+def asks_dhcp(mac: str, *, part: int = 0) -> bytes:
+    """As the MAC inside the request; RFC 2131, 2. `part`: bytes of the first fragment, which is all that is sent."""
     body = bytes((1, 1, 6, 0)) + bytes(24) + bytes.fromhex(mac.replace(":", "")) + bytes(206) + bytes.fromhex("63825363350101ff")
-    return ipv4("0.0.0.0", "255.255.255.255", 17, struct.pack("!HHHH", 68, 67, 8 + len(body), 0) + body)
+    whole = struct.pack("!HHHH", 68, 67, 8 + len(body), 0) + body
+    if not part:
+        return ipv4("0.0.0.0", "255.255.255.255", 17, whole)
+    first = bytearray(ipv4("0.0.0.0", "255.255.255.255", 17, whole[:part]))
+    first[6] = 0x20  # more fragments follow
+    first[10:12] = bytes(2)
+    first[10:12] = struct.pack("!H", checksum(bytes(first[:20])))
+    return bytes(first)
 
 
 HOP_BY_HOP = bytes((58, 0, 1, 4, 0, 0, 0, 0))
@@ -124,6 +131,7 @@ DROPPED = {
     "the host's address": from_v4(ipv4(HOST, OTHER, 17, udp(1000, 2000))),
     "the gateway's address": from_v4(ipv4(GATEWAY, OTHER, 17, udp(1000, 2000))),
     "a request for the address of another": from_v4(asks_dhcp(OTHERS_MAC)),
+    "a request in fragments": from_v4(asks_dhcp(OTHERS_MAC, part=32)),
     "a DHCP server": from_v4(ipv4(MINE, "255.255.255.255", 17, udp(67, 68))),
     "a DHCP server on another port": from_v4(ipv4(MINE, "255.255.255.255", 17, udp(1067, 68))),
     "a DHCPv6 server": from_v6(ipv6(MY_LINK_LOCAL, "ff02::1", 17, udp(547, 546))),
@@ -145,6 +153,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        self.socket.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, 16 << 20)
         self.socket.bind(("peer0", 0))
 
     def hears(self, frame: bytes) -> bool:
@@ -156,6 +165,14 @@ class Wire:
         return self._until(
             lambda f: f[12:14] == b"\x08\x00" and f[23] == 6 and f[34:36] == struct.pack("!H", port) and f[47] == 0x12
         )
+
+    def drops(self) -> int:
+        """Drop what has arrived. Return how many frames that are."""
+        found = 0
+        while select.select([self.socket], [], [], 0)[0]:
+            self.socket.recv(2048)
+            found += 1
+        return found
 
     def _until(self, wanted: object) -> bool:
         assert callable(wanted)
@@ -239,6 +256,20 @@ def floods(guest: int) -> None:
     assert int(sh("cat /proc/sys/net/netfilter/nf_conntrack_count")) < 1500
 
 
+def floods_the_lan(guest: int, wire: Wire) -> None:
+    """With br_netfilter, each of these and of their answers could be a connection in the host's table."""
+    sh("iptables -t raw -I PREROUTING -i peer0 -j DROP")  # the other end of the cable is no part of this host
+    before = int(sh("cat /proc/sys/net/netfilter/nf_conntrack_count"))
+    for number in range(1000):
+        os.write(guest, bytes(_HEADER) + from_v4(ipv4(MINE, OTHER, 17, udp(10_000 + number, 53)), target=PEER_MAC))
+        os.write(guest, bytes(_HEADER) + from_v4(ipv4(MINE, "192.0.2.255", 17, udp(20_000 + number, 53))))
+        wire.socket.send(from_v4(ipv4(OTHER, MINE, 17, udp(53, 30_000 + number)), source=PEER_MAC, target=MAC))
+    time.sleep(0.5)
+    assert any(f[12:14] == b"\x08\x00" and f[23] == 17 for f in said_to(guest)), "answers reach the VM"
+    assert wire.drops() > 1000, "frames of the VM reach the LAN"
+    assert int(sh("cat /proc/sys/net/netfilter/nf_conntrack_count")) - before < 50
+
+
 def main() -> None:
     sh(
         "mount -t sysfs sysfs /sys; ip link set lo up; ip link add lan0 type veth peer name peer0; ip link add br0 type bridge;"
@@ -278,6 +309,7 @@ def main() -> None:
         assert frame in [one.ljust(60, b"\0") for one in said_to(guest)], f"{what} of the LAN reaches the VM"
     to_the_host(guest, wire)
     floods(guest)
+    floods_the_lan(guest, wire)
 
     sh("iptables -P FORWARD DROP")
     frame = PASSES["UDP"]

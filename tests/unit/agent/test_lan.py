@@ -59,6 +59,36 @@ def test_a_port_is_filtered_by_name_and_nothing_else_of_the_bridge_is() -> None:
     assert "hook" not in table([], Protected()), "without VMs no frame of the LAN is looked at"
 
 
+def test_frames_to_and_from_the_lan_are_tracked_only_if_they_are_for_the_host() -> None:
+    """Each would be a connection in the host's table, which has no limit for a VM of a LAN."""
+    host = lan_host(netfilter=True)
+    host.put("/sys/class/net/br0/address", "02:00:00:00:00:0a\n")
+    host.put("/sys/class/net/br0/brif/lan0/state", "3\n")
+    host.put("/sys/class/net/lan0/address", "02:00:00:00:00:0b\n")
+    LanGuard(host, "br0", lambda: [VM]).sync()
+    assert f'iifname {{ "{TAP}" }} ether daddr != {{ 02:00:00:00:00:0a, 02:00:00:00:00:0b }} notrack' in host.memory["table"]
+    assert f"ether daddr {{ {VM.mac} }} notrack" in host.memory["table"]
+    host = lan_host()
+    LanGuard(host, "br0", lambda: [VM]).sync()
+    assert "notrack" not in host.memory["table"], "without br_netfilter nothing is tracked"
+
+
+def test_a_kernel_that_tracks_every_frame_is_told_and_filters_all_the_same() -> None:
+    host = lan_host(netfilter=True)
+    host.put("/sys/class/net/br0/address", "02:00:00:00:00:0a\n")
+    host.put_directory("/sys/class/net/br0/brif")
+
+    def nft(host: FakeHost, cmd: Command) -> str | Completed:
+        if b"notrack" in bytes(cmd.input or b""):
+            raise CommandFailed(("nft",), 1, "", "No such file or directory")
+        return _nft(host, cmd)
+
+    host.on("nft", prefix=True, answer=nft)
+    guard = LanGuard(host, "br0", lambda: [VM])
+    assert guard.sync() and TAP in host.memory["table"]
+    assert "No such file" in guard.lacking
+
+
 def test_addresses_are_sorted_by_family() -> None:
     assert protected(["192.0.2.9", "", "fe80::1", "192.0.2.1"]) == Protected(("192.0.2.1", "192.0.2.9"), ("fe80::1",))
 

@@ -13,14 +13,18 @@ A VM has its address from the LAN's DHCP, so no rule ties it to one.
 
 Docker loads br_netfilter, which sends the frames of every bridge through FORWARD, and sets its policy to DROP. Only then the
 frames of VMs are accepted there. Without br_netfilter no such rule is made: the match for ports would load that module.
+
+It also has the host remember the connections of VMs to the LAN. Its table has room for few, and when it is full the host makes no
+connections itself. So these frames, and their answers, are not tracked. nft(8), notrack
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from nqrust.agent.errors import Failed
@@ -70,7 +74,7 @@ class LanGuard:
         with self._lock:
             records = sorted((one for one in self._records() if own_chain.has_port(self._host, one)), key=lambda one: one.id)
             try:
-                changed = self._fill(table(records, self._protected()))
+                changed = self._draw(records)
             except HostError as error:
                 raise Failed(
                     "NQR-NET-712",
@@ -78,6 +82,18 @@ class LanGuard:
                     "Check that `nft list ruleset` works on this host, then start the VM again.",
                 ) from error
             return self._pass_netfilter(records) or changed
+
+    def _draw(self, records: list[VmRecord]) -> bool:
+        """Tell in `lacking` what this kernel cannot do."""
+        kept, macs = self._protected(), self._own_macs()
+        self.lacking = ""
+        try:
+            return self._fill(table(records, kept, macs))
+        except CommandFailed as error:
+            if not macs:
+                raise
+            changed, self.lacking = self._fill(table(records, kept)), str(error)
+            return changed
 
     def _fill(self, wanted: str) -> bool:
         """nft(8) prints a table in a form of its own, so the comparison is with what it printed after the last change."""
@@ -98,6 +114,16 @@ class LanGuard:
             found += [str(one.get("gateway", "")) for one in routes]
         return protected(found)
 
+    def _own_macs(self) -> tuple[str, ...]:
+        """Return the MACs of this host on the bridge, if br_netfilter has the host track the frames of VMs."""
+        if not any(self._netfilter(switch) for switch in _NETFILTER.values()):
+            return ()
+        net, found = "/sys/class/net", set()
+        with contextlib.suppress(HostError):
+            for link in (self._bridge, *self._host.listdir(f"{net}/{self._bridge}/brif")):
+                found.add(word(self._host.read_text(f"{net}/{link}/address").strip()))
+        return tuple(sorted(found))
+
     def _json(self, *words: str) -> list[dict[str, list[dict[str, str]]]]:
         answer = self._host.run(command("ip", "-j", *words, ok=(0, 1, 2))).stdout
         try:
@@ -106,7 +132,7 @@ class LanGuard:
             return []
 
     def _pass_netfilter(self, records: list[VmRecord]) -> bool:
-        changed, self.lacking = False, ""
+        changed = False
         for program, switch in _NETFILTER.items():
             if self._host.which(program) is None:
                 continue
@@ -143,12 +169,13 @@ def protected(addresses: Iterable[str]) -> Protected:
     return Protected(tuple(map(str, sorted(v4))), tuple(map(str, sorted(v6))))
 
 
-def table(records: Iterable[VmRecord], kept: Protected) -> str:
+def table(records: Iterable[VmRecord], kept: Protected, own_macs: tuple[str, ...] = ()) -> str:
     """Return input of nft(8) that replaces the table in one transaction. Pure.
 
     A client takes a DHCP answer by its destination port alone, so a VM sends to no client's port. A server believes the MAC in a
     request, which is 36 bytes behind the start of UDP; RFC 2131, 2. Of a neighbour advertisement, bytes 8 to 24 are the address
-    that it is about; RFC 4861, 4.4.
+    that it is about; RFC 4861, 4.4. `own_macs`: of this host, which tracks the frames for these MACs alone. Empty: nothing would
+    track the others.
     """
     taps = {word(one.tap): word(one.mac) for one in records}
     lines = [f"table {_TABLE}", f"delete table {_TABLE}", f"table {_TABLE} {{"]
@@ -156,14 +183,26 @@ def table(records: Iterable[VmRecord], kept: Protected) -> str:
         lines += [*_chain("guest", _guest(kept))]
         for tap, mac in taps.items():
             own = [f"ether saddr != {mac} drop", f"arp saddr ether != {mac} drop"]
+            # The MAC in a request may be in a later fragment, where no rule finds it.
+            own += ["udp dport 67 ip frag-off & 0x3fff != 0 drop"]
             own += [f"udp dport 67 @th,288,48 != {int(mac.replace(':', ''), 16):#x} drop", "goto guest"]
             lines += _chain(f"vm-{tap}", own)
             lines += _chain(f"host-{tap}", [*_FEW_NEW, f"meta mark set {LAN_MARK}"])
         hook = "type filter hook {} priority -250; policy accept;"
         for name, place, chain in (("from-vms", "prerouting", "vm"), ("to-host", "input", "host")):
             jumps = ", ".join(f'"{tap}" : jump {chain}-{tap}' for tap in taps)
-            lines += _chain(name, [hook.format(place), f"iifname vmap {{ {jumps} }}"])
+            lines += _chain(name, [hook.format(place), f"iifname vmap {{ {jumps} }}", *(_untracked(taps, own_macs, place))])
     return "\n".join([*lines, "}", ""])
+
+
+def _untracked(taps: Mapping[str, str], own_macs: tuple[str, ...], place: str) -> list[str]:
+    if not own_macs or place != "prerouting":
+        return []
+    ports, hosts = ", ".join(f'"{tap}"' for tap in taps), ", ".join(own_macs)
+    return [
+        f"iifname {{ {ports} }} ether daddr != {{ {hosts} }} notrack",
+        f"ether daddr {{ {', '.join(taps.values())} }} notrack",
+    ]
 
 
 def _guest(kept: Protected) -> list[str]:
