@@ -128,10 +128,19 @@ async def test_an_image_in_use_is_not_deleted(manager: Any) -> None:
 async def test_agents_fetch_files_that_the_manifest_names_and_no_others(manager: Any) -> None:
     _, _, agent_client = await manager.host()
     http = agent_client._http
+    await manager.admin.send(calls.create_vm(VmCreate(name="v", image="tiny")))
+    await manager.until("v", "running")
     answer = await http.get("/v1/images/tiny/blobs/rootfs")
     assert answer.content == b"r" * 4096
     for path in ("image.json", "..%2f..%2fetc%2fpasswd", "none"):
         assert (await http.get(f"/v1/images/tiny/blobs/{path}")).status_code == 404, path
+
+
+async def test_a_host_gets_no_image_that_none_of_its_vms_has(manager: Any, tmp_path: Any, make_image: Any) -> None:
+    """A host in a stranger's hands knows the names of images, and they may be private."""
+    _, _, agent_client = await manager.host()
+    assert (await agent_client._http.get("/v1/images/tiny/blobs/rootfs")).status_code == 404
+    assert (await manager.admin._http.get("/v1/images/tiny/blobs/rootfs")).status_code == 200
 
 
 @pytest.fixture()

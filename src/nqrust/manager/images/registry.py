@@ -257,10 +257,15 @@ async def drop_folder(core: Core, path: str) -> None:
         await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
 
 
-async def blob_path(core: Core, name: str, file: str) -> tuple[str, str]:
-    """Return (path, sha256) of a file in the image's manifest. Raises NotFound for any other."""
+async def blob_path(core: Core, name: str, file: str, host_id: str | None = None) -> tuple[str, str]:
+    """Return (path, sha256) of a file in the image's manifest. Raises NotFound for any other.
+
+    `host_id`: of the host that asks. It has a VM of the image: others may be private, and the host may be in a stranger's hands."""
     async with core.db.transaction() as session:
         row = await _find(session, name)
+        wanted = select(Vm.id).where(Vm.host_id == host_id, Vm.image_id == row.id).limit(1)
+        if host_id is not None and await session.scalar(wanted) is None:
+            raise NotFound(f"There is no image {name}.")
     manifest = ImageManifest.model_validate(row.manifest)
     for blob in folder.blobs(manifest):
         if blob.file == file and row.state == "ready":

@@ -71,7 +71,7 @@ async def delete_image(core: CoreDep, _: Operator, name: str) -> None:
 
 
 @router.get("/{name}/blobs/{file}", response_class=FileResponse)
-async def get_blob(core: CoreDep, _: OperatorOrAgent, name: str, file: str) -> FileResponse:
-    """Return one file of an image, for agents that lack it."""
-    path, sha256 = await registry.blob_path(core, name, file)
+async def get_blob(core: CoreDep, who: OperatorOrAgent, name: str, file: str) -> FileResponse:
+    """Return one file of an image, for agents that lack it. An agent gets images of its own VMs only."""
+    path, sha256 = await registry.blob_path(core, name, file, host_id=who.host_id)
     return FileResponse(path, media_type="application/octet-stream", headers={"ETag": f'"{sha256}"'})
