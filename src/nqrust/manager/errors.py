@@ -1,7 +1,7 @@
 """Error answers of the manager. Each is one problem+json answer (RFC 9457) with a stable code and a cure.
 
 ManagerError
-├── NotAuthenticated (TokenExpired) · WrongCredentials · WrongPassword · Throttled · Busy · NotPermitted
+├── NotAuthenticated (TokenExpired) · WrongCredentials · WrongPassword · Throttled · TooManyRequests · Busy · NotPermitted
 ├── NotFound · Invalid · Conflict · TooLarge · TooSlow
 ├── ImageError
 └── AgentTrouble (the host's agent is unreachable or refused) · DatabaseAway
@@ -99,6 +99,15 @@ class Throttled(ManagerError):
         self.headers = {"Retry-After": str(wait)}
 
 
+class TooManyRequests(ManagerError):
+    status, code, title = 429, "NQR-API-200", "too many requests"
+    cure = "Send fewer requests at the same time."
+
+    def __init__(self) -> None:
+        super().__init__("Too many requests of this sender wait.")
+        self.headers = {"Retry-After": "2"}
+
+
 class Busy(ManagerError):
     status, code, title = 503, "NQR-API-143", "too many sign-ins"
     cure = "Wait 2 s, then try again. Tokens and open sessions are not affected."
@@ -127,7 +136,7 @@ class WrongPassword(ManagerError):
 
 class TooLarge(ManagerError):
     status, code, title = 413, "NQR-API-108", "request too large"
-    cure = "Send less than 1 MiB."
+    cure = "Send less than 1 MiB, or less than 16 KiB to sign in."
 
 
 class TooSlow(ManagerError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,9 +16,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from nqrust.client import calls
 from nqrust.client.errors import Refused
+from nqrust.contract.auth import UserCreate
 from nqrust.contract.credentials import verify_password
 from nqrust.manager.access import authentication as auth
 from nqrust.manager.api import gate
+from nqrust.manager.core.callers import Callers
 
 
 def raw(manager: Any, **options: Any) -> httpx.AsyncClient:
@@ -28,6 +32,8 @@ def raw(manager: Any, **options: Any) -> httpx.AsyncClient:
 def still(manager: Any) -> None:
     """The throttle's waits do not pass while a test asks on and on, however slow the machine is."""
     manager.core.guesses.clock = lambda: 1000.0
+    seconds = itertools.count(1000.0)
+    manager.core.callers = Callers(lambda: next(seconds))  # a request a second needs no wait
 
 
 @pytest.mark.usefixtures("still")
@@ -142,3 +148,25 @@ async def test_strangers_write_few_and_short_lines_into_the_log(
     for _ in range(30):
         await manager.admin.send(calls.list_images())
     assert [line["status"] for line in lines[20:]] == [200] * 31, "whoever may sign in is in the log"
+
+
+async def test_a_user_who_is_deleted_while_the_password_is_checked_is_not_remembered(
+    manager: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password that was right is not checked again for a minute."""
+    ann = await manager.admin.send(calls.create_user(UserCreate(username="ann", password="a long password")))
+    began, go_on = threading.Event(), threading.Event()
+
+    def verify(password: str, stored: str) -> bool:
+        began.set()
+        return go_on.wait(20)
+
+    monkeypatch.setattr(auth, "verify_password", verify)
+    basic = {"Authorization": "Basic " + base64.b64encode(b"ann:a long password").decode()}
+    async with raw(manager) as http:
+        asked = asyncio.create_task(http.get("/v1/vms", headers=basic))
+        assert await asyncio.to_thread(began.wait, 20)
+        await manager.admin.send(calls.delete_user(ann.id))
+        go_on.set()
+        await asked
+        assert (await http.get("/v1/vms", headers=basic)).status_code == 401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from typing import Any
 
@@ -13,16 +14,19 @@ from nqrust.client.errors import Refused
 from nqrust.contract.auth import UserCreate
 from nqrust.contract.names import CLIENT_HEADER, UI_KEY_HEADER
 from nqrust.manager.access import authentication as auth
+from nqrust.manager.core.callers import Callers
 
 PASSWORD = "a long password"
 
 
 class Clock:
-    """Time that passes only when a test says so."""
+    """Time that passes only when a test says so. Requests of strangers come slowly enough meanwhile."""
 
     def __init__(self, manager: Any) -> None:
         self.now = 1000.0
         manager.core.guesses.clock = lambda: self.now
+        seconds = itertools.count(1000.0)
+        manager.core.callers = Callers(lambda: next(seconds))
 
 
 @pytest.fixture

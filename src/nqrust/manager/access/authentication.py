@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from nqrust.contract.auth import PasswordChange, Role, Session
 from nqrust.contract.credentials import TOKEN_PREFIX, hash_password, hash_token, new_token, verify_password
 from nqrust.manager.clock import now
+from nqrust.manager.core import callers
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal, lower
 from nqrust.manager.core.source import Source
@@ -45,18 +46,24 @@ class BasicCache:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, Principal]] = {}
+        self.cleared = 0
+        """How often. A password that was right before may be wrong now."""
 
     def get(self, key: str) -> Principal | None:
         until, principal = self._known.get(key, (0.0, None))
         return principal if until > time.monotonic() else None
 
-    def put(self, key: str, principal: Principal) -> None:
+    def put(self, key: str, principal: Principal, cleared: int) -> None:
+        """Remember a user, unless a change of users came since `cleared` was read."""
+        if cleared != self.cleared:
+            return
         if len(self._known) > 1000:
             self._known.clear()
         self._known[key] = (time.monotonic() + _BASIC_CACHE_SECONDS, principal)
 
     def clear(self) -> None:
         self._known.clear()
+        self.cleared += 1
 
 
 basic_cache = BasicCache()
@@ -80,8 +87,9 @@ async def authenticate(core: Core, authorization: str | None, source: Source) ->
         key = hashlib.sha256(f"{username}\0{password}".encode()).hexdigest()
         principal = basic_cache.get(key)
         if principal is None:
+            cleared = basic_cache.cleared
             principal = await check_password(core, username, password, source)
-            basic_cache.put(key, principal)
+            basic_cache.put(key, principal, cleared)
         return principal
     raise NotAuthenticated()
 
@@ -193,6 +201,7 @@ async def sign_in(core: Core, username: str, password: str, source: Source) -> t
             )
         )
         await session.execute(delete(Token).where(Token.kind == "session", Token.expires_at < now()))
+    core.callers.learn(callers.bearer(token))
     return Session(token=token, expires_at=expires_at, username=username, role=principal.role), principal
 
 

@@ -37,6 +37,8 @@ def read_bootstrap(path: str) -> Bootstrap:
 async def bootstrap(core: Core, wanted: Bootstrap) -> None:
     """Create the administrator if there is no user, and ensure tokens and join tokens at every start."""
     core.ui_key_sha256 = wanted.ui_key_sha256
+    for known in wanted.tokens:
+        core.callers.learn(known.sha256)
     async with core.db.transaction() as session:
         if not await session.scalar(select(func.count()).select_from(User)):
             session.add(

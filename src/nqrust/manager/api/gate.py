@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -33,7 +35,7 @@ log = structlog.get_logger("nqrust.manager.access")
 
 SIGN_IN = ("POST", "/v1/auth/login")
 OPEN = {("GET", "/health"), ("HEAD", "/health"), SIGN_IN, ("GET", pinning.PATH)}
-BODY_LIMIT = 1024 * 1024
+BODY_LIMIT, STRANGERS_BODY_LIMIT = 1024 * 1024, 16 * 1024
 LINES, LINE_SECONDS, LONGEST_PATH = 1000, 1.0, 300
 """Log lines of all strangers: so many at once, and one more after so many seconds. Characters of a path in a line."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -83,16 +85,12 @@ class Gate:
 
         try:
             try:
-                if (method, path) not in OPEN:
-                    principal = await authenticate(self._core, headers.get("authorization"), state["origin"])
-                    state["principal"] = principal
-                    channel.check(self._core, scope, principal)
-                    if method in _MUTATING:
-                        _refuse_forged(headers)
-                if int(headers.get("content-length") or 0) > BODY_LIMIT:
-                    raise BodyTooLarge
-                body = await bodies.read(receive, BODY_LIMIT)
-                await self._app(scope, bodies.replay(body, receive), watched)
+                async with self._turn(scope, headers):
+                    limit = BODY_LIMIT if state["principal"] else STRANGERS_BODY_LIMIT
+                    if int(headers.get("content-length") or 0) > limit:
+                        raise BodyTooLarge
+                    body = await bodies.read(receive, limit)
+                    await self._app(scope, bodies.replay(body, receive), watched)
             except ClientGone:
                 return
             except Exception as error:
@@ -118,6 +116,27 @@ class Gate:
                     source=state["source"],
                 )
 
+    @asynccontextmanager
+    async def _turn(self, scope: Scope, headers: dict[str, str]) -> AsyncIterator[None]:
+        """Wait until it is the sender's turn, and identify it unless the route is for everybody."""
+        callers, state = self._core.callers, scope["state"]
+        if (scope["method"], scope["path"]) in OPEN:
+            await callers.stranger(state["origin"].group)
+            yield
+            return
+        principal = await self._sender(state, headers)
+        state["principal"] = principal
+        channel.check(self._core, scope, principal)
+        if scope["method"] in _MUTATING:
+            _refuse_forged(headers)
+        async with callers.working(principal):
+            yield
+
+    async def _sender(self, state: dict[str, Any], headers: dict[str, str]) -> Principal:
+        authorization = headers.get("authorization")
+        async with self._core.callers.asking(authorization, state["origin"].group):
+            return await authenticate(self._core, authorization, state["origin"])
+
     def _may_log(self, principal: Principal | None, status: int, asked: tuple[str, str]) -> bool:
         """Return whether to log a request. Strangers must not push the host's earlier log out of the journal."""
         if principal is not None or (status < 400 and asked == SIGN_IN):
@@ -136,7 +155,7 @@ class Gate:
                     raise NotAuthenticated("This ticket is not valid or already used.", cure="Open the console or session again.")
                 state["ticket"], state["principal"] = found, replace(found.who, auth="ticket")
             else:
-                state["principal"] = await authenticate(self._core, headers.get("authorization"), state["origin"])
+                state["principal"] = await self._sender(state, headers)
                 _refuse_forged(headers)
         except ManagerError as error:
             state["code"] = error.code
@@ -230,7 +249,7 @@ def _added_headers(request_id: str) -> list[tuple[bytes, bytes]]:
 
 def _of_body(error: Exception) -> Exception:
     if isinstance(error, BodyTooLarge):
-        return TooLarge("The request's body is larger than 1 MiB.")
+        return TooLarge("The request's body is too large.")
     return TooSlow() if isinstance(error, BodyTooSlow) else error
 
 

@@ -10,6 +10,7 @@ from nqrust.contract.images import Download
 from nqrust.manager.clock import now
 from nqrust.manager.core.agents import AgentPort, Agents
 from nqrust.manager.core.budgets import Budgets
+from nqrust.manager.core.callers import Callers
 from nqrust.manager.core.guesses import Guesses
 from nqrust.manager.core.hashing import Hashing
 from nqrust.manager.core.throttle import Buckets
@@ -36,6 +37,7 @@ class Core:
     db: Database
     agents: Agents
     trust: Trust | None = None
+    callers: Callers = field(default_factory=Callers)
     guesses: Guesses = field(default_factory=Guesses)
     budgets: Budgets = field(default_factory=Budgets)
     hashing: Hashing = field(default_factory=Hashing)

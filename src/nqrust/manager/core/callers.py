@@ -1,0 +1,128 @@
+"""Which requests wait, so that many of one sender keep nobody else waiting.
+
+A token that the manager does not know costs three questions to the database, and the manager has 16 connections to it. A stranger
+with 200 connections made everybody else wait for seconds, and so did a viewer. With 1,000 connections from several networks,
+requests failed, because they got no connection to the database in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
+
+from nqrust.contract.credentials import hash_token
+from nqrust.manager.core.principal import Principal
+from nqrust.manager.errors import NotAuthenticated, TooManyRequests, WrongCredentials
+
+AT_ONCE, SECONDS = 200, 0.02
+"""Requests of the strangers of one source at once, and seconds until one more."""
+LOOKUPS, _OF_A_SOURCE = 4, 2
+"""Unknown tokens that are looked up at the same time: of all sources, and of one."""
+WORKING = 32
+"""Requests of one sender that the manager works on at the same time."""
+_CHECKING = 8
+"""Requests with the same known credentials that are checked at the same time."""
+WAITING = 500
+"""Requests of one sender that wait. A client that goes away leaves its request here."""
+_REMEMBERED = 10_000
+
+
+def bearer(token: str) -> str:
+    """Return the key of a token. The database and the installer's file have the same."""
+    return hash_token(token)
+
+
+def key_of(authorization: str | None) -> str:
+    """Return a name for the credentials of a header that does not reveal them. Empty without any."""
+    scheme, _, value = (authorization or "").partition(" ")
+    value = value.strip()
+    if not value:
+        return ""
+    return bearer(value) if scheme.lower() == "bearer" else hashlib.sha256(f"{scheme.lower()} {value}".encode()).hexdigest()
+
+
+class _Turn:
+    def __init__(self, most: int) -> None:
+        self._free = asyncio.Semaphore(most)
+        self._waiting = 0
+
+    async def __aenter__(self) -> None:
+        if self._waiting >= WAITING:
+            raise TooManyRequests()
+        self._waiting += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self._waiting -= 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._free.release()
+
+
+class Callers:
+    """Each wait raises TooManyRequests if too many wait already. `clock`: seconds, monotonic."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._next: OrderedDict[str, float] = OrderedDict()
+        self._turns: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
+        self._lookups = asyncio.Semaphore(LOOKUPS)
+
+    def learn(self, key: str) -> None:
+        """Remember credentials that were right."""
+        self._known.pop(key, None)
+        self._known[key] = None
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+    @asynccontextmanager
+    async def asking(self, authorization: str | None, source: str) -> AsyncIterator[None]:
+        """Wait for the turn to check credentials, and remember whether they were right."""
+        key = key_of(authorization)
+        try:
+            if key in self._known:
+                async with self._turn(f"check {key}", _CHECKING):
+                    yield
+            elif (authorization or "").lower().startswith("bearer "):
+                await self.stranger(source)
+                async with self._turn(f"source {source}", _OF_A_SOURCE), self._lookups:
+                    yield
+            else:  # passwords have limits of their own
+                await self.stranger(source)
+                yield
+        except (NotAuthenticated, WrongCredentials):
+            self._known.pop(key, None)
+            raise
+        self.learn(key)
+
+    @asynccontextmanager
+    async def working(self, principal: Principal) -> AsyncIterator[None]:
+        """Wait for the turn of a request of this sender. All sessions of a user are one sender."""
+        own = principal.user_id if principal.kind == "user" else principal.token_id
+        async with self._turn(f"{principal.kind} {own or principal.host_id or principal.join_id or principal.name}", WORKING):
+            yield
+
+    async def stranger(self, source: str) -> None:
+        """Wait for the turn of a request without known credentials."""
+        now = self._clock()
+        turn = max(self._next.pop(source, float("-inf")), now - AT_ONCE * SECONDS)
+        late = turn + SECONDS - now > WAITING * SECONDS
+        self._next[source] = turn if late else turn + SECONDS
+        if len(self._next) > _REMEMBERED:
+            self._next.popitem(last=False)
+        if late:
+            raise TooManyRequests()
+        if turn + SECONDS > now:
+            await asyncio.sleep(turn + SECONDS - now)
+
+    def _turn(self, key: str, most: int) -> _Turn:
+        found = self._turns.get(key)
+        if found is None:
+            found = self._turns[key] = _Turn(most)
+        return found
