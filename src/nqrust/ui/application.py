@@ -8,6 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from nicegui import core, ui
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.contract.credentials import ui_key
@@ -19,7 +20,7 @@ from nqrust.serving.server import Server, listen
 from nqrust.serving.websocket import MESSAGE_BYTES, BoundedWebSocket
 from nqrust.tls.reloading import ReloadingContext
 from nqrust.ui import session
-from nqrust.ui.pace import Paced, PacedMessages
+from nqrust.ui.pace import Paced, PacedFiles, PacedMessages
 from nqrust.ui.settings import SESSION_HOURS, BadSetting, UiSettings
 from nqrust.ui.waiting import WaitingPages, bound_names
 
@@ -68,6 +69,11 @@ class Outermost:
         await (self._health if health else self._inner)(scope, receive, with_headers)
 
 
+def _packed(inner: ASGIApp) -> GZipMiddleware:
+    """Return the middleware that packs answers. Starlette's own level takes twice as long for 4 % less."""
+    return GZipMiddleware(inner, compresslevel=4)
+
+
 def _look() -> None:
     """Defaults of all elements, and the style sheet."""
     ui.button.default_props("no-caps unelevated")
@@ -111,6 +117,7 @@ def serve(settings: UiSettings) -> None:
         tailwind=False,
         show_welcome_message=False,
         reconnect_timeout=RESUMES_WITHIN,
+        gzip_middleware_factory=_packed,
         storage_secret=settings.storage_secret,
         session_middleware_kwargs={"max_age": SESSION_HOURS * 3600, "same_site": "strict"},
     )
@@ -118,8 +125,11 @@ def serve(settings: UiSettings) -> None:
     core.app.config.socket_io_js_transports = ["websocket"]
     core.sio.eio.transports = ["websocket"]
     bound_names()
+    core.app.timer(3600.0, session.forget_old)
     served = Plain(
-        Outermost(Paced(PacedMessages(WaitingPages(outer)))), allowed=lambda _: settings.plain_http, refuse=plain.send_on
+        Outermost(Paced(PacedFiles(PacedMessages(WaitingPages(outer))))),
+        allowed=lambda _: settings.plain_http,
+        refuse=plain.send_on,
     )
     config = uvicorn.Config(
         served,

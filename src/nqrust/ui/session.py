@@ -8,8 +8,11 @@ signed in, and signing in starts with a new id.
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -22,6 +25,8 @@ from nqrust.contract.names import CLIENT_HEADER, UI_KEY_HEADER
 from nqrust.serving.sources import group
 
 _KEY = "session"
+KEPT = 86400.0
+"""Seconds after its last change that the file of a session is kept. A session is valid for half of that."""
 _RANK = {Role.viewer: 0, Role.operator: 1, Role.admin: 2}
 
 
@@ -121,6 +126,14 @@ async def renew() -> None:
 
 def forget() -> None:
     app.storage.user.pop(_KEY, None)
+
+
+def forget_old(folder: Path | None = None) -> None:
+    """Delete the files of sessions whose time is over. NiceGUI keeps one of each sign-in until somebody signs out."""
+    for file in (folder or Path(app.storage.path)).glob("storage-user-*.json*"):
+        with suppress(OSError):
+            if time.time() - file.stat().st_mtime > KEPT:
+                file.unlink()
 
 
 def dark() -> bool | None:

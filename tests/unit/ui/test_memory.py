@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,10 +11,13 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 from tests.browser.world import PASSWORD
 from tests.places import ROOT
 from tests.unit.ui.browsers import answers, fill_in, free_port, opened, web_ui
 
+from nqrust.ui import session
+from nqrust.ui.__main__ import STORAGE_VARIABLE
 from nqrust.ui.pace import MESSAGE_SECONDS, MESSAGES_AT_ONCE, PacedMessages
 
 
@@ -68,3 +72,19 @@ def _memory(process: int) -> int:
     found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
     assert found
     return int(found[1]) // 1024
+
+
+def test_files_of_sessions_whose_time_is_over_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may sign in could fill the disk: each sign-in makes a file, and only signing out removes it."""
+    old, new, other = (tmp_path / name for name in ("storage-user-old.json", "storage-user-new.json", "storage-other.json"))
+    for file in (old, new, other):
+        file.write_text('{"a": 1}')
+    for file in (old, other):
+        os.utime(file, (time.time() - session.KEPT - 60,) * 2)
+    monkeypatch.setenv(STORAGE_VARIABLE, str(tmp_path))
+    with web_ui("http://127.0.0.1:9"):
+        for _ in range(100):
+            if not old.exists():
+                break
+            time.sleep(0.1)
+    assert sorted(tmp_path.glob("storage-*")) == [other, new]

@@ -8,13 +8,16 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from nicegui import __version__ as version
 from tests.unit.ui.browsers import web_ui
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from nqrust.ui import pace
 from nqrust.ui.pace import AT_ONCE, SECONDS, Paced
 
 MOST = 300
@@ -173,6 +176,55 @@ async def test_a_source_gets_one_more_page_after_each_interval() -> None:
 
     paced = Paced(inner, lambda: now[0])
     assert {await ask() for _ in range(AT_ONCE)} == {"page"}
-    assert (await ask(), await ask("/_nicegui/x.js"), await ask(source="192.0.2.2")) == ("429", "page", "page")
+    assert (await ask(), await ask(f"/_nicegui/{version}/static/x.js"), await ask(source="192.0.2.2")) == ("429", "page", "page")
+    for nowhere in ("/_nicegui", "/_nicegui/x.js", "/_nicegui/0/static/x.js", f"/_nicegui/{version}/esm/x", "/_nicegui_ws/x"):
+        assert await ask(nowhere) == "429", "NiceGUI makes a page of it"
     now[0] = 1.01 * SECONDS
     assert (await ask(), await ask()) == ("page", "429")
+
+
+@pytest.mark.parametrize("path", ["/_nicegui/nowhere", "/_nicegui/0/static/x.js"])
+async def test_an_address_that_leads_nowhere_counts_as_a_page(port: int, path: str) -> None:
+    """NiceGUI makes a page of it, 27 KB long: 250 a second kept everybody else waiting."""
+    transport = httpx.AsyncHTTPTransport(local_address="127.0.0.96")
+    async with httpx.AsyncClient(transport=transport, timeout=60) as client:
+        told = [(await client.get(f"http://127.0.0.1:{port}{path}")).status_code for _ in range(AT_ONCE + 40)]
+    assert set(told) == {404, 429}
+
+
+async def test_files_of_the_pages_are_no_pages(port: int) -> None:
+    transport = httpx.AsyncHTTPTransport(local_address="127.0.0.95")
+    async with httpx.AsyncClient(transport=transport, timeout=60) as client:
+        for _ in range(AT_ONCE + 20):
+            found = await client.get(f"http://127.0.0.1:{port}/_nicegui/{version}/static/nicegui.js")
+            assert found.status_code == 200
+
+
+async def test_files_beyond_the_share_of_a_source_wait_before_they_are_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NiceGUI packs a file anew for each request: 20 connections kept everybody else waiting."""
+    now, made = [0.0], []
+
+    async def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        made.append(now[0])
+        for _ in range(4):
+            await send({"type": "http.response.body", "body": b"x" * (1 << 20), "more_body": True})
+
+    async def send(message: Any) -> None:
+        pass
+
+    async def ask(source: str = "192.0.2.1", path: str = f"/_nicegui/{version}/static/x.js") -> float:
+        await files({"type": "http", "path": path, "client": (source, 1)}, None, send)  # type: ignore[arg-type]
+        return float(made[-1])
+
+    monkeypatch.setattr(pace.asyncio, "sleep", sleep)
+    files = pace.PacedFiles(inner, lambda: now[0])
+    free = pace.FILES_AT_ONCE // (4 << 20)
+    assert {await ask() for _ in range(free - 1)} == {0.0}
+    took = [await ask() for _ in range(4)]
+    assert took[-1] - took[-2] == pytest.approx((4 << 20) / pace.FILES_A_SECOND, rel=0.01)
+    before = now[0]
+    assert await ask("192.0.2.2") == before == now[0], "other sources do not wait"
+    assert await ask(path="/vms") == before == now[0], "pages have their own measure"
