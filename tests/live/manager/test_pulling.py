@@ -256,6 +256,20 @@ async def test_a_vm_names_the_image_as_it_was_pulled_and_changes_its_process(pul
     assert "secret of the VM" not in listed.model_dump_json()
 
 
+async def test_viewers_do_not_see_the_variables_of_an_image(pulling: Any, registry: Registry) -> None:
+    reference, _ = registry.push(Image([busybox()], {**WEB, "Env": ["PASSWORD=of the publisher"]}), "team/private:1")
+    await pulled(pulling, reference)
+    for role, sees in (("viewer", False), ("operator", True)):
+        client = await pulling.role(role)
+        for answer in (
+            await client.send(calls.list_images()),
+            await client.send(calls.list_images(reference)),
+            await client.send(calls.get_image("private-1")),
+        ):
+            said = answer.model_dump_json()
+            assert ("of the publisher" in said) is sees and '"process":{"entrypoint"' in said
+
+
 async def test_the_exit_code_of_a_process_is_kept(pulling: Any, registry: Registry) -> None:
     reference, _ = registry.push(Image([busybox()], WEB), "team/code:1")
     await pulled(pulling, reference)

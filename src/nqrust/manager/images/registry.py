@@ -14,12 +14,14 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from nqrust.contract.auth import Role
 from nqrust.contract.images import Download, ImageAdd, ImageList, ImageManifest
 from nqrust.contract.images import Image as ApiImage
 from nqrust.image.folder import PRIVATE
 from nqrust.manager import events
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
+from nqrust.manager.core.principal import Principal
 from nqrust.manager.errors import Conflict, ImageError, NotFound
 from nqrust.manager.images import download, folder
 from nqrust.manager.store.tables import Image, Vm
@@ -281,6 +283,15 @@ async def _find(session: AsyncSession, name: str, lock: bool = False) -> Image:
     if row is None:
         raise NotFound(f"There is no image {name}.")
     return row
+
+
+def shown_to(who: Principal, image: ApiImage) -> ApiImage:
+    """Return what this sender may see of an image. An image of a private registry can have secrets in its variables."""
+    process = image.manifest.process
+    if who.may(Role.operator) or process is None:
+        return image
+    manifest = image.manifest.model_copy(update={"process": process.model_copy(update={"env": []})})
+    return image.model_copy(update={"manifest": manifest})
 
 
 def api_image(row: Image, progress: Download | None) -> ApiImage:

@@ -22,11 +22,10 @@ async def list_cloud_images(core: CoreDep, _: Viewer) -> CloudImageList:
 
 
 @router.get("")
-async def list_images(core: CoreDep, _: Viewer, reference: str | None = None) -> ImageList:
-    """List the images. `reference`: only the one of that name, or pulled from it."""
-    if reference is not None:
-        return await pulling.list_found(core, reference)
-    return await registry.list_images(core)
+async def list_images(core: CoreDep, who: Viewer, reference: str | None = None) -> ImageList:
+    """List the images. `reference`: only the one of that name, or pulled from it. Viewers do not see the variables of a process."""
+    found = await (registry.list_images(core) if reference is None else pulling.list_found(core, reference))
+    return ImageList(items=[registry.shown_to(who, image) for image in found.items], total=found.total)
 
 
 @router.post("", status_code=201, response_model=Image)
@@ -60,8 +59,8 @@ async def scan_images(core: CoreDep, _: Operator) -> ImageList:
 
 
 @router.get("/{name}")
-async def get_image(core: CoreDep, _: Viewer, name: str) -> Image:
-    return await registry.get(core, name)
+async def get_image(core: CoreDep, who: Viewer, name: str) -> Image:
+    return registry.shown_to(who, await registry.get(core, name))
 
 
 @router.delete("/{name}", status_code=204)
