@@ -54,7 +54,10 @@ python_of_bundle() { # names the bundle's Python in NQR_PYTHON_ARCHIVE. If someb
     packed=$opened/python/python.tar.gz
     plain_bundle "$bundle" 2>/dev/null |
         tar --no-same-owner -C "$opened" -xf - checksums.txt checksums.txt.sig python/python.tar.gz 2>/dev/null || true
-    if [ ! -f "$packed" ] || [ -L "$packed" ] || [ ! -f "$opened/checksums.txt" ]; then return 1; fi
+    for file in "$packed" "$opened/checksums.txt" "$opened/checksums.txt.sig"; do
+        if [ -L "$file" ] || { [ -e "$file" ] && [ ! -f "$file" ]; }; then return 1; fi # others could change what a link leads to
+    done
+    if [ ! -f "$packed" ] || [ ! -f "$opened/checksums.txt" ]; then return 1; fi
     if [ -z "$release_key" ] && [ -n "$config" ] && grep -q public_key -- "$config" 2>/dev/null; then
         fail NQR-DEP-990 3 "The Python of the bundle $bundle was not used: only that Python could read the key in $config." \
             "Add --release-key with the same file, or install Python 3.10 or later from the distribution's medium."

@@ -6,13 +6,14 @@ import os
 import re
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.live.scripts.test_install_sh import alone, clone, over
-from tests.unit.installer.release.test_bundle import KEY, OTHER, Draft
+from tests.unit.installer.release.test_bundle import KEY, OTHER, Draft, entry
 
 from nqrust.host.local import LocalHost
 from nqrust.installer.release.bundle.build import pack_python
@@ -130,6 +131,18 @@ def test_python_that_its_list_does_not_name_is_not_run(clone: Path, tmp_path: Pa
     draft.carried = lambda members: {**members, "python/python.tar.gz": b"another"}
     done = bootstrap(clone, draft.write(tmp_path / "b.tar.zst"), tmp_path / "cache")
     assert done.returncode == 3 and "NQR-DEP-909" in done.stderr and not (tmp_path / "cache").exists()
+
+
+def test_list_of_a_bundle_is_not_read_through_a_link(clone: Path, tmp_path: Path) -> None:
+    """Whoever can change what it leads to could do so once its signature was checked."""
+    without_python(clone)
+    draft = with_python(tmp_path)
+    (tmp_path / "list").write_bytes(draft.list)
+    draft.extra = [(entry("checksums.txt", kind=tarfile.SYMTYPE, link=str(tmp_path / "list")), b"")]
+    bundle = draft.write(tmp_path / "b.tar.zst")
+    spelled = ("--release", str(bundle), "--release-key", str(signing_key(tmp_path, KEY)))
+    done = bootstrap(clone, bundle, tmp_path / "cache", *spelled)
+    assert done.returncode == 3 and "NQR-DEP-909" in done.stderr and not (tmp_path / "cache").exists(), done.stderr
 
 
 def test_bundle_needs_a_python(clone: Path, tmp_path: Path) -> None:
