@@ -9,7 +9,7 @@
 # All it says goes to standard error, so that `--output json` stays clean.
 set -eu
 umask 022
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:${PATH:-} # su(1) keeps a user's PATH, without sbin
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin${PATH:+:$PATH} # su(1) keeps a user's PATH, without sbin
 export PATH
 
 VERB=${NQR_VERB:-install}
