@@ -21,8 +21,8 @@ from nqrust.host.secret import MASK
 from nqrust.installer.engine.errors import NqrError, UsageError
 
 _SECRET_KEY = re.compile(r"(?i)(password|token|secret|credential|private|hash|sha256|salt)")
-_URL_PASSWORD = re.compile(r"(?i)([a-z][a-z0-9+.-]*://[^:/\s@]+:)[^@\s]+(@)")
-_ENV_LINE = re.compile(r"(?m)^(\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*[=:]\s*)(\S.*)$")
+_URL_PASSWORD = re.compile(r"(?i)([a-z][a-z0-9+.-]{0,31}://[^:/\s@]+:)[^@\s]+(@)")
+_ENV_LINE = re.compile(r"(?m)^([ \t]*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*[=:]\s*)(\S.*)$")
 _JSON_PAIR = re.compile(r'("([^"]+)"\s*:\s*)"([^"]*)"')
 _LIMIT = 5 << 20
 """Bytes taken from the end of one file."""
