@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nqrust.agent.errors import Failed
+from nqrust.agent.errors import Conflict, Failed
 from nqrust.agent.guest import channel as channels
 from nqrust.agent.guest.channel import Channel, GuestLost, GuestSilent, Stream
 from nqrust.agent.guest.channels import Channels
@@ -266,3 +266,14 @@ async def test_a_guest_that_never_listens_is_silent_in_time(monkeypatch: pytest.
     with pytest.raises(Failed) as failed:
         await asyncio.wait_for(of_a_vm(refused).start("v1", guest.ExecRequest()), 5)
     assert failed.value.code == "NQR-VMM-125"
+
+
+async def test_a_vm_that_is_gone_leaves_nothing_behind() -> None:
+    def refuse() -> socket.socket:
+        raise OSError("no port")
+
+    found = of_a_vm(refuse)
+    for number in range(50):
+        with pytest.raises(Conflict):
+            await found.start(f"vm{number}", guest.ExecRequest())
+    assert len(found._opening) == 0

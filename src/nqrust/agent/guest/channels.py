@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -33,11 +33,11 @@ class Channels:
     def __init__(self, service: VmService, run: Run) -> None:
         self._service, self._run = service, run
         self._open: dict[str, Channel] = {}
-        self._opening: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def start(self, vm_id: str, request: ExecRequest) -> Stream:
         """Ask the guest to run `request`. Its first message says whether it did. Raises NotFound, Conflict, Failed, GuestLost."""
-        async with self._opening[vm_id]:
+        async with self._opening.setdefault(vm_id, asyncio.Lock()):
             channel = self._open.get(vm_id) or await self._connect(vm_id)
         if channel.sessions >= MOST:
             raise Conflict("NQR-VMM-126", f"The VM has {MOST} sessions already.", "End one of them.", status=429)
