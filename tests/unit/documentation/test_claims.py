@@ -18,7 +18,10 @@ from nqrust.contract.names import VM_USERS
 from nqrust.installer.rehearsal import operation
 from nqrust.installer.supervisor.spec import ServiceSpec
 from nqrust.installer.supervisor.supervisord import Supervisord
+from nqrust.manager.api import gate
+from nqrust.manager.core import callers
 from nqrust.manager.vms import console
+from nqrust.ui import pace, session
 
 ALL = re.compile("")
 STRONG = re.compile(
@@ -98,6 +101,18 @@ def test_figures_of_the_security_page() -> None:
     assert f"at most {tools.LARGEST_OUTPUT >> 20} MiB of its output" in page
     assert f"It looks every {upkeep.LOGS_EVERY:g} seconds" in page
     assert f"above {upkeep.LARGEST >> 20} MiB to its last {upkeep.KEPT >> 10} KiB" in page
+
+
+def test_figures_of_one_client_on_the_security_page() -> None:
+    page = pages.text("docs/understand/security.md")
+    assert f"works on {callers.WORKING} requests of a user" in page
+    assert f"gets {callers.AT_ONCE} such requests at once, then {1 / callers.SECONDS:g} a second" in page
+    assert (callers.LOOKUPS, callers.LOOKUPS // 2) == (4, 2) and "four unknown tokens at a time, two of one source" in page
+    assert f"If {callers.WAITING} requests of a sender wait" in page
+    assert (gate.BODY_LIMIT, gate.STRANGERS_BODY_LIMIT) == (1 << 20, 16 << 10)
+    assert f"a session {session.KEPT / 3600:g} hours after its last change" in page
+    files = f"{pace.FILES_AT_ONCE >> 20} MiB of the files of pages at once, then {pace.FILES_A_SECOND >> 20} MiB a second"
+    assert files in page
 
 
 def test_sizes_of_logs_on_the_monitoring_page() -> None:
