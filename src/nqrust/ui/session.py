@@ -27,6 +27,8 @@ from nqrust.serving.sources import group
 _KEY = "session"
 KEPT = 86400.0
 """Seconds after its last change that the file of a session is kept. A session is valid for half of that."""
+CONNECTIONS, OF_A_SESSION, OF_SIGN_INS = 50, 8, 24
+"""Connections to the manager, and requests under way of one session, and of all sign-ins."""
 _RANK = {Role.viewer: 0, Role.operator: 1, Role.admin: 2}
 
 
@@ -41,11 +43,28 @@ class SignedIn:
         return _RANK[self.role] >= _RANK[role]
 
 
+class Shared(httpx.AsyncHTTPTransport):
+    """The connections to the manager. Each session has a few requests under way at a time: many open pages of one user keep nobody
+    else waiting."""
+
+    def __init__(self) -> None:
+        super().__init__(limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=10))
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        sender = request.headers.get("Authorization", "")
+        turn = self._turns.get(sender)
+        if turn is None:
+            turn = self._turns[sender] = asyncio.Semaphore(OF_A_SESSION if sender else OF_SIGN_INS)
+        async with turn:
+            return await super().handle_async_request(request)
+
+
 @dataclass
 class _Manager:
     base: str = ""
     key: str = ""
-    transport: httpx.AsyncHTTPTransport | None = None
+    transport: Shared | None = None
 
 
 _manager = _Manager()
@@ -55,7 +74,7 @@ _turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 def reach(manager_base: str, key: str) -> None:
     """Set the manager's address, and the key that proves this UI to it. All sessions share its connections."""
     _manager.base, _manager.key = manager_base, key
-    _manager.transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=50, max_keepalive_connections=10))
+    _manager.transport = Shared()
 
 
 def manager_base() -> str:

@@ -111,6 +111,9 @@ def test_figures_of_one_client_on_the_security_page() -> None:
     assert f"If {callers.WAITING} requests of a sender wait" in page
     assert (gate.BODY_LIMIT, gate.STRANGERS_BODY_LIMIT) == (1 << 20, 16 << 10)
     assert f"a session {session.KEPT / 3600:g} hours after its last change" in page
+    assert (
+        f"at most {session.OF_A_SESSION} requests of a session to the manager under way, and {session.OF_SIGN_INS} of all" in page
+    )
     files = f"{pace.FILES_AT_ONCE >> 20} MiB of the files of pages at once, then {pace.FILES_A_SECOND >> 20} MiB a second"
     assert files in page
 
