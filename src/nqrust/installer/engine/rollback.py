@@ -43,6 +43,7 @@ def roll_back(
     waits: list[str] = []
     waiting: list[Entry] = []
     missed = False  # a failed undo will need its program at the next attempt
+    tried = frozenset[tuple[str, str]]()  # things whose undo failed, and is not tried again
     context = replace(context, tell=lambda text: events.emit(Notice("info", text)))
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
     going = [entry for entry in newest_first if not retain(entry)]
@@ -54,6 +55,12 @@ def roll_back(
             continue
         events.emit(StepStarted(entry.phase, entry.step_id, entry.kind, entry.describe))
         began = context.host.monotonic()
+        if tried & verbs.once(entry.undo):
+            what = "an attempt failed in this run already"
+            journal.append("undo-failed", run, entry=entry.seq, what=what)
+            failed.append(f"{entry.describe}: {what}")
+            _finished(events, entry, "undo-failed", 0.0, what)
+            continue
         try:
             if missed and verbs.any(entry.undo, lambda verb: verb.brings_programs):
                 raise HostError("packages stay until what failed before, which may need their programs, is undone")
@@ -64,6 +71,7 @@ def roll_back(
             journal.append("undo-failed", run, entry=entry.seq, what=what)
             failed.append(f"{entry.describe}: {what}")
             missed = missed or verbs.any(entry.undo, lambda verb: verb.needs_programs)
+            tried |= verbs.once(entry.undo)
             _finished(events, entry, "undo-failed", context.host.monotonic() - began, what)
             events.emit(
                 Notice(

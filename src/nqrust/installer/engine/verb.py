@@ -82,7 +82,8 @@ class Verb:
     that do it without nqr. `capture` completes a record before its step changes anything; `conclude` returns the digest of
     what is known after the step. `needs_programs`: it runs programs that nqr's packages may have brought. After one of these
     fails, records of verbs with `brings_programs` stay. `replaces`: an earlier file at its path is stored. `shared_folder`:
-    the folder of a record that others may use too.
+    the folder of a record that others may use too. `once`: the thing of a record, empty for most verbs. After a revert of it
+    failed, other records of the same thing wait for the next run: each attempt costs the host something.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Verb:
     brings_programs: bool = False
     replaces: bool = False
     shared_folder: Callable[[dict[str, Any]], str] = lambda args: ""
+    once: Callable[[dict[str, Any]], str] = lambda args: ""
     settling: Settling | None = None
 
 
@@ -153,6 +155,11 @@ class Verbs:
         """Return whether `asked` holds for the verb of any record."""
         found = (self.get(undo.verb) for undo in undos)
         return any(verb is not None and asked(verb) for verb in found)
+
+    def once(self, undos: Iterable[Undo]) -> frozenset[tuple[str, str]]:
+        """Return the verbs and things of the records that are tried once in a run."""
+        found = ((undo, self.get(undo.verb)) for undo in undos)
+        return frozenset((verb.name, thing) for undo, verb in found if verb is not None and (thing := verb.once(undo.args)))
 
     def needs_settling(self, undo: Undo) -> bool:
         verb = self.get(undo.verb)

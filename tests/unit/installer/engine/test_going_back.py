@@ -324,3 +324,22 @@ def test_an_undo_that_waits_says_so() -> None:
     journal.append("begin", "r", step=step, origin="modified", undo=[Undo("patient", {}).to_json()])
     roll_back(verbs, UndoContext(host, Originals(host, "/o")), journal, "u", Receipt.of(journal).entries, Listener())
     assert [event.text for event in heard if isinstance(event, Notice)] == ["Waiting until gateway 10.0.0.1 answers."]
+
+
+def test_costly_revert_is_tried_once_in_a_run(bench: Bench) -> None:
+    """Each run that was interrupted left a record of the same card, and each attempt takes the network away for some seconds."""
+    tried: list[str] = []
+
+    def fails(context: UndoContext, args: dict[str, Any]) -> Outcome:
+        tried.append(args["link"])
+        raise CommandFailed(("ip",), 1, "busy")
+
+    card = Verb("card", fails, lambda args: "", lambda context, args: iter(()), once=lambda args: str(args["link"]))
+    for link in ("eth0", "eth0", "eth1", "eth0"):
+        bench.begin(link, Undo("card", {"link": link}))
+    journal = Journal(bench.store, bench.host.now)
+    context = UndoContext(bench.host, bench.originals)
+    for number in (1, 2):
+        result = roll_back(Verbs(card), context, journal, "u", Receipt.of(journal).entries, NullReporter())
+        assert tried == ["eth0", "eth1"] * number, "the next run tries each once again"
+        assert len(result.failed) == len(Receipt.of(journal).entries) == 4, "all records stay"

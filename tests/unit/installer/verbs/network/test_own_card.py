@@ -25,6 +25,7 @@ from nqrust.installer.verbs.network.guard.change import NetworkChange, file_chan
 from nqrust.installer.verbs.network.guard.folder import CONFIRM, SCRIPT, State
 from nqrust.installer.verbs.network.guard.guarding import how_to_confirm
 from nqrust.installer.verbs.network.own_card import OwnBridge, OwnCard
+from nqrust.installer.verbs.registry import VERBS
 
 MASTER = "/sys/class/net/eth0/master"
 
@@ -90,6 +91,13 @@ def test_move_and_back_under_guard(site: Card) -> None:
     assert site.read_bytes(OLD) == b"old\n" and not site.exists(NEW) and not site.exists(MASTER)
     assert site.alarms.calls.count("set") == 2, "the way back is guarded too"
     assert undo.card(context(site), record.args) == Reverted("already given back")
+
+
+def test_records_of_one_card_are_tried_once_in_a_run(site: Card) -> None:
+    record = moved(site)
+    again = Undo("card", {**record.args, "bridge": "fcbr1"})
+    assert VERBS.once((record,)) == VERBS.once((again,)) != VERBS.once((Undo("card", {**record.args, "link": "eth1"}),))
+    assert VERBS.once((Undo("link", {"name": "eth0"}),)) == frozenset()
 
 
 def test_signal_in_the_window_ends_the_wait(site: Card) -> None:
