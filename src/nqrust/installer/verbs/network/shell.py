@@ -52,7 +52,10 @@ gateways_of() { # lines of -4 or -6, gateway
     for family in -4 -6; do ip $family route show default dev "$1" 2>/dev/null | sed -n "s/.*via \([^ ]*\).*/$family \1/p"; done
 }
 take_card_back() { # card, bridge, lines for card_files, its programs, shell: files back, commands, what remains
-    if [ -e @GUARD@/restore ]; then try sh @GUARD@/restore fire || { missed=1; return 0; }; fi
+    case " ${tried_card-} " in *" $1 "*) return 0 ;; esac # each attempt takes the network away
+    if [ -e @GUARD@/restore ]; then
+        try sh @GUARD@/restore fire || { missed=1 tried_card="${tried_card-} $1"; return 0; }
+    fi
     state=$(card_files "$3")
     in=$(readlink "/sys/class/net/$1/master" 2>/dev/null)
     going=/run/nqrust-undo-$1 # a run that was cut off has begun; a boot brings the old network without it
@@ -77,7 +80,7 @@ take_card_back() { # card, bridge, lines for card_files, its programs, shell: fi
     had=$(addresses_of "$2") through=$(gateways_of "$2")
     : >"$going"
     if try sh -c "$5
-$6"; then rm -f "$going"; else missed=1; fi
+$6"; then rm -f "$going"; else missed=1 tried_card="${tried_card-} $1"; fi
     sh -c "$7"
     waited=0
     until [ -z "$had" ] || [ -n "$(addresses_of "$1")" ] || [ "$waited" -ge 15 ]; do waited=$((waited + 1)); sleep 1; done

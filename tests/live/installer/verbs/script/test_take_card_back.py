@@ -85,6 +85,16 @@ def test_script_that_was_cut_off_runs_again(folder: Path) -> None:
     assert not (folder / "read it").exists(), "it ended the last time, so somebody else put the card into that bridge"
 
 
+def test_records_of_one_card_are_tried_once(folder: Path) -> None:
+    """Each run that was interrupted left one, and each attempt takes the network away."""
+    text = script(folder, [["sh", "-c", f"echo tried >>{folder / 'tried'}; false"]])
+    call = text.index("\ntake_card_back ")
+    said = run(text + text[call:])
+    assert said.count("failed: sh") == 1 and (folder / "tried").read_text() == "tried\n", said
+    run(script(folder, [["true"]]))
+    assert not (folder / "nqrust-undo-eth0").exists(), "the next run tries it again"
+
+
 def test_files_go_though_the_card_is_in_no_bridge(folder: Path) -> None:
     """The next boot would put it into the bridge again."""
     (folder / "net" / "eth0" / "master").unlink()
