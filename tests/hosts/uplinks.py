@@ -30,7 +30,8 @@ printf '[device-host0]\\nmatch-device=interface-name:host0\\nmanaged=1\\n' >/etc
 @dataclass(frozen=True)
 class Case:
     """`manager`: who must be found. `setup`: runs while the host is off, with $ADDRESS, $PEER and $NUMBER of the network.
-    `check`: looks for the rest on the bridge, such as name servers. `entrypoint`: without systemd, what brings up the network."""
+    `check`: looks for the rest on the bridge, such as name servers. `entrypoint`: without systemd, what brings up the network.
+    `client`: the program that renews the lease, empty if it is the manager itself."""
 
     name: str
     manager: str
@@ -45,6 +46,7 @@ class Case:
     milliseconds when the profile has a token for the address."""
     suite: str = "bookworm"
     entrypoint: str = ""
+    client: str = ""
 
     def manages(self, host: Machine, bridge: str) -> bool:
         """Whether the bridge has its profile. NetworkManager only watches a bridge that another program made."""
@@ -301,6 +303,7 @@ END
 """,
         True,
         _resolv("9.9.9.9"),
+        client="dhclient",
     ),
 )
 

@@ -53,7 +53,8 @@ class SystemdAlarms:
             f"rm -f {UNIT_DIR}/sysinit.target.wants/{alarm.name}-early.service "
             f"{UNIT_DIR}/multi-user.target.wants/{alarm.name}-late.service",
             f"rm -f {' '.join(units(alarm, 0))}",
-            "systemctl --no-block daemon-reload 2>/dev/null",
+            # Without its file, a service that runs stops all of its processes at its end: a DHCP client of the way back, too.
+            "{ while kill -0 $$; do sleep 1; done; systemctl daemon-reload; } >/dev/null 2>&1 9<&- &",
         )
 
     def undo_arguments(self) -> dict[str, Any]:
