@@ -165,7 +165,7 @@ def _hooks(nic: Nic, bridge: str) -> list[str]:
     if nic.accept_ra not in ("", "1"):
         hooks.append(f"pre-up [ ! -e {router} ] || echo {nic.accept_ra} >{router}")
     token = slaac_token(nic)
-    if token:
+    if token and nic.accept_ra != "0":  # a client such as dhcpcd reads advertisements itself, and the kernel takes no token
         hooks.append(f"pre-up ip token set {token} dev {bridge}")
     return [*hooks, f"post-down ip link set dev {nic.name} nomaster promisc off", f"post-down ip link delete dev {bridge}"]
 
