@@ -38,6 +38,17 @@ for count in range(number):
     except OSError:
         pass
 """
+BROADCAST = """
+import errno, socket, sys
+number, broadcast = int(sys.argv[1]), sys.argv[2]
+device = socket.if_nametoindex("eth0")
+for count in range(number):
+    for family, address in ((socket.AF_INET, (broadcast, 999)), (socket.AF_INET6, ("ff02::1", 999, 0, device))):
+        with socket.socket(family, socket.SOCK_DGRAM) as sender:
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            sender.bind(("", 10_000 + count))
+            sender.sendto(b"to all", address)
+"""
 ASK = """
 import socket, sys, time
 got = 0

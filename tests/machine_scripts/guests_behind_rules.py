@@ -26,6 +26,7 @@ from typing import Any
 
 import dhcp_of_nqr  # beside this script
 import guest_programs
+import guest_that_broadcasts
 from tests.unit.installer.verbs.network.test_guest_rules import FORMER, IPV6, NOW
 
 from nqrust.agent.network.rules import NetworkRules
@@ -283,21 +284,23 @@ def asked_for() -> dict[str, object]:
     return said | {"without the filter": strange_neighbours()}
 
 
-def mac_of(guest: int) -> str:
-    return sh(f"ip netns exec guest{guest} cat /sys/class/net/eth0/address").strip()
+def records_of_guests() -> list[Any]:
+    macs = [sh(f"ip netns exec guest{guest} cat /sys/class/net/eth0/address").strip() for guest in (0, 1)]
+    return [SimpleNamespace(id=f"vm{number}", ip=GUESTS[number], mac=mac, asked="run") for number, mac in enumerate(macs)]
 
 
-def pretended() -> dict[str, object]:
-    host = LocalHost()
-    records: list[Any] = [
-        SimpleNamespace(id=f"vm{number}", ip=address, mac=mac_of(number), asked="run") for number, address in enumerate(GUESTS)
-    ]
-    sources = Sources(host, "fcbr0", lambda: records)
+def guarded() -> tuple[list[Any], Sources, dict[str, object]]:
+    host, records = LocalHost(), records_of_guests()
+    sources, taps = Sources(host, "fcbr0", lambda: records), Taps(host, "fcbr0", isolated=True)
     said: dict[str, object] = {"drawn": [sources.sync(), sources.sync()], "lacking": sources.lacking}
-    taps = Taps(host, "fcbr0", isolated=True)
     for number, record in enumerate(records):
         taps._pin_port(f"port{number}", record.mac)
         sh(f"ip neigh replace {record.ip} lladdr {record.mac} dev fcbr0 nud permanent")
+    return records, sources, said
+
+
+def pretended() -> dict[str, object]:
+    records, sources, said = guarded()
     said["own"] = [reaches(number, WEB) for number in (0, 1)]
     sh("ip -n guest0 addr flush dev eth0; ip -n guest0 addr add 10.0.0.21/24 dev eth0")
     sh("ip -n guest0 route replace default via 10.0.0.1")
@@ -311,11 +314,18 @@ def pretended() -> dict[str, object]:
     said["with the port unlocked"] = reaches(0, WEB)
     records.clear()
     said["gone"] = [sources.sync(), sources.sync(), "NQR-SOURCE" in rules()]
-    records.append(SimpleNamespace(id="vm1", ip=GUESTS[1], mac=mac_of(1), asked="run"))
+    records += records_of_guests()[1:]
     sources.sync()
     sh(f"{SCRIPT} down")
     said["left"] = [line for line in rules().splitlines() if "NQR" in line]
     return said
+
+
+def broadcast() -> dict[str, object]:
+    guest = records_of_guests()[0]
+    said = guest_that_broadcasts.seen(guest, tracked, sh, lambda *of: inside("guest0", guest_programs.BROADCAST, *of))
+    sh(f"{SCRIPT} down")
+    return said | {"left": [line for line in rules().splitlines() if "NQR" in line]}
 
 
 DISCOVER, RENEW, DECLINE = 1, 3, 4
@@ -327,22 +337,13 @@ def dhcp_of(guest: int, in_name_of: str, kind: int, address: str = "0.0.0.0", nu
 
 
 def asked_for_an_address() -> dict[str, object]:
-    host = LocalHost()
-    records: list[Any] = [
-        SimpleNamespace(id=f"vm{number}", ip=address, mac=mac_of(number), asked="run") for number, address in enumerate(GUESTS)
-    ]
-    sources, taps = Sources(host, "fcbr0", lambda: records), Taps(host, "fcbr0", isolated=True)
-    said: dict[str, object] = {"drawn": [sources.sync(), sources.sync()], "lacking": sources.lacking}
-    for number, record in enumerate(records):
-        taps._pin_port(f"port{number}", record.mac)
-        sh(f"ip neigh replace {record.ip} lladdr {record.mac} dev fcbr0 nud permanent")
+    records, _, said = guarded()
     ENDING.append(dhcp_of_nqr.serve(records).kill)
     said["own"] = [dhcp_of(number, records[number].mac, DISCOVER) for number in (0, 1)]
     said["in the neighbour's name"] = dhcp_of(0, records[1].mac, DISCOVER)
     dhcp_of(0, records[1].mac, DECLINE, GUESTS[1], seconds=0.5)
-    said["the neighbour after that"] = [
-        dhcp_of(1, records[1].mac, DISCOVER), dhcp_of(1, records[1].mac, RENEW, GUESTS[1])
-    ]  # fmt: skip
+    after = dhcp_of(1, records[1].mac, DISCOVER), dhcp_of(1, records[1].mac, RENEW, GUESTS[1])
+    said["the neighbour after that"] = after
     before, began = os.path.getsize(dhcp_of_nqr.LOG), time.monotonic()
     flood = threading.Thread(target=dhcp_of, args=(0, records[0].mac, DISCOVER, "0.0.0.0", 3 * FLOOD, 0))
     flood.start()
@@ -359,8 +360,7 @@ def asked_for_an_address() -> dict[str, object]:
 
 def installed() -> dict[str, object]:
     sh(f"{SCRIPT} down")
-    host = LocalHost()
-    records = [SimpleNamespace(id="vm1", ip=GUESTS[1], mac=mac_of(1), asked="run")]
+    host, records = LocalHost(), records_of_guests()[1:]
     said: dict[str, object] = {"at first": ours(rules())}
     undo = []
     for name, spec in {"former": FORMER, "now": NOW, "IPv6": IPV6}.items():
@@ -387,6 +387,7 @@ WHATS = {
     "moved": moved,
     "flood": flooded,
     "pretend": pretended,
+    "broadcast": broadcast,
     "arp": asked_for,
     "gateway": led_round,
     "dhcp": asked_for_an_address,

@@ -253,3 +253,41 @@ def test_a_kernel_that_cannot_look_into_requests_ties_addresses_to_macs_all_the_
     sources = Sources(host, "fcbr0", lambda: [record(20)])
     assert sources.sync() is True and "u32" in sources.lacking
     assert "10.0.0.20/32" in given[-1] and "u32" not in given[-1]
+
+
+@pytest.mark.parametrize("netfilter", [True, False])
+def test_what_a_guest_sends_to_all_is_tracked_nowhere(netfilter: bool) -> None:
+    host, given = FakeHost.debian12(), dict[str, str]()
+
+    def takes(host: FakeHost, cmd: Command) -> Completed:
+        given[cmd.argv[0]] = bytes(cmd.input or b"").decode()
+        return Completed(cmd.argv, 0, "", "")
+
+    for program in ("iptables", "ip6tables"):
+        host.install(program)
+        host.on(program, prefix=True)
+        host.on(f"{program}-restore", prefix=True, answer=takes)
+        if netfilter:
+            host.put(f"/proc/sys/net/bridge/bridge-nf-call-{program}", "1\n")
+    sources = Sources(host, "fcbr0", lambda: [record(20)])
+    assert sources.sync() is True and sources.lacking == ""
+    assert ("-i fcbr0 -m pkttype --pkt-type broadcast -j CT --notrack" in given["iptables-restore"]) is netfilter
+    assert ("-i fcbr0 -j CT --notrack" in given.get("ip6tables-restore", "")) is netfilter
+    assert "-m u32" in given["iptables-restore"], "the other rules are there in any case"
+
+
+def test_a_kernel_that_tracks_everything_keeps_the_other_rules() -> None:
+    host, given = FakeHost.debian12(), list[str]()
+
+    def refuses(host: FakeHost, cmd: Command) -> Completed:
+        given.append(bytes(cmd.input or b"").decode())
+        if "CT" in given[-1]:
+            raise CommandFailed(cmd.argv, 2, "Couldn't load target `CT'")
+        return Completed(cmd.argv, 0, "", "")
+
+    host.put("/proc/sys/net/bridge/bridge-nf-call-iptables", "1\n")
+    host.on("iptables", prefix=True)
+    host.on("iptables-restore", prefix=True, answer=refuses)
+    sources = Sources(host, "fcbr0", lambda: [record(20)])
+    assert sources.sync() is True and "CT" in sources.lacking
+    assert "u32" in given[-1] and "10.0.0.20/32" in given[-1]

@@ -47,7 +47,7 @@ _FEW_NEW = tuple(
     )
 )
 """The host remembers each of these as a connection. A VM makes up its addresses, so the limit is that of its port."""
-_NETFILTER = {"iptables": "nf_call_iptables", "ip6tables": "nf_call_ip6tables"}
+_PROGRAMS = ("iptables", "ip6tables")
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class LanGuard:
 
     def _own_macs(self) -> tuple[str, ...]:
         """Return the MACs of this host on the bridge, if br_netfilter has the host track the frames of VMs."""
-        if not any(self._netfilter(switch) for switch in _NETFILTER.values()):
+        if not any(own_chain.netfilter(self._host, self._bridge, program) for program in _PROGRAMS):
             return ()
         net, found = "/sys/class/net", set()
         with contextlib.suppress(HostError):
@@ -133,28 +133,15 @@ class LanGuard:
 
     def _pass_netfilter(self, records: list[VmRecord]) -> bool:
         changed = False
-        for program, switch in _NETFILTER.items():
+        for program in _PROGRAMS:
             if self._host.which(program) is None:
                 continue
-            wanted = passing(self._bridge, records) if self._netfilter(switch) else []
+            wanted = passing(self._bridge, records) if own_chain.netfilter(self._host, self._bridge, program) else []
             try:
                 changed |= own_chain.draw(self._host, program, _FORWARD, wanted)
             except CommandFailed as error:
                 self.lacking = self.lacking or (str(error) if wanted else "")
         return changed
-
-    def _netfilter(self, switch: str) -> bool:
-        """Whether frames of the bridge pass FORWARD: br_netfilter is there, for all bridges or for this one."""
-        for path in (
-            f"/proc/sys/net/bridge/bridge-{switch.replace('_', '-')}",
-            f"/sys/class/net/{self._bridge}/bridge/{switch}",
-        ):
-            try:
-                if self._host.read_text(path).strip() == "1" and self._host.exists("/proc/sys/net/bridge"):
-                    return True
-            except HostError:
-                continue
-        return False
 
 
 def protected(addresses: Iterable[str]) -> Protected:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nqrust.agent.network.forwards import parse_rules, restore_text
 from nqrust.agent.store import VmRecord
 from nqrust.contract.text import word
+from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
 
 Rule = tuple[str, ...]
@@ -14,6 +15,18 @@ def has_port(host: Host, record: VmRecord) -> bool:
     """Return whether a VM gets a port on the bridge, or still has one. A guest that is asked to power off may send for minutes
     and may refuse."""
     return record.asked == "run" or host.exists(f"/sys/class/net/{word(record.tap)}")
+
+
+def netfilter(host: Host, bridge: str, program: str) -> bool:
+    """Return whether the frames of `bridge` pass the rules of `program`, iptables or ip6tables: br_netfilter is there, for all
+    bridges or for this one."""
+    for path in (f"/proc/sys/net/bridge/bridge-nf-call-{program}", f"/sys/class/net/{bridge}/bridge/nf_call_{program}"):
+        try:
+            if host.read_text(path).strip() == "1" and host.exists("/proc/sys/net/bridge"):
+                return True
+        except HostError:
+            continue
+    return False
 
 
 def draw(host: Host, program: str, place: tuple[str, str, str], wanted: list[Rule]) -> bool:

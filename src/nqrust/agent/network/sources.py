@@ -8,6 +8,10 @@ the address. The chain lets other machines through: an administrator may have pu
 A DHCP server believes the MAC inside a request (chaddr; RFC 2131, 2), whoever sends it. A guest that declines a neighbour's
 address keeps it from that neighbour for minutes. So each VM asks in its own name alone. It asks a few times a second: the server
 works for all guests, and writes each request into the host's log.
+
+Where something has loaded br_netfilter, such as Docker, the host remembers a broadcast as a connection before any rule of INPUT
+drops it. A guest that broadcasts would fill the table that all connections of the host are in. So broadcasts are not tracked, and
+no IPv6 of guests: the host itself speaks none with them. iptables-extensions(8): CT, pkttype.
 """
 
 from __future__ import annotations
@@ -43,13 +47,26 @@ class Sources:
             return False
         with self._lock:
             ported = [one for one in self._records() if own_chain.has_port(self._host, one)]
-            addresses, self.lacking = rules(self._bridge, ported), ""
-            for wanted in ([*asking(self._bridge, ported), *addresses], addresses):
-                try:
-                    return own_chain.draw(self._host, "iptables", SOURCE_CHAIN, wanted)
-                except CommandFailed as error:
+            self.lacking = ""
+            addresses, asks = rules(self._bridge, ported), asking(self._bridge, ported)
+            casts = self._untracked("iptables", ported)
+            changed = self._draw("iptables", *([*some, *addresses] for some in ([*casts, *asks], asks, casts, [])))
+            if self._host.which("ip6tables") is not None:
+                changed |= self._draw("ip6tables", self._untracked("ip6tables", ported))
+            return changed
+
+    def _untracked(self, program: str, ported: list[VmRecord]) -> list[tuple[str, ...]]:
+        return untracked(self._bridge, program) if ported and own_chain.netfilter(self._host, self._bridge, program) else []
+
+    def _draw(self, program: str, *wanted: list[tuple[str, ...]]) -> bool:
+        """Draw the first of `wanted` that this kernel takes."""
+        for rules in wanted:
+            try:
+                return own_chain.draw(self._host, program, SOURCE_CHAIN, rules)
+            except CommandFailed as error:
+                if rules:
                     self.lacking = str(error)
-            return False
+        return False
 
 
 def rules(bridge: str, records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
@@ -63,6 +80,12 @@ def rules(bridge: str, records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
             found.append(("!", "-s", source, "-i", bridge, "-m", "mac", "--mac-source", mac, "-j", "DROP"))
     asks = ("-s", "0.0.0.0/32", "-i", bridge, "-p", "udp", "-m", "udp", "--sport", "68", "--dport", "67", "-j", "RETURN")
     return [asks, *found] if found else []
+
+
+def untracked(bridge: str, program: str) -> list[tuple[str, ...]]:
+    """Return the rules for what the host does not track, in the same form. Pure."""
+    kinds = [("-m", "pkttype", "--pkt-type", kind) for kind in ("broadcast", "multicast")] if program == "iptables" else [()]
+    return [("-i", bridge, *kind, "-j", "CT", "--notrack") for kind in kinds]
 
 
 def asking(bridge: str, records: Iterable[VmRecord]) -> list[tuple[str, ...]]:

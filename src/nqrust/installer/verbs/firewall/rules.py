@@ -166,6 +166,7 @@ def vm_network_ipv6(bridge: str, *, apart: bool = True) -> FirewallSpec:
     forward = (*among, ("-i", bridge, "-j", "DROP"), ("-o", bridge, "-j", "DROP"))
     return FirewallSpec(
         (Chain("filter", FORWARD, "FORWARD", forward), Chain("filter", INPUT, "INPUT", (("-i", bridge, "-j", "DROP"),))),
+        (Chain(*SOURCE_CHAIN, ()),),
         program="ip6tables",
     )
 

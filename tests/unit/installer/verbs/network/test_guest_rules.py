@@ -53,7 +53,8 @@ class Both(Strict):
 
     def __init__(self, host: FakeHost) -> None:
         super().__init__(host)
-        host.memory["rules6"] = {"filter": {"INPUT": [], "FORWARD": [], "OUTPUT": []}}
+        raw = {"PREROUTING": [], "OUTPUT": []}
+        host.memory["rules6"] = {"filter": {"INPUT": [], "FORWARD": [], "OUTPUT": []}, "raw": raw}
         host.put("/proc/net/if_inet6", "")
         host.on("ip6tables", prefix=True, answer=lambda h, c: self.of_ipv6(self.run, c), changes=False)
         host.on("ip6tables-restore", prefix=True, answer=lambda h, c: self.of_ipv6(self.restore, c))
@@ -104,7 +105,7 @@ def test_the_plan_tells_of_ipv6_and_its_undo_too() -> None:
     assert [step.id for step in steps] == ["firewall:iptables", "firewall:ip6tables"]
     assert steps[1].describe() == "add firewall chains NQR-FORWARD, NQR-INPUT for IPv6"
     (undo,) = steps[1].prepare(host).undo
-    assert words.rules(undo.args) == "remove the firewall chains NQR-FORWARD, NQR-INPUT for IPv6"
+    assert words.rules(undo.args) == "remove the firewall chains NQR-FORWARD, NQR-INPUT, NQR-SOURCE for IPv6"
 
 
 @pytest.mark.parametrize("lack", ["IPv6 is off", "no program", "no table"])
