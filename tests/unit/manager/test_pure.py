@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from nqrust.contract.auth import Role
 from nqrust.contract.hosts import HostNetwork, HostState
+from nqrust.manager.api import gate
 from nqrust.manager.core.hashing import QUEUE, Hashing
 from nqrust.manager.core.liveness import host_state
 from nqrust.manager.core.principal import Principal
@@ -262,3 +263,17 @@ async def test_a_known_user_still_gets_a_turn_when_strangers_fill_the_queue() ->
             task.cancel()
         await asyncio.gather(*waiting, known, return_exceptions=True)
     assert (await hashing.hash("a long password")).startswith("scrypt$"), "every place is free again"
+
+
+def test_each_user_of_this_machine_and_each_browser_is_a_stranger_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nqrust.loopback.user_of", lambda client, server: client[1] % 10)
+
+    def sender(client: tuple[str, int], origin: Source | None = None) -> str:
+        scope = {"client": client, "server": ("127.0.0.1", 18080), "state": {"origin": origin or Source(client[0], client[0])}}
+        return gate.sender_of(scope)
+
+    assert sender(("127.0.0.1", 41)) == sender(("127.0.0.9", 51)) != sender(("127.0.0.1", 42))
+    assert sender(("192.0.2.1", 41)) == sender(("192.0.2.1", 42)) == "192.0.2.1"
+    browser = Source("192.0.2.1", "127.0.0.1", by_ui=True)
+    assert sender(("127.0.0.1", 41), browser) == "192.0.2.1"
+    assert sender(("127.0.0.1", 41), Source("127.0.0.1", "127.0.0.1", by_ui=True)) == "127.0.0.1"

@@ -19,6 +19,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.contract.auth import Role
+from nqrust.loopback import is_loopback
 from nqrust.manager import audit, metrics
 from nqrust.manager.access.authentication import authenticate, still_may
 from nqrust.manager.api import channel, problems
@@ -27,7 +28,7 @@ from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.source import source_of
 from nqrust.manager.core.throttle import Buckets
 from nqrust.manager.errors import ManagerError, NotAuthenticated, NotPermitted, TooLarge, TooSlow
-from nqrust.serving import bodies, plain
+from nqrust.serving import bodies, plain, sources
 from nqrust.serving.bodies import BodyTooLarge, BodyTooSlow, ClientGone
 from nqrust.tls import pinning
 
@@ -121,10 +122,10 @@ class Gate:
         """Wait until it is the sender's turn, and identify it unless the route is for everybody."""
         callers, state = self._core.callers, scope["state"]
         if (scope["method"], scope["path"]) in OPEN:
-            await callers.stranger(state["origin"].group)
+            await callers.stranger(sender_of(scope))
             yield
             return
-        principal = await self._sender(state, headers)
+        principal = await self._sender(scope, headers)
         state["principal"] = principal
         channel.check(self._core, scope, principal)
         if scope["method"] in _MUTATING:
@@ -132,10 +133,10 @@ class Gate:
         async with callers.working(principal):
             yield
 
-    async def _sender(self, state: dict[str, Any], headers: dict[str, str]) -> Principal:
+    async def _sender(self, scope: Scope, headers: dict[str, str]) -> Principal:
         authorization = headers.get("authorization")
-        async with self._core.callers.asking(authorization, state["origin"].group):
-            return await authenticate(self._core, authorization, state["origin"])
+        async with self._core.callers.asking(authorization, sender_of(scope)):
+            return await authenticate(self._core, authorization, scope["state"]["origin"])
 
     def _may_log(self, principal: Principal | None, status: int, asked: tuple[str, str]) -> bool:
         """Return whether to log a request. Strangers must not push the host's earlier log out of the journal."""
@@ -155,7 +156,7 @@ class Gate:
                     raise NotAuthenticated("This ticket is not valid or already used.", cure="Open the console or session again.")
                 state["ticket"], state["principal"] = found, replace(found.who, auth="ticket")
             else:
-                state["principal"] = await self._sender(state, headers)
+                state["principal"] = await self._sender(scope, headers)
                 _refuse_forged(headers)
         except ManagerError as error:
             state["code"] = error.code
@@ -199,6 +200,15 @@ class Gate:
 
 
 _KNOWN = {"GET", "HEAD", "OPTIONS", *_MUTATING}
+
+
+def sender_of(scope: Scope) -> str:
+    """Return what counts as one stranger: a source of connections. Each user of this machine is one, and so is each browser of the
+    web UI."""
+    origin, client, server = scope["state"]["origin"], scope.get("client"), scope.get("server")
+    if origin.by_ui or not client or not server or not is_loopback(origin.address):
+        return str(origin.group)
+    return sources.source_of(tuple(client), tuple(server))
 
 
 def _opened(path: str) -> str:
