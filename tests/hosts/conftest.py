@@ -11,6 +11,9 @@ import pytest
 from tests.hosts.machine import Machine, TestNetwork
 
 pytest.register_assert_rewrite("tests.hosts.main_job", "tests.hosts.product")
+
+from tests.hosts import ready  # noqa: E402 (after the line above, which is about what it imports)
+
 TOLD = pytest.StashKey[list[str]]()
 
 
@@ -71,3 +74,17 @@ def two_hosts(network: TestNetwork) -> Iterator[TwoHosts]:
     """Two pristine Debian 12 hosts that see each other: `first, second = two_hosts`."""
     with Machine(network=network) as first, Machine(network=network) as second:
         yield TwoHosts(network, first, second)
+
+
+@pytest.fixture(scope="session")
+def installed_once() -> Iterator[ready.Ready]:
+    """The production install of this worker, switched off."""
+    with ready.installed() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def production(installed_once: ready.Ready) -> Iterator[ready.Ready]:
+    """A host with a production install, booted for this file: for tests of what comes after an install."""
+    with ready.booted(installed_once) as made:
+        yield made

@@ -9,7 +9,6 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -20,10 +19,10 @@ from nqrust.contract.vms import StopRequest, Vm, VmCreate
 from tests.hosts import product
 from tests.hosts.chaos import Killer, Patient, Witness, differences, open_operations, there
 from tests.hosts.machine import Machine
+from tests.hosts.ready import Ready
 
 pytestmark = pytest.mark.timeout(3600)
 
-INSTALL = ("--mode", "minimal", "--non-interactive")
 MEMORY = 96  # MiB, the least that the image takes
 HEALED_WITHIN = 600.0  # seconds
 AT_REST = 15.0  # seconds, three looks of the reconciler
@@ -101,11 +100,8 @@ class Wishes:
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[Machine]:
-    with Machine() as machine:
-        product.clone(machine)
-        product.bootstrap(machine, *INSTALL)
-        yield machine
+def host(production: Ready) -> Machine:
+    return production.host
 
 
 def chaos(host: Machine, *, operations: int, names: int, calm: int, pause: tuple[float, float]) -> None:

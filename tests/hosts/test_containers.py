@@ -10,8 +10,9 @@ import pytest
 
 from tests.container_images import Image, Member, busybox, folder, layer
 from tests.hosts import product
-from tests.hosts.machine import Fingerprint, Machine, TestNetwork
+from tests.hosts.machine import Fingerprint, Machine
 from tests.hosts.product import document, eventually, fetch, nqr
+from tests.hosts.ready import Ready
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -88,12 +89,9 @@ def removed(host: Machine, before: Fingerprint) -> None:
 
 
 def test_a_container_image_runs_after_an_install_and_leaves_nothing(
-    network: TestNetwork, tmp_path: Path, tell: Callable[[str], None]
+    production: Ready, tmp_path: Path, tell: Callable[[str], None]
 ) -> None:
-    with Machine(network=network) as host, Machine(network=network) as elsewhere:
+    with Machine(network=production.host.network) as elsewhere:
         image = registry(elsewhere, tmp_path / "site")
-        product.clone(host)
-        before = host.fingerprint()
-        product.bootstrap(host, "--mode", "minimal", "--non-interactive")
-        used(host, elsewhere, image, tell)
-        removed(host, before)
+        used(production.host, elsewhere, image, tell)
+        removed(production.host, production.before)

@@ -23,6 +23,7 @@ from tests.documentation import pages
 from tests.hosts import product
 from tests.hosts.machine import Fingerprint, Machine
 from tests.hosts.product import CONFIG, document, eventually, fetch, nqr
+from tests.hosts.ready import Ready
 from tests.places import ROOT
 
 pytestmark = pytest.mark.timeout(2400)
@@ -80,14 +81,12 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with Machine() as host:
-        product.clone(host)
-        made = Site(host, host.fingerprint(), tmp_path_factory.mktemp("elsewhere"))
-        result = product.bootstrap(host, "--mode", "production", "--non-interactive")
-        assert "https://" in result.stdout and pinning.fingerprint(made.authority)[:16] in result.stdout, result.describe()
-        made.vm = product.create_vm(host, "web1")
-        yield made
+def site(production: Ready, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    made = Site(production.host, production.before, tmp_path_factory.mktemp("elsewhere"))
+    result = production.result
+    assert "https://" in result.stdout and pinning.fingerprint(made.authority)[:16] in result.stdout, result.describe()
+    made.vm = product.create_vm(made.host, "web1")
+    return made
 
 
 def handshake(site: Site, port: int, *options: str) -> bool:
