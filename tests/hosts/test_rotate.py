@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from nqrust.contract import paths
 from tests.hosts import main_job, product
-from tests.hosts.bases import lived_in, machine_named
 from tests.hosts.main_job import Job
 from tests.hosts.product import CONFIG, document, eventually, fetch, nqr
+from tests.hosts.ready import Ready
 
 pytestmark = pytest.mark.timeout(2400)
 
@@ -25,15 +24,14 @@ SECRETS = paths.SECRETS_JSON
 
 
 @pytest.fixture(scope="module")
-def installed() -> Iterator[Job]:
-    with lived_in(machine_named("server"), "systemd") as lived:
-        job = main_job.begin(lived, ("--mode", "production", "--non-interactive"))
-        job.vm = product.create_vm(job.host, "web1")
-        for name in OTHERS:
-            nqr(job.host, "vm", "create", "--name", name, "--image", "tiny", "--memory", "128", "--start")
-        for name in OTHERS:
-            eventually(f"{name} has booted", lambda name=name: bool(document(job.host, "vm", "show", name).get("boot_id")), 600)
-        yield job
+def installed(production: Ready) -> Job:
+    job = production.job()
+    job.vm = product.create_vm(job.host, "web1")
+    for name in OTHERS:
+        nqr(job.host, "vm", "create", "--name", name, "--image", "tiny", "--memory", "128", "--start")
+    for name in OTHERS:
+        eventually(f"{name} has booted", lambda name=name: bool(document(job.host, "vm", "show", name).get("boot_id")), 600)
+    return job
 
 
 def started(job: Job) -> dict[str, str]:
