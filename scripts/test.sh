@@ -267,8 +267,8 @@ else
         suite live tests/live -n "$workers" -m "not hosts$but"
         suite browser tests/browser -m "not hosts$but"
         [ $mode != all ] || NQR_TEST_TLS=1 suite browser-over-tls tests/browser -m "not hosts"
-        # Host tests from every folder. Tests of one file share their installed host; tests/conftest.py puts the longest files first.
-        run_pytest hosts tests --ignore=tests/architecture -n "$workers" --dist loadfile --no-loadscope-reorder -m "hosts$but"
+        # Tests of one file share their installed host; tests/conftest.py puts the longest files first.
+        run_pytest hosts tests/hosts tests/live -n "$workers" --dist loadfile --no-loadscope-reorder -m "hosts$but"
     fi
 fi
 

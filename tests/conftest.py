@@ -16,13 +16,18 @@ settings.register_profile("suite", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("suite")
 
 _HOSTS = Path(__file__).parent / "hosts"
+_WITH_HOSTS = (_HOSTS, _HOSTS.parent / "live")
 _LONGEST_FIRST = (
-    "test_production.py", "test_documented.py", "test_converge.py", "test_clean.py", "test_kill_random.py", "test_installed.py",
-    "test_plain.py", "test_kill_sample.py", "test_adoption.py", "test_two_hosts.py", "test_refusals.py", "test_chaos.py",
-    "test_rehearse.py", "test_guided.py",
+    "hosts/test_converge.py",  # its install leaves a warm cache for the others
+    "hosts/test_production.py", "hosts/test_plain.py", "hosts/test_documented.py", "hosts/test_bridged_own_card.py",
+    "hosts/test_proxy.py", "hosts/test_kill_random.py", "hosts/test_installed.py", "hosts/test_network_guard.py",
+    "live/scripts/test_bootstrap_on_host.py", "hosts/test_clean.py", "hosts/test_isolated.py", "hosts/test_bridged_ready.py",
+    "hosts/test_guided.py", "hosts/test_two_hosts.py", "live/agent/test_full_disk_live.py", "hosts/test_rotate.py",
+    "hosts/test_chaos.py", "hosts/test_bundle.py", "hosts/test_adoption.py", "hosts/test_kill_sample.py", "hosts/test_tls.py",
+    "live/agent/test_real_firecracker.py", "hosts/test_rehearse.py", "hosts/test_refusals.py", "hosts/test_containers.py",
 )  # fmt: skip
-"""Files of tests/hosts whose tests share one host and therefore one worker. One of them started last would keep every other
-worker waiting at the end."""
+"""Files of host tests. The tests of one share their host and therefore one worker. A long file started last would keep every
+other worker waiting at the end."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -31,10 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HOSTS in item.path.parents:
             item.add_marker(pytest.mark.hosts)
-    rank = {_HOSTS / name: number for number, name in enumerate(_LONGEST_FIRST)}
+    rank = {_HOSTS.parent / name: number for number, name in enumerate(_LONGEST_FIRST)}
     assert all(path.exists() for path in rank), "a file was renamed"
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
     needing = [item for item in items if item.get_closest_marker("hosts")]
+    elsewhere = [item.nodeid for item in needing if not any(folder in item.path.parents for folder in _WITH_HOSTS)]
+    assert not elsewhere, f"scripts/test.sh looks for host tests in tests/hosts and tests/live only: {elsewhere}"
     reason = why_not() if needing else None
     if reason:
         for item in needing:
