@@ -196,6 +196,7 @@ def test_what_the_user_edited_is_kept_and_reported(installed: Installed) -> None
     assert host.run("systemctl list-units --all --no-legend 'nqrust*'").stdout == ""
 
 
+@pytest.mark.matrix
 def test_uninstall_after_a_kill_during_packages_leaves_a_clean_host() -> None:
     with Machine() as host:
         product.clone(host)
