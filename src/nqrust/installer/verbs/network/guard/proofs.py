@@ -91,17 +91,25 @@ def _leads(route: dict[str, object], gateway: str, device: str) -> bool:
 
 
 def _resolves(host: Host, gateway: str, device: str) -> bool:
-    """Return whether the gateway answers now. Its entry goes first, so that an old answer does not count."""
+    """Return whether the gateway answers now. Its entry goes first, so that an old answer does not count. That of an
+    administrator comes back afterwards."""
+    fixed = _neighbour(host, gateway, device, fixed=True)
     host.run(command("ip", "neigh", "del", gateway, "dev", device, ok=(0, 1, 2)))
-    host.connect(f"{gateway}%{device}" if gateway.lower().startswith("fe80:") else gateway, _DISCARD, timeout=1.0)
-    return bool(_neighbour(host, gateway, device))
+    try:
+        host.connect(f"{gateway}%{device}" if gateway.lower().startswith("fe80:") else gateway, _DISCARD, timeout=1.0)
+        return bool(_neighbour(host, gateway, device))
+    finally:
+        if fixed:
+            entry = (gateway, "lladdr", fixed, "dev", device, "nud", "permanent")
+            host.run(command("ip", "neigh", "replace", *entry, ok=(0, 1, 2)))
 
 
-def _neighbour(host: Host, address: str, device: str) -> str:
-    """Return the link-layer address of a neighbour, empty if it has none."""
+def _neighbour(host: Host, address: str, device: str, *, fixed: bool = False) -> str:
+    """Return the link-layer address of a neighbour, empty if it has none. `fixed`: only one that somebody entered."""
     for one in _objects(host, "neigh", "show", "to", address, "dev", device):
-        states = one.get("state")
-        if one.get("lladdr") and not _UNKNOWN & set(states if isinstance(states, list) else ()):
+        said = one.get("state")
+        states = set(said if isinstance(said, list) else ())
+        if one.get("lladdr") and not _UNKNOWN & states and (not fixed or "PERMANENT" in states):
             return str(one["lladdr"])
     return ""
 
