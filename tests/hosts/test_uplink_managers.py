@@ -256,6 +256,7 @@ def test_profile_that_names_no_card_goes_back_to_its_own() -> None:
         host.wait_for("nmcli -g GENERAL.STATE device show eth9 | grep -qv unmanaged", timeout=20)
         said = made.change("restore")
         assert host.run(f"nmcli -g GENERAL.CONNECTION device show {NIC}").stdout.strip() == "lan", said
+        host.wait_for(f"ip -6 address show dev {NIC} scope global | grep -q fd77", timeout=40)
         assert set(before["addresses"]) <= set(made.state(NIC)["addresses"]), "routes have another metric beside a second card"
 
 
