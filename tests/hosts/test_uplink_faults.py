@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.hosts.machine.result import Running
-from tests.hosts.own_card import BRIDGE, FAULTS, Lan, ctrl_c, dead_dhcp_server, lan, power_cut
+from tests.hosts.own_card import BRIDGE, FAULTS, Lan, ctrl_c, dead_dhcp_server, installer_killed, lan, power_cut
 from tests.hosts.test_uplink_managers import NIC
-from tests.hosts.uplinks import CASES, Case
+from tests.hosts.uplinks import CASES, DHCPCD, Case
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(1500)]
 
@@ -68,3 +69,26 @@ def test_boot_waits_for_the_old_network_alone(tell: Callable[[str], None]) -> No
             assert (run := start(site, "step", NIC, BRIDGE, str(WINDOW))).wait(120) == 0, run.text()
         site.withstands("out of the bridge", start(site, "undo"), power_cut, tell, link=BRIDGE)
         assert f"-i {BRIDGE}:degraded" in site.host.run(online).stdout
+
+
+def test_dhcpcd_keeps_address_and_lease(tell: Callable[[str], None]) -> None:
+    with lan(DHCPCD, installer=False, window=WINDOW) as site:
+        lease, pauses = site.pair.lease(), dict[str, Any]()
+        for fault in (installer_killed, power_cut, dead_dhcp_server):
+            site.withstands("into the bridge", start(site, "step", NIC, BRIDGE, str(WINDOW)), fault, tell, link=NIC)
+            site.has_old_files()
+        site.reboot()
+        site.pair.await_state(NIC, site.network, 60)
+        with site.pair.watched(site.address, pauses):
+            assert (run := start(site, "step", NIC, BRIDGE, str(WINDOW))).wait(120) == 0, run.text()
+        assert pauses["open"], f"{pauses} {run.text()}"
+        tell(f"{DHCPCD.name}: the peer's pauses {pauses}")
+        assert site.pair.lease() == lease
+        assert site.pair.state(BRIDGE)["addresses"] == site.network["addresses"]
+        for fault in (installer_killed, dead_dhcp_server):
+            site.withstands("out of the bridge", start(site, "undo"), fault, tell, link=BRIDGE)
+        with site.pair.watched(site.address, pauses):
+            assert (run := start(site, "undo")).wait(120) == 0, run.text()
+        site.is_as_before()
+        assert site.pair.lease() == lease
+        assert not site.host.exists(f"/var/lib/dhcpcd/{BRIDGE}.lease")

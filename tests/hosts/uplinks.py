@@ -325,3 +325,12 @@ ELSEWHERE = (
     ),
 )
 """On other releases, and without systemd."""
+
+DHCPCD = replace(
+    _case("ifupdown-dhcp"),
+    name="ifupdown-dhcpcd-debian-13",
+    suite="trixie",
+    packages=tuple("dhcpcd-base" if name == "isc-dhcp-client" else name for name in IFUPDOWN),
+    client="dhcpcd",
+)
+"""The default of Debian 13. dhcpcd reads a router's advertisements itself, and makes metrics from the number of the link."""

@@ -31,7 +31,7 @@ HOST = LocalHost()
 ETC = Path("/var/lib/of-the-test")
 PROGRAMS = ETC / "supervisord.d"
 MAIN, NEW = ETC / "main.conf", ETC / "added" / "card.conf"
-LEASES = Path("/var/lib/dhcp")
+LEASES, OF_DHCPCD = Path("/var/lib/dhcp"), Path("/var/lib/dhcpcd")
 OF_BRIDGE, OF_CARD = LEASES / "dhclient.fcbr9.leases", LEASES / "dhclient.nic.leases"
 LEASE = 'lease {\n  interface "fcbr9";\n  fixed-address 192.0.2.2;\n}\n'
 MANAGER = ["/bin/sh", "-c", "ip link set nic nomaster; ip link delete fcbr9; ip address replace 192.0.2.2/24 dev nic"]
@@ -64,13 +64,14 @@ CASES = {
     "manager gone": "",
     "manager failed": "",
     "killed in the window": "",
+    "dhcpcd": "",
     "killed before the guard was armed": GIVEN_BACK,
 }
 
 
 def main(way: str, case: str) -> None:
     sh(HOST_WITH_THE_CARD_IN_A_BRIDGE)
-    for path in (PROGRAMS, NEW.parent, LEASES):
+    for path in (PROGRAMS, NEW.parent, LEASES, OF_DHCPCD):
         path.mkdir(parents=True)
     args = record(case)
     if case == "killed in the window":
@@ -79,6 +80,8 @@ def main(way: str, case: str) -> None:
         killed_before_it_was_armed(args)
     for path, content in ((NEW, "new\n"), (MAIN, "new\n"), (OF_BRIDGE, f"# Written by nqr\n{LEASE}")):
         path.write_text(content)
+    if case == "dhcpcd":
+        (OF_DHCPCD / "fcbr9.lease").write_text("\2\0the server's answer")
     sh(CASES[case])
     said = (by_python if way == "python" else by_shell)(args)
     print(json.dumps({**seen(), "said": said}))
@@ -90,6 +93,7 @@ def sh(lines: str) -> str:
 
 def record(case: str) -> dict[str, Any]:
     files = [entry(NEW, None), entry(MAIN, b"old\n"), entry(OF_BRIDGE, None)]
+    files += [entry(OF_DHCPCD / "fcbr9.lease", None)] if case == "dhcpcd" else []
     failing = {"manager failed": FAILING, "point to point": FAILING, "gateway on the link": FAILING}
     back = ["no-such-manager", "up"] if case == "manager gone" else failing.get(case, MANAGER)
     again = ["/bin/sh", "-c", "ip link add fcbr9 type bridge 2>/dev/null; ip link set nic master fcbr9"]
@@ -152,7 +156,10 @@ def by_shell(args: dict[str, Any]) -> str:
 
 def seen() -> dict[str, Any]:
     files = {
-        str(path.relative_to("/var/lib")): path.read_text() for top in (ETC, LEASES) for path in top.rglob("*") if path.is_file()
+        str(path.relative_to("/var/lib")): path.read_text()
+        for top in (ETC, LEASES, OF_DHCPCD)
+        for path in top.rglob("*")
+        if path.is_file()
     }
     card = Path("/sys/class/net/nic")
     return {

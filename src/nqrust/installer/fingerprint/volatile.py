@@ -32,6 +32,7 @@ PATHS: tuple[tuple[str, str], ...] = (
     ("/var/lib/plocate/**", "cache of locate(1)"),
     ("/var/lib/mlocate/**", "cache of locate(1)"),
     ("/var/lib/dhcp/*", "leases of the host's own DHCP client"),
+    ("/var/lib/dhcpcd/*", "leases of the host's own DHCP client"),
     ("/var/lib/dhclient/*", "leases of the host's own DHCP client"),
     ("/var/lib/NetworkManager/*.lease", "leases of the host's own DHCP client"),
     ("/var/lib/NetworkManager/timestamps", "time stamps of connections"),

@@ -25,7 +25,7 @@ from nqrust.installer.uplink.model import (
     unexplained_routes,
 )
 from nqrust.installer.verbs.network import leases
-from nqrust.installer.verbs.network.guard.change import FileChange, NetworkChange
+from nqrust.installer.verbs.network.guard.change import FileChange, NetworkChange, file_change
 
 FOLDER = "/etc/network/interfaces.d"
 STATE = "/run/network/ifstate"
@@ -94,7 +94,7 @@ def _refuse(host: Host, nic: Nic, stanzas: list[Stanza], own: list[Stanza]) -> N
 
 
 def _leases(host: Host, nic: Nic, bridge: str) -> list[FileChange]:
-    """Return dhclient's lease files for the bridge. ifupdown has one for each interface, and each has an identifier of its own
+    """Return the clients' lease files for the bridge. ifupdown has one for each interface, and each has an identifier of its own
     (dhclient.leases(5), default-duid). A client without a lease would also wait for an offer."""
     found = []
     for kind in ("dhclient", "dhclient6"):
@@ -102,6 +102,9 @@ def _leases(host: Host, nic: Nic, bridge: str) -> list[FileChange]:
         if old:
             new = leases.handed_on(old, nic.name, bridge)
             found.append(added(host, leases.of(kind, bridge), f"{MARK}\n{new}"))
+    for own, new_path in zip(leases.of_dhcpcd(nic.name), leases.of_dhcpcd(bridge), strict=True):
+        if host.exists(own):
+            found.append(file_change(host, new_path, host.read_bytes(own), mode=leases.DHCPCD_MODE))
     return found
 
 

@@ -82,6 +82,12 @@ def test_newest_lease_goes_with_the_card(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_lease_of_dhcpcd_goes_with_the_card_as_it_is(way: str) -> None:
+    files = after(way, "dhcpcd")["files"]
+    assert {path: text for path, text in files.items() if "dhcpcd/" in path} == {"dhcpcd/nic.lease": "\2\0the server's answer"}
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_nothing_changes_without_the_network_manager(way: str) -> None:
     found = after(way, "manager gone")
     assert "NQR-NET-170" in found["said"] or "start the network manager of no-such-manager" in found["said"], found
