@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from nqrust.installer.supervisor.alarm import Alarm
+from nqrust.installer.supervisor.systemd_alarm import SystemdAlarms
 from nqrust.installer.verbs.network.guard.change import Address, FileChange, LiveState, NetworkChange, Route
 from nqrust.installer.verbs.network.guard.folder import FOLDER
 from nqrust.installer.verbs.network.guard.live import parse_rules
@@ -278,6 +280,22 @@ def test_either_nqr_or_the_script_decides(saved: Saved) -> None:
         shutil.rmtree(saved.etc)
     assert wins["disarmed"] and wins["restored"], f"both come first sometimes: {wins}"
     print(wins)
+
+
+def test_systemd_reads_its_files_when_the_script_has_ended(tmp_path: Path) -> None:
+    """A service without a file stops all of its processes, such as the DHCP client of the way back."""
+    said, script, systemctl = tmp_path / "said", tmp_path / "script", tmp_path / "systemctl"
+    systemctl.write_text(
+        f"#!/bin/sh\ncase $* in *daemon-reload*) kill -0 $(cat {tmp_path}/pid) && echo runs >>{said} || echo ended >>{said} ;; esac\n"
+    )
+    systemctl.chmod(0o755)
+    lines = SystemdAlarms().tidy(Alarm("of-the-test", "", str(tmp_path), str(script), ()))
+    script.write_text("\n".join([f"echo $$ >{tmp_path}/pid", *lines, "sleep 1", ""]))
+    subprocess.run(["sh", script], check=True, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, timeout=60)
+    deadline = time.monotonic() + 20
+    while not said.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert said.read_text() == "ended\n"
 
 
 def _disarm(saved: Saved) -> None:
