@@ -99,8 +99,8 @@ def traces():
         os._exit(0 if libc.ptrace(0, 0, 0, 0) == 0 else 1)  # PTRACE_TRACEME
     return os.waitpid(child, 0)[1] == 0
 
-def room_beyond_files():
-    # More than the limit for the length of a file, in a file of its own.
+def reserved_room():
+    # In a file of its own: up to the limit for its length, and beyond it.
     taken = []
     for top in own:
         for folder, _, names in os.walk(top):
@@ -109,16 +109,16 @@ def room_beyond_files():
                     one = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
                 except OSError:
                     continue
-                place = struct.pack("hhxxxxqqiI4i", 0, 0, 0, 64 << 20, 0, 0, 0, 0, 0, 0)
+                place = struct.pack("hhxxxxqqiI4i", 0, 0, 0, 16 << 20, 0, 0, 0, 0, 0, 0)
                 for reserve in (
-                    *(lambda mode=mode: libc.syscall(285, one, mode, ctypes.c_long(0), ctypes.c_long(64 << 20)) for mode in (1, 0x11)),
+                    *(lambda mode=mode: libc.syscall(285, one, mode, ctypes.c_long(0), ctypes.c_long(16 << 20)) for mode in (0, 1, 0x10, 0x11)),
                     *(lambda number=number: fcntl.ioctl(one, 0x40305800 | number, place) for number in (40, 42, 57)),
                 ):
                     try:
                         reserve()
                     except OSError:
                         pass
-                    if os.fstat(one).st_blocks << 9 >= 64 << 20:
+                    if os.fstat(one).st_blocks << 9 >= 16 << 20:
                         taken.append(path)
                         os.ftruncate(one, 0)
     return bool(taken)
@@ -146,7 +146,7 @@ can("file in a folder of everybody", lambda: make(common))
 can("terminal", open_terminals)
 can("device of the host", lambda: os.close(os.open("/dev/full", os.O_RDWR)))
 can("file in a folder of its own", make_anywhere)
-can("room beyond its files", room_beyond_files)
+can("reserved room", reserved_room)
 if tap:
     can("another TAP", open_tap)
     can("MAC of the TAP", set_mac)

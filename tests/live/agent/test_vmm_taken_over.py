@@ -14,7 +14,7 @@ RING = "ring of system calls"
 REACHED = {"loopback", "lan", "metadata", "gateway", "loopback over IPv6", "abstract socket", "system bus", "socket in /tmp",
            "shared memory", "user namespace", "virtual socket", "shared memory as files", "file in /var/tmp",
            "file in a folder of everybody", "file in a folder of its own", "terminal", "device of the host",
-           RING, "debugger", "keys of the kernel", "room beyond its files"}  # fmt: skip
+           RING, "debugger", "keys of the kernel", "reserved room"}  # fmt: skip
 ONLY_WHILE_IT_RUNS = {"file in a folder of everybody", "file in a folder of its own", "terminal", "device of the host"}
 """A disk tool makes files, and has the host's devices, for as long as it works. No process of it stays."""
 
