@@ -51,10 +51,11 @@ def alone(
 def limited(tasks: int, largest_file: int | None = None) -> tuple[str, ...]:
     """The command, without the program, that limits each of a VM's processes: setrlimit(2), prlimit(1).
 
-    `tasks`: processes and threads of its user. A dump of a VMM would hold the guest's memory.
+    `tasks`: processes and threads of its user. A dump of a VMM would hold the guest's memory. With a limit of 0, Linux still gives it
+    to a program such as Apport, which may keep it. With 1 it makes none: fs/coredump.c.
     """
     size = () if largest_file is None else (f"--fsize={largest_file}",)
-    return ("prlimit", "--core=0", f"--nofile={_OPEN_FILES}", f"--nproc={tasks + _VIEWERS}", *size)
+    return ("prlimit", "--core=1", f"--nofile={_OPEN_FILES}", f"--nproc={tasks + _VIEWERS}", *size)
 
 
 def free(taken: Collection[int], folder: str, unused: Callable[[int], bool] = lambda number: True) -> int:

@@ -97,7 +97,7 @@ def test_figures_of_the_security_page() -> None:
     )
     last, spare = VM_USERS[-1], len(VM_USERS)
     assert f"from {VM_USERS[0]} to {last}" in page and f"from {last + 1} to {last + spare}" in page
-    assert limited(limits.TASKS) == ("prlimit", "--core=0", "--nofile=2048", "--nproc=320"), "as the page says"
+    assert limited(limits.TASKS) == ("prlimit", "--core=1", "--nofile=2048", "--nproc=320"), "as the page says"
     assert f"at most {tools.LARGEST_OUTPUT >> 20} MiB of its output" in page
     assert f"It looks every {upkeep.LOGS_EVERY:g} seconds" in page
     assert f"above {upkeep.LARGEST >> 20} MiB to its last {upkeep.KEPT >> 10} KiB" in page
