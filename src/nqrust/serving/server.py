@@ -11,7 +11,9 @@ import contextlib
 import errno
 import socket
 import ssl
+import time
 from asyncio import sslproto
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +26,10 @@ FIRST_BYTE = 10.0
 WAITING, WAITING_PER_SOURCE = 256, 32
 """Connections that have not sent anything yet, or are in their handshake: in all, and from one source. The oldest makes room for
 the next: a client that begins at once is never the oldest for long."""
+HANDSHAKES, HANDSHAKE_SECONDS = 200, 0.04
+"""Handshakes of TLS of one source at once, and seconds until one more. Each takes a millisecond or more, before anything is known of
+the client, and nothing else runs meanwhile. Clients keep their connections, so they need few."""
+_REMEMBERED = 10_000
 UNREAD = 40.0
 """Seconds until the kernel gives up a client that acknowledges nothing, or keeps its window closed: TCP_USER_TIMEOUT of tcp(7)."""
 TLS_BUFFER = 32 * 1024
@@ -90,6 +96,7 @@ class _Door:
         self.sockets = (listener,)
         self._listener, self._context, self._protocol = listener, context, protocol
         self._begun: dict[asyncio.Task[None], str] = {}
+        self._next: OrderedDict[str, float] = OrderedDict()
         listener.setblocking(False)
         self._accepting = asyncio.create_task(self._accept())
 
@@ -112,7 +119,7 @@ class _Door:
                 continue
             source = _source(connection, address)
             self._make_room(source)
-            task = asyncio.create_task(self._begin(connection))
+            task = asyncio.create_task(self._begin(connection, source))
             self._begun[task] = source
             task.add_done_callback(lambda done: self._begun.pop(done, None))
 
@@ -124,7 +131,17 @@ class _Door:
             oldest[0].cancel()
             self._begun.pop(oldest[0], None)
 
-    async def _begin(self, connection: socket.socket) -> None:
+    def _wait(self, source: str) -> float | None:
+        """Count a handshake and return the seconds until its turn. None: too many of the source wait, and this one is not counted."""
+        now = time.monotonic()
+        turn = max(self._next.pop(source, 0.0), now - HANDSHAKES * HANDSHAKE_SECONDS) + HANDSHAKE_SECONDS
+        late = turn - now > WAITING_PER_SOURCE * HANDSHAKE_SECONDS
+        self._next[source] = turn - HANDSHAKE_SECONDS if late else turn
+        if len(self._next) > _REMEMBERED:
+            self._next.popitem(last=False)
+        return None if late else max(turn - now, 0.0)
+
+    async def _begin(self, connection: socket.socket, source: str) -> None:
         loop = asyncio.get_running_loop()
         try:
             connection.setblocking(False)
@@ -136,6 +153,11 @@ class _Door:
             if not first or (first == _HANDSHAKE and context is None):
                 connection.close()
                 return
+            if context is not None:
+                if (wait := self._wait(source)) is None:
+                    connection.close()
+                    return
+                await asyncio.sleep(wait)
             timeout = FIRST_BYTE if context is not None else None
             await loop.connect_accepted_socket(self._protocol, connection, ssl=context, ssl_handshake_timeout=timeout)
         except (OSError, asyncio.TimeoutError):  # ssl.SSLError is an OSError

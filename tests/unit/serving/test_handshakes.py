@@ -1,0 +1,72 @@
+"""A client that makes one TLS connection after the other keeps the server from nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+
+from nqrust.serving import server
+from nqrust.serving.connections import Bounds
+from nqrust.serving.protocol import bounded
+from nqrust.tls import authority, contexts
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+@asynccontextmanager
+async def served() -> AsyncIterator[tuple[int, server.Server]]:
+    pair = authority.Authority(authority.new_authority("a test")).issue(["localhost"])
+    context = contexts.server(pair.certificate, pair.key)
+    listeners = server.listen("127.0.0.1", 0)
+    config = uvicorn.Config(application, lifespan="off", log_config=None, http=bounded(Bounds()))
+    running = server.Server(config, listeners, lambda: context)
+    task = asyncio.create_task(running.serve())
+    while not running.started:
+        await asyncio.sleep(0.01)
+    yield listeners[0].getsockname()[1], running
+    running.should_exit = True
+    await task
+
+
+async def shake_hands(port: int) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    writer.close()
+
+
+async def test_handshakes_of_a_source_come_at_a_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HANDSHAKES", 3)
+    monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 0.5)
+    async with served() as (port, _):
+        began = time.monotonic()
+        for _ in range(3):
+            await shake_hands(port)
+        late = asyncio.gather(*(shake_hands(port) for _ in range(4)))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 204 ") and not late.done(), "plain HTTP has no handshake"
+        writer.close()
+        await late
+        assert time.monotonic() - began >= 1.4
+
+
+async def test_a_flood_leaves_no_long_wait_behind() -> None:
+    async with served() as (_, running):
+        door: Any = running.servers[0]
+        waits = [door._wait("192.0.2.1") for _ in range(5_000)]
+        assert waits[0] == 0 and waits[-1] is None
+        turns = [wait for wait in waits if wait is not None]
+        assert server.HANDSHAKES < len(turns) < server.HANDSHAKES + server.WAITING_PER_SOURCE + 50
+        assert max(turns) <= server.WAITING_PER_SOURCE * server.HANDSHAKE_SECONDS
+        assert door._wait("192.0.2.2") == 0, "other sources do not wait"
