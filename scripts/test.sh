@@ -264,7 +264,7 @@ else
     suite architecture tests/architecture
     run_pytest unit tests/unit tests/prose -n "$workers" -m "not hosts$but"
     if [ $mode != fast ]; then
-        suite live tests/live -n "$workers" -m "not hosts$but"
+        suite live tests/live -n "$workers" --dist loadfile --no-loadscope-reorder -m "not hosts$but"
         suite browser tests/browser -m "not hosts$but"
         [ $mode != all ] || NQR_TEST_TLS=1 suite browser-over-tls tests/browser -m "not hosts"
         # Tests of one file share their installed host; tests/conftest.py puts the longest files first.

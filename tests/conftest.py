@@ -25,8 +25,10 @@ _LONGEST_FIRST = (
     "hosts/test_guided.py", "hosts/test_two_hosts.py", "live/agent/test_full_disk_live.py", "hosts/test_rotate.py",
     "hosts/test_chaos.py", "hosts/test_bundle.py", "hosts/test_adoption.py", "hosts/test_kill_sample.py", "hosts/test_tls.py",
     "live/agent/test_real_firecracker.py", "hosts/test_rehearse.py", "hosts/test_refusals.py", "hosts/test_containers.py",
+    "live/scripts/test_packages.py", "live/manager/test_openapi.py", "live/installer/release/test_source_tree.py",
+    "live/manager/test_reconcile.py",
 )  # fmt: skip
-"""Files of host tests. The tests of one share their host and therefore one worker. A long file started last would keep every
+"""Files of host tests, then of live tests. The tests of one share their host and therefore one worker. A long file started last would keep every
 other worker waiting at the end."""
 
 
