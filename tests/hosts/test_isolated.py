@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.hosts import main_job, product
+from tests.hosts import main_job, product, warm
 from tests.hosts.bases import lived_in, machine_named
 from tests.hosts.main_job import Job
 from tests.hosts.product import document, eventually, fetch, nqr
@@ -25,7 +25,7 @@ RUNS = [(machine_named(name), init) for name in ("least", "trixie", "bullseye") 
 )
 def installed(request: pytest.FixtureRequest, tell: Callable[[str], None]) -> Iterator[Job]:
     with lived_in(*request.param) as lived:
-        job = main_job.begin(lived, INSTALL)
+        job = main_job.begin(lived, INSTALL, first=warm.fill)
         yield job
         tell(f"isolated, {job.line()}")
 
