@@ -74,7 +74,9 @@ def test_dev_mode_installs_the_same_as_production(installed: Installed) -> None:
         assert installed.host.run(["systemctl", "is-active", unit], check=False).stdout.strip() == "active", unit
 
 
-@pytest.mark.parametrize("way", [("install",), ("phase", "run", "build")], ids=" ".join)
+@pytest.mark.parametrize(
+    "way", [("install",), pytest.param(("phase", "run", "build"), marks=pytest.mark.matrix)], ids=" ".join
+)  # fmt: skip
 def test_an_image_that_is_built_again_is_registered(host: Machine, way: tuple[str, ...]) -> None:
     host.run("rm -r /srv/images/tiny")
     nqr(host, "image", "scan")
@@ -128,7 +130,7 @@ def test_the_undo_script_follows_the_receipt(host: Machine) -> None:
 @pytest.mark.parametrize(
     ("broken", "command"),
     [
-        ("true", f"./uninstall.sh {EVERYTHING}"),
+        pytest.param("true", f"./uninstall.sh {EVERYTHING}", marks=pytest.mark.matrix),
         ("rm -r /opt/nqrust-microvm/installer/venv /usr/local/bin/nqr", f"./uninstall.sh {EVERYTHING}"),
         ("rm -r /opt/nqrust-microvm/installer/venv", f"./undo.sh {EVERYTHING}"),
     ],
