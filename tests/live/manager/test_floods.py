@@ -46,17 +46,19 @@ def http(manager: Any, token: str, source: str = "127.0.0.1") -> httpx.AsyncClie
     return httpx.AsyncClient(transport=transport, base_url="http://manager", headers=headers, timeout=120)
 
 
-async def flood(manager: Any, token: str | None, source: str, path: str = "/v1/vms") -> list[int]:
+async def flood(manager: Any, token: str | None, source: str, basic: bool = False) -> list[int]:
     async def one() -> int:
         async with http(manager, token or new_token(), source) as client:
-            return (await client.get(path)).status_code
+            auth = httpx.BasicAuth("token", new_token()) if basic else None
+            return (await client.get("/v1/vms", auth=auth)).status_code
 
     return list(await asyncio.gather(*(one() for _ in range(MANY))))
 
 
-async def test_strangers_with_made_up_tokens_keep_no_known_sender_waiting(manager: Any, asked: list[int]) -> None:
+@pytest.mark.parametrize("basic", [False, True], ids=["bearer", "as a password"])
+async def test_strangers_with_made_up_tokens_keep_no_known_sender_waiting(manager: Any, asked: list[int], basic: bool) -> None:
     sources = [f"192.0.2.{number}" for number in range(1, 6)]
-    strangers = [asyncio.create_task(flood(manager, None, source)) for source in sources]
+    strangers = [asyncio.create_task(flood(manager, None, source, basic)) for source in sources]
     await asyncio.sleep(0.5)
     async with http(manager, manager.admin_token) as client:
         for _ in range(3):

@@ -17,6 +17,7 @@ from nqrust.contract.auth import PasswordChange, Role, Session
 from nqrust.contract.credentials import TOKEN_PREFIX, hash_password, hash_token, new_token, verify_password
 from nqrust.manager.clock import now
 from nqrust.manager.core import callers
+from nqrust.manager.core.callers import TOKEN_USER
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal, lower
 from nqrust.manager.core.source import Source
@@ -32,8 +33,6 @@ from nqrust.manager.errors import (
 )
 from nqrust.manager.store.tables import Host, JoinToken, Token, User
 
-TOKEN_USER = "token"
-"""User name for a browser's prompt, with an API token as the password."""
 SESSION_TTL = timedelta(hours=12)
 _NEW_TOKEN = "Sign in again, or create a new token in the web UI under “Users and tokens”."
 _USED_RESOLUTION = timedelta(minutes=1)

@@ -8,6 +8,8 @@ requests failed, because they got no connection to the database in time.
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import hashlib
 import time
 from collections import OrderedDict
@@ -15,10 +17,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
-from nqrust.contract.credentials import hash_token
+from nqrust.contract.credentials import TOKEN_PREFIX, hash_token
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.errors import NotAuthenticated, TooManyRequests, WrongCredentials
 
+TOKEN_USER = "token"
+"""User name for a browser's prompt, with an API token as the password."""
 AT_ONCE, SECONDS = 200, 0.02
 """Requests of the strangers of one source at once, and seconds until one more."""
 LOOKUPS, _OF_A_SOURCE = 4, 2
@@ -37,13 +41,19 @@ def bearer(token: str) -> str:
     return hash_token(token)
 
 
-def key_of(authorization: str | None) -> str:
-    """Return a name for the credentials of a header that does not reveal them. Empty without any."""
+def credentials_of(authorization: str | None) -> tuple[str, bool]:
+    """Return a name for the credentials of a header that does not reveal them, and whether they are a token. Without any: ""."""
     scheme, _, value = (authorization or "").partition(" ")
-    value = value.strip()
+    scheme, value = scheme.lower(), value.strip()
     if not value:
-        return ""
-    return bearer(value) if scheme.lower() == "bearer" else hashlib.sha256(f"{scheme.lower()} {value}".encode()).hexdigest()
+        return "", False
+    if scheme == "bearer":
+        return bearer(value), True
+    with contextlib.suppress(ValueError):
+        username, _, password = base64.b64decode(value).decode().partition(":")
+        if scheme == "basic" and username == TOKEN_USER and password.startswith(TOKEN_PREFIX):
+            return bearer(password), True
+    return hashlib.sha256(f"{scheme} {value}".encode()).hexdigest(), False
 
 
 class _Turn:
@@ -84,12 +94,12 @@ class Callers:
     @asynccontextmanager
     async def asking(self, authorization: str | None, source: str) -> AsyncIterator[None]:
         """Wait for the turn to check credentials, and remember whether they were right."""
-        key = key_of(authorization)
+        key, is_token = credentials_of(authorization)
         try:
             if key in self._known:
                 async with self._turn(f"check {key}", _CHECKING):
                     yield
-            elif (authorization or "").lower().startswith("bearer "):
+            elif is_token:
                 await self.stranger(source)
                 async with self._turn(f"source {source}", _OF_A_SOURCE), self._lookups:
                     yield
