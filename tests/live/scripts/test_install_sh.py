@@ -212,16 +212,19 @@ def test_install_sh_waits_for_another_package_manager(clone: Path, ready: Path, 
 
 
 @needs_root
-def test_the_programs_of_the_system_are_found_whatever_path_is(clone: Path, ready: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["/home/me/bin:/usr/bin", ""])
+def test_the_programs_of_the_system_are_found_whatever_path_is(clone: Path, ready: Path, tmp_path: Path, given: str) -> None:
     """su(1) of Debian keeps a user's PATH, without sbin, where dpkg(1) wants its programs."""
     (ready / "borrowed").write_text("python3-venv\n")
     mounts = over(
         {"apt-get": f"echo $PATH >{tmp_path}/path", "dpkg": "true", "dpkg-query": "echo 'install ok installed'"}, tmp_path
     )
     script = clone / "scripts/install/install.sh"
-    done = alone(f"{mounts}\nPATH=/home/me/bin:/usr/bin", script, "--dry-run", NQR_CACHE_DIR=str(ready))
+    done = alone(f"{mounts}\nPATH={given}", Path("/bin/sh"), str(script), "--dry-run", NQR_CACHE_DIR=str(ready))
     assert done.returncode == 7, done.stderr
-    assert (tmp_path / "path").read_text().split(":")[:4] == ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"]
+    found = (tmp_path / "path").read_text().strip().split(":")
+    assert found[:4] == ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"]
+    assert "" not in found, "an empty name is the working directory"
 
 
 @needs_root
