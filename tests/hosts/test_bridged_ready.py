@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import main_job, product
+from tests.hosts import main_job, product, warm
 from tests.hosts.bases.trixie import LAST_BOOT
 from tests.hosts.machine import Fingerprint, Machine, Result, Running, TestNetwork
 from tests.hosts.machine.outside import outside
@@ -141,6 +141,7 @@ def lan(request: pytest.FixtureRequest, tell: Callable[[str], None]) -> Iterator
         )  # fmt: skip
         server = peer.start(["python3", "-c", SERVER])
         made = Lan(host, peer, host.fingerprint(), bridge_as_it_is(host), server, dhcp, python)
+        warm.fill(host)
         yield made
         tell(f"bridged on a ready bridge ({suite}, {init}): install {made.result.seconds if made.result else 0:.0f} s")
         for running in (server, dhcp):

@@ -11,7 +11,7 @@ import pytest
 
 from nqrust.tls import authority, contexts
 from nqrust.tls.authority import Authority
-from tests.hosts import product
+from tests.hosts import product, warm
 from tests.hosts.machine import Fingerprint, Machine, TestNetwork
 from tests.hosts.product import CONFIG, document, eventually, fetch, nqr
 from tests.hosts.sniffing import Sniffer, is_tls
@@ -76,7 +76,10 @@ def pair() -> Iterator[Pair]:
         agent.write("/run/join-token", "nqr_wrong\n", mode=0o600)
         # (outside of what a fingerprint compares, since the tests rewrite them)
         with Sniffer(network.bridge) as sniffer:
-            yield Pair(manager, agent, manager.fingerprint(), agent.fingerprint(), sniffer)
+            made = Pair(manager, agent, manager.fingerprint(), agent.fingerprint(), sniffer)
+            for host in (manager, agent):
+                warm.fill(host)
+            yield made
 
 
 def refused(host: Machine, arguments: tuple[str, ...], code: str) -> str:
