@@ -136,14 +136,15 @@ def unexplained_addresses(nic: Nic, configured: list[str]) -> list[Address]:
 
 
 def unexplained_routes(nic: Nic, configured: list[tuple[str, str]]) -> list[NicRoute]:
-    """Return routes that neither the kernel, DHCP nor a router made, and that the configuration does not mention.
-    `configured`: destination and gateway of each."""
+    """Return routes that neither the kernel, DHCP nor a router made, and that the configuration does not mention. A route that ends
+    was advertised, also if a guard has set it since. `configured`: destination and gateway of each."""
     known = {(_destination(destination), gateway) for destination, gateway in configured}
     own = {"kernel", "dhcp", "ra", "redirect"}
     return [
         r
         for r in nic.routes
         if r.protocol not in own
+        and r.expires is None
         and (_destination(r.destination, ipv6=r.ipv6), r.gateway) not in known
         and not (nic.dhcp and not r.ipv6 and r.protocol in ("boot", "") and r.destination == "default")
     ]

@@ -43,11 +43,12 @@ def _address(said: str) -> dict[str, Any]:
 
 def route(said: str) -> dict[str, Any]:
     destination, *words = said.split()
-    names = {"via": "gateway", "proto": "protocol", "src": "prefsrc", "scope": "scope", "table": "table", "metric": "metric"}
+    names = {"via": "gateway", "proto": "protocol", "src": "prefsrc", "scope": "scope", "table": "table", "metric": "metric",
+             "expires": "expires"}  # fmt: skip
     one: dict[str, Any] = {"dst": destination, "flags": ["onlink"] if "onlink" in words else []}
     for word, value in itertools.pairwise(words):
         if word in names:
-            one[names[word]] = int(value) if word == "metric" else value
+            one[names[word]] = int(value) if word in ("metric", "expires") else value
     return one
 
 
