@@ -253,11 +253,16 @@ def test_a_kernel_that_cannot_look_into_requests_ties_addresses_to_macs_all_the_
     sources = Sources(host, "fcbr0", lambda: [record(20)])
     assert sources.sync() is True and "u32" in sources.lacking
     assert "10.0.0.20/32" in given[-1] and "u32" not in given[-1]
+    assert len(given) == 2, "each form is tried once"
 
 
 @pytest.mark.parametrize("netfilter", [True, False])
 def test_what_a_guest_sends_to_all_is_tracked_nowhere(netfilter: bool) -> None:
-    host, given = FakeHost.debian12(), dict[str, str]()
+    host, given, looks = FakeHost.debian12(), dict[str, str](), list[Command]()
+
+    def looked(host: FakeHost, cmd: Command) -> str:
+        looks.append(cmd)
+        return ""
 
     def takes(host: FakeHost, cmd: Command) -> Completed:
         given[cmd.argv[0]] = bytes(cmd.input or b"").decode()
@@ -274,6 +279,9 @@ def test_what_a_guest_sends_to_all_is_tracked_nowhere(netfilter: bool) -> None:
     assert ("-i fcbr0 -m pkttype --pkt-type broadcast -j CT --notrack" in given["iptables-restore"]) is netfilter
     assert ("-i fcbr0 -j CT --notrack" in given.get("ip6tables-restore", "")) is netfilter
     assert "-m u32" in given["iptables-restore"], "the other rules are there in any case"
+    host.on("ip6tables", prefix=True, answer=looked)
+    sources.sync()
+    assert bool(looks) is netfilter, "a start of a VM waits for no program in vain"
 
 
 def test_a_kernel_that_tracks_everything_keeps_the_other_rules() -> None:

@@ -37,6 +37,7 @@ class Sources:
     def __init__(self, host: Host, bridge: str, records: Callable[[], Iterable[VmRecord]]) -> None:
         self._host, self._bridge, self._records = host, bridge, records
         self._lock = threading.Lock()
+        self._six = True  # rules of IPv6 may be there
         self.lacking = ""
         """Why this kernel cannot do it; empty when it can."""
 
@@ -50,9 +51,12 @@ class Sources:
             self.lacking = ""
             addresses, asks = rules(self._bridge, ported), asking(self._bridge, ported)
             casts = self._untracked("iptables", ported)
-            changed = self._draw("iptables", *([*some, *addresses] for some in ([*casts, *asks], asks, casts, [])))
-            if self._host.which("ip6tables") is not None:
-                changed |= self._draw("ip6tables", self._untracked("ip6tables", ported))
+            less = ([*casts, *asks], asks, casts, []) if casts else (asks, [])
+            changed = self._draw("iptables", *([*some, *addresses] for some in less))
+            six = self._untracked("ip6tables", ported)
+            if (six or self._six) and self._host.which("ip6tables") is not None:
+                changed |= self._draw("ip6tables", six)
+                self._six = bool(six)
             return changed
 
     def _untracked(self, program: str, ported: list[VmRecord]) -> list[tuple[str, ...]]:
