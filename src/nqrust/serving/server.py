@@ -96,17 +96,18 @@ class _Door:
         self.sockets = (listener,)
         self._listener, self._context, self._protocol = listener, context, protocol
         self._begun: dict[asyncio.Task[None], str] = {}
+        self._asleep_now: set[asyncio.Task[None]] = set()
         self._next: OrderedDict[str, float] = OrderedDict()
         listener.setblocking(False)
         self._accepting = asyncio.create_task(self._accept())
 
     def close(self) -> None:
-        for task in (self._accepting, *self._begun):
+        for task in (self._accepting, *self._begun, *self._asleep_now):
             task.cancel()
         self._listener.close()
 
     async def wait_closed(self) -> None:
-        await asyncio.gather(self._accepting, *self._begun, return_exceptions=True)
+        await asyncio.gather(self._accepting, *self._begun, *self._asleep_now, return_exceptions=True)
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -141,6 +142,20 @@ class _Door:
             self._next.popitem(last=False)
         return None if late else max(turn - now, 0.0)
 
+    async def _asleep(self, seconds: float, source: str) -> None:
+        """Wait for the turn of a handshake. Meanwhile a client that says nothing does not take this one's place."""
+        task = asyncio.current_task()
+        assert task is not None
+        if seconds:
+            self._begun.pop(task, None)
+            self._asleep_now.add(task)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                self._asleep_now.discard(task)
+            self._make_room(source)
+            self._begun[task] = source
+
     async def _begin(self, connection: socket.socket, source: str) -> None:
         loop = asyncio.get_running_loop()
         try:
@@ -157,7 +172,7 @@ class _Door:
                 if (wait := self._wait(source)) is None:
                     connection.close()
                     return
-                await asyncio.sleep(wait)
+                await self._asleep(wait, source)
             timeout = FIRST_BYTE if context is not None else None
             await loop.connect_accepted_socket(self._protocol, connection, ssl=context, ssl_handshake_timeout=timeout)
         except (OSError, asyncio.TimeoutError):  # ssl.SSLError is an OSError

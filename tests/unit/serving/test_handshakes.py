@@ -70,3 +70,19 @@ async def test_a_flood_leaves_no_long_wait_behind() -> None:
         assert server.HANDSHAKES < len(turns) < server.HANDSHAKES + server.WAITING_PER_SOURCE + 50
         assert max(turns) <= server.WAITING_PER_SOURCE * server.HANDSHAKE_SECONDS
         assert door._wait("192.0.2.2") == 0, "other sources do not wait"
+
+
+async def test_silent_clients_take_no_place_of_one_that_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HANDSHAKES", 1)
+    monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 1.0)
+    monkeypatch.setattr(server, "WAITING_PER_SOURCE", 5)
+    async with served() as (port, running):
+        await shake_hands(port)
+        late = asyncio.create_task(shake_hands(port))
+        await asyncio.sleep(0.3)
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+        await asyncio.wait_for(late, 5)
+        door: Any = running.servers[0]
+        assert len(door._begun) <= 5 and not door._asleep_now
+        for _, writer in silent:
+            writer.close()
