@@ -105,7 +105,8 @@ class TooManyRequests(ManagerError):
 
     def __init__(self) -> None:
         super().__init__("Too many requests of this sender wait.")
-        self.headers = {"Retry-After": "2"}
+        # A client that sends its next request ahead would keep the connection at work.
+        self.headers = {"Retry-After": "2", "Connection": "close"}
 
 
 class Busy(ManagerError):

@@ -1,8 +1,8 @@
 """The open connections of one listener, and which of them has to go for a new one.
 
-A client that has not sent a whole request, or does not read its answer, makes room first, the oldest of them. A slow client thus
-keeps nobody out, and an honest one, which sends its request at once, is never the oldest. If no client is slow, the source with
-the most connections makes room for others.
+A client that has not sent a whole request, or does not read its answer, makes room first, the oldest of them. So does a stranger
+whose request waits for its turn. A slow client thus keeps nobody out, and an honest one, which sends its request at once, is never
+the oldest. If no client is slow, the source with the most connections makes room for others.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class Connection(Protocol):
 
     @property
     def waiting(self) -> bool:
-        """Return whether the server waits for this client: for a header or a body, or for it to read."""
+        """Return whether the server waits for this client: for a header or a body, for it to read, or for its turn as a
+        stranger."""
 
     def evict(self) -> None:
         """Close it."""

@@ -13,11 +13,13 @@ import h11
 
 from nqrust.serving.connections import Bounds, Connections
 from nqrust.serving.measured import MeasuredProtocol, problem
-from nqrust.serving.sources import connection_group, source_of
+from nqrust.serving.sources import connection_group, source_of, source_of_certificate
 from nqrust.tls.contexts import names
 
 HEADER_BYTES = 16 * 1024
 """For uvicorn's `h11_max_incomplete_event_size`: the longest header of a request."""
+STRANGER = "stranger"
+"""An application sets this in a request's `scope["state"]` while it finds out who sent it."""
 
 
 def _answer(status: str, title: str, code: str, detail: str, cure: str) -> bytes:
@@ -66,6 +68,8 @@ class BoundedProtocol(MeasuredProtocol):
 
     def _group(self) -> str:
         """Return the source of the connection."""
+        if with_certificate := source_of_certificate(self.app_state["peer_names"]):
+            return with_certificate
         if self.client is None or self.server is None or self.server[1] is None:
             return connection_group(self.client[0] if self.client else "local")
         return source_of(self.client, (self.server[0], self.server[1]))
@@ -108,7 +112,9 @@ class BoundedProtocol(MeasuredProtocol):
     def waiting(self) -> bool:
         if self.transport.is_closing():
             return True
-        return not self._is_websocket and (self.flow.write_paused or self.conn.their_state in (h11.IDLE, h11.SEND_BODY))
+        if self._is_websocket:
+            return False
+        return self.flow.write_paused or self.conn.their_state in (h11.IDLE, h11.SEND_BODY) or self._is_strangers()
 
     def evict(self) -> None:
         self._time(None)
@@ -118,6 +124,11 @@ class BoundedProtocol(MeasuredProtocol):
     def _is_websocket(self) -> bool:
         """Return whether another protocol has the connection now. h11 waits for a body forever then."""
         return self.transport.get_protocol() is not self
+
+    def _is_strangers(self) -> bool:
+        """Return whether the application does not know yet who sent the request. Strangers take turns there, and would keep all
+        connections of their source at work meanwhile."""
+        return self.scope is not None and bool(self.scope.get("state", {}).get(STRANGER))
 
     # --- slow clients
     def _watch(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address
 
 from nqrust import loopback
@@ -25,6 +26,12 @@ def source_of(client: tuple[str, int], server: tuple[str, int]) -> str:
     """Return the source of a connection, by the addresses of its ends."""
     group = connection_group(client[0])
     return f"{LOOPBACK} {loopback.user_of(client, server)}" if group == LOOPBACK else group
+
+
+def source_of_certificate(names: Sequence[str]) -> str:
+    """Return the source of clients with this verified certificate. Empty: they have none. The guests of a host have its address, and
+    a NAT gives one to many."""
+    return f"certificate {names[0]}" if names else ""
 
 
 def connection_group(address: str) -> str:

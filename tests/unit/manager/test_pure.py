@@ -277,3 +277,10 @@ def test_each_user_of_this_machine_and_each_browser_is_a_stranger_of_its_own(mon
     browser = Source("192.0.2.1", "127.0.0.1", by_ui=True)
     assert sender(("127.0.0.1", 41), browser) == "192.0.2.1"
     assert sender(("127.0.0.1", 41), Source("127.0.0.1", "127.0.0.1", by_ui=True)) == "127.0.0.1"
+
+
+def test_an_agent_with_a_certificate_is_not_one_of_the_strangers_of_its_address() -> None:
+    state = {"origin": Source("192.0.2.1", "192.0.2.1"), "peer_names": ("h-1.agent.nqrust.internal",)}
+    scope = {"client": ("192.0.2.1", 41), "server": ("192.0.2.9", 18080), "state": state}
+    assert gate.sender_of(scope) == "certificate h-1.agent.nqrust.internal"
+    assert gate.sender_of({**scope, "state": {**state, "peer_names": ()}}) == "192.0.2.1"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -30,6 +30,7 @@ from nqrust.manager.core.throttle import Buckets
 from nqrust.manager.errors import ManagerError, NotAuthenticated, NotPermitted, TooLarge, TooSlow
 from nqrust.serving import bodies, plain, sources
 from nqrust.serving.bodies import BodyTooLarge, BodyTooSlow, ClientGone
+from nqrust.serving.protocol import STRANGER
 from nqrust.tls import pinning
 
 log = structlog.get_logger("nqrust.manager.access")
@@ -122,10 +123,12 @@ class Gate:
         """Wait until it is the sender's turn, and identify it unless the route is for everybody."""
         callers, state = self._core.callers, scope["state"]
         if (scope["method"], scope["path"]) in OPEN:
-            await callers.stranger(sender_of(scope))
+            with _stranger(state):
+                await callers.stranger(sender_of(scope))
             yield
             return
-        principal = await self._sender(scope, headers)
+        with _stranger(state):
+            principal = await self._sender(scope, headers)
         state["principal"] = principal
         channel.check(self._core, scope, principal)
         if scope["method"] in _MUTATING:
@@ -204,11 +207,23 @@ _KNOWN = {"GET", "HEAD", "OPTIONS", *_MUTATING}
 
 def sender_of(scope: Scope) -> str:
     """Return what counts as one stranger: a source of connections. Each user of this machine is one, and so is each browser of the
-    web UI."""
+    web UI. Each agent with a certificate is one, whatever the guests of its host do."""
+    if with_certificate := sources.source_of_certificate(scope["state"].get("peer_names", ())):
+        return with_certificate
     origin, client, server = scope["state"]["origin"], scope.get("client"), scope.get("server")
     if origin.by_ui or not client or not server or not is_loopback(origin.address):
         return str(origin.group)
     return sources.source_of(tuple(client), tuple(server))
+
+
+@contextmanager
+def _stranger(state: dict[str, Any]) -> Iterator[None]:
+    """Let the server close the connection for another one, until it is known who sent the request."""
+    state[STRANGER] = True
+    try:
+        yield
+    finally:
+        state[STRANGER] = False
 
 
 def _opened(path: str) -> str:
