@@ -27,6 +27,7 @@ from typing import Any
 import dhcp_of_nqr  # beside this script
 import guest_programs
 import guest_that_broadcasts
+import guests_that_begin
 from tests.unit.installer.verbs.network.test_guest_rules import FORMER, IPV6, NOW
 
 from nqrust.agent.network.rules import NetworkRules
@@ -41,8 +42,7 @@ from nqrust.installer.verbs.firewall.rules import IptablesRules
 
 SCRIPT, WHAT = sys.argv[1:]
 GUESTS = ("10.0.0.20", "10.0.0.21")
-WEB, METADATA = "198.51.100.1", "169.254.169.254"
-FLOOD = 20_000
+WEB, METADATA, FLOOD = "198.51.100.1", "169.254.169.254", 20_000
 
 
 def sh(line: str, *, check: bool = True) -> str:
@@ -317,8 +317,7 @@ def pretended() -> dict[str, object]:
     records += records_of_guests()[1:]
     sources.sync()
     sh(f"{SCRIPT} down")
-    said["left"] = [line for line in rules().splitlines() if "NQR" in line]
-    return said
+    return said | {"left": [line for line in rules().splitlines() if "NQR" in line]}
 
 
 def broadcast() -> dict[str, object]:
@@ -388,6 +387,7 @@ WHATS = {
     "flood": flooded,
     "pretend": pretended,
     "broadcast": broadcast,
+    "begin": lambda: guests_that_begin.seen(records_of_guests(), inside, WEB, 8080),
     "arp": asked_for,
     "gateway": led_round,
     "dhcp": asked_for_an_address,

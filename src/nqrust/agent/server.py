@@ -59,7 +59,9 @@ class Agent:
         )
         self.guests = GuestBook(store)
         lan = network.mode == "bridged"
-        self.sources: Filter = (LanGuard if lan else Sources)(host, network.bridge, store.all)
+        self.sources: Filter = (
+            LanGuard(host, network.bridge, store.all) if lan else Sources(host, network.bridge, store.all, settings.peers_ports)
+        )
         self.service = VmService(
             Parts(
                 host=host,

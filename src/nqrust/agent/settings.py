@@ -77,6 +77,12 @@ class Settings:
         return names.PLATFORM_PORTS | {self.bind[1], self.network.relay_port, *([local] if local else [])}
 
     @property
+    def peers_ports(self) -> frozenset[int]:
+        """TCP ports of the manager and of other hosts' agents, if they listen where this host's settings say. Not those of the web:
+        any machine has them."""
+        return frozenset({self.bind[1], urlsplit(self.manager_base).port or 443}) - {80, 443}
+
+    @property
     def credentials_file(self) -> str:
         return f"{self.state_dir}/credentials.json"
 

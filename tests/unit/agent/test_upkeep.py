@@ -14,7 +14,7 @@ from tests.fakes.host import FakeHost
 from nqrust.agent.errors import Conflict
 from nqrust.agent.keep_up import KeepUp
 from nqrust.agent.network.rules import NetworkRules
-from nqrust.agent.network.sources import Sources, asking, rules
+from nqrust.agent.network.sources import Sources, asking, beginning, rules
 from nqrust.agent.server import Agent
 from nqrust.agent.settings import Settings
 from nqrust.agent.vmm.verdict import decide
@@ -236,6 +236,26 @@ def test_a_kernel_that_cannot_tie_addresses_to_macs_is_told_and_goes_on(lack: st
     host.on("iptables-restore", prefix=True, answer=CommandFailed(("iptables-restore",), 2, "Couldn't load match `mac'"))
     sources = Sources(host, "fcbr0", lambda: [record(20)])
     assert sources.sync() is False and sources.lacking
+
+
+def test_guests_together_begin_few_connections_to_a_port_of_the_platform() -> None:
+    few = "--tcp-flags FIN,SYN,RST,ACK SYN -m hashlimit --hashlimit-above 10/sec --hashlimit-burst 20 --hashlimit-mode dstip"
+    assert [" ".join(rule) for rule in beginning("fcbr0", {19090, 18080})] == [
+        f"-i fcbr0 -p tcp -m tcp --dport {port} {few} --hashlimit-name nqr-{port} -j DROP" for port in (18080, 19090)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("manager", "ports"),
+    [
+        ("http://localhost:18080", {18080, 19091}),
+        ("https://manager.example:8443", {8443, 19091}),
+        ("https://manager.example", {19091}),
+        ("http://manager.example:80", {19091}),
+    ],
+)
+def test_ports_of_the_platform_elsewhere_come_from_the_settings(manager: str, ports: set[int]) -> None:
+    assert Settings(manager_base=manager, bind=("0.0.0.0", 19091)).peers_ports == ports
 
 
 def test_a_kernel_that_cannot_look_into_requests_ties_addresses_to_macs_all_the_same() -> None:

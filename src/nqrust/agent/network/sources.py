@@ -12,12 +12,15 @@ works for all guests, and writes each request into the host's log.
 Where something has loaded br_netfilter, such as Docker, the host remembers a broadcast as a connection before any rule of INPUT
 drops it. A guest that broadcasts would fill the table that all connections of the host are in. So broadcasts are not tracked, and
 no IPv6 of guests: the host itself speaks none with them. iptables-extensions(8): CT, pkttype.
+
+The packets of guests leave with the address of their host. A manager and an agent elsewhere give each address a share of the
+connections that they begin. So all guests together begin few to such a port: their host needs the rest of its share.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from nqrust.agent.network import own_chain
 from nqrust.agent.store import VmRecord
@@ -27,15 +30,18 @@ from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Host
 
 _ASKS_A_SECOND, _ASKS_AT_ONCE = 10, 30
+_BEGINS_A_SECOND, _BEGINS_AT_ONCE = 10, 20
+"""Connections of all guests to a port of the platform on one other machine: less than half of what its server begins for a source."""
 _NAME = "nqr-{}"
 """Of the kernel's table for one VM, with the last four bytes of its MAC: a name has at most 15 characters."""
 
 
 class Sources:
-    """`records`: what is on disk now; asked under a lock, so that the last writer draws the last picture."""
+    """`records`: what is on disk now; asked under a lock, so that the last writer draws the last picture. `ports`: where managers and
+    agents on other machines listen."""
 
-    def __init__(self, host: Host, bridge: str, records: Callable[[], Iterable[VmRecord]]) -> None:
-        self._host, self._bridge, self._records = host, bridge, records
+    def __init__(self, host: Host, bridge: str, records: Callable[[], Iterable[VmRecord]], ports: Collection[int] = ()) -> None:
+        self._host, self._bridge, self._records, self._ports = host, bridge, records, ports
         self._lock = threading.Lock()
         self._six = True  # rules of IPv6 may be there
         self.lacking = ""
@@ -51,7 +57,9 @@ class Sources:
             self.lacking = ""
             addresses, asks = rules(self._bridge, ported), asking(self._bridge, ported)
             casts = self._untracked("iptables", ported)
-            less = ([*casts, *asks], asks, casts, []) if casts else (asks, [])
+            few = beginning(self._bridge, self._ports) if ported else []
+            choices: list[list[tuple[str, ...]]] = [[*casts, *few, *asks], [*few, *asks], [*casts, *few], few, casts, []]
+            less = [some for number, some in enumerate(choices) if some not in choices[:number]]
             changed = self._draw("iptables", *([*some, *addresses] for some in less))
             six = self._untracked("ip6tables", ported)
             if (six or self._six) and self._host.which("ip6tables") is not None:
@@ -102,6 +110,17 @@ def asking(bridge: str, records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
         name = _NAME.format(mac.replace(":", "")[-8:])
         found.append((*asks, "-m", "u32", "!", "--u32", _asks_as(mac), "-j", "DROP"))
         found.append((*asks, "-m", "hashlimit", *above, "--hashlimit-name", name, "-j", "DROP"))
+    return found
+
+
+def beginning(bridge: str, ports: Collection[int]) -> list[tuple[str, ...]]:
+    """Return the rules for connections that guests begin to the platform elsewhere, in the same form. Pure."""
+    above = ("--hashlimit-above", f"{_BEGINS_A_SECOND}/sec", "--hashlimit-burst", str(_BEGINS_AT_ONCE))
+    few = ("-m", "hashlimit", *above, "--hashlimit-mode", "dstip", "--hashlimit-name")
+    found: list[tuple[str, ...]] = []
+    for port in sorted(ports):
+        begins = ("-p", "tcp", "-m", "tcp", "--dport", str(port), "--tcp-flags", "FIN,SYN,RST,ACK", "SYN")
+        found.append(("-i", bridge, *begins, *few, _NAME.format(port), "-j", "DROP"))
     return found
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from tests.machine_scripts.calling import run_script
+from tests.machine_scripts.guests_that_begin import MANY
 from tests.unit.installer.phases.test_rendered_files import rendered
 
+from nqrust.agent.network.sources import _BEGINS_A_SECOND, _BEGINS_AT_ONCE
 from nqrust.contract.names import bridge_mac
 
 NEEDS = ("unshare", "ip", "iptables", "ip6tables", "iptables-save", "sysctl", "mount")
@@ -158,3 +160,11 @@ def test_a_kernel_without_a_match_gets_the_other_rules(script: Path, tmp_path: P
     assert found["closed"] == {"web": True, "metadata": False, "host": False}
     kept = seen(script, "upkeep")
     assert kept["at first"] is False and kept["a chain flushed"] == [True, False]
+
+
+def test_guests_begin_few_connections_to_the_platform_on_another_machine(script: Path) -> None:
+    found = seen(script, "begin")
+    assert found.pop("drawn") == [True, False] and found.pop("lacking") == ""
+    assert found.pop("to another port") == [MANY, MANY]
+    first, second = found.pop("to the platform")
+    assert _BEGINS_AT_ONCE <= first <= _BEGINS_AT_ONCE + 2 and second <= 3 * _BEGINS_A_SECOND, "all guests together"
