@@ -23,12 +23,15 @@ from nqrust.serving.sources import source_of
 
 FIRST_BYTE = 10.0
 """Seconds that a client has for its first byte, and then for the handshake."""
-WAITING, WAITING_PER_SOURCE = 256, 32
+WAITING, WAITING_PER_SOURCE = 512, 64
 """Connections that have not sent anything yet, or are in their handshake: in all, and from one source. The oldest makes room for
 the next: a client that begins at once is never the oldest for long."""
 HANDSHAKES, HANDSHAKE_SECONDS = 200, 0.04
 """Handshakes of TLS of one source at once, and seconds until one more. Each takes a millisecond or more, before anything is known of
-the client, and nothing else runs meanwhile. Clients keep their connections, so they need few."""
+the client, and nothing else runs meanwhile."""
+IN_TURN = 64
+"""Of one source that wait for a handshake. 50 commands at a time, such as Ansible's forks, wait and do not fail. The last one waits
+less than the 3 s that an agent has for a connection."""
 _REMEMBERED = 10_000
 UNREAD = 40.0
 """Seconds until the kernel gives up a client that acknowledges nothing, or keeps its window closed: TCP_USER_TIMEOUT of tcp(7)."""
@@ -123,6 +126,7 @@ class _Door:
             task = asyncio.create_task(self._begin(connection, source))
             self._begun[task] = source
             task.add_done_callback(lambda done: self._begun.pop(done, None))
+            await asyncio.sleep(0)  # those who have begun already, before the next one needs room
 
     def _make_room(self, source: str) -> None:
         of_source = [task for task, its in self._begun.items() if its == source]
@@ -136,7 +140,7 @@ class _Door:
         """Count a handshake and return the seconds until its turn. None: too many of the source wait, and this one is not counted."""
         now = time.monotonic()
         turn = max(self._next.pop(source, 0.0), now - HANDSHAKES * HANDSHAKE_SECONDS) + HANDSHAKE_SECONDS
-        late = turn - now > WAITING_PER_SOURCE * HANDSHAKE_SECONDS
+        late = turn - now > IN_TURN * HANDSHAKE_SECONDS
         self._next[source] = turn - HANDSHAKE_SECONDS if late else turn
         if len(self._next) > _REMEMBERED:
             self._next.popitem(last=False)

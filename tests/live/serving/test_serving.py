@@ -123,7 +123,7 @@ async def test_clients_that_say_nothing_or_stop_in_the_handshake_are_let_go(monk
 
 async def test_silent_clients_do_not_keep_others_of_their_address_waiting() -> None:
     async with served(server_context()) as port:
-        silent = [await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.1", 0)) for _ in range(60)]
+        silent = [await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.1", 0)) for _ in range(100)]
         assert (await ask(f"https://127.0.0.1:{port}", contexts.client(PAIR.certificate)))["scheme"] == "https"
         for _, writer in silent:
             writer.close()

@@ -107,9 +107,7 @@ def test_figures_of_the_security_page() -> None:
 def test_figures_of_one_client_on_the_security_page() -> None:
     page = pages.text("docs/understand/security.md")
     assert f"makes {server.HANDSHAKES} connections with TLS at once, then {1 / server.HANDSHAKE_SECONDS:g} a second" in page
-    assert (
-        f"up to {server.WAITING_PER_SOURCE * server.HANDSHAKE_SECONDS:.1f} seconds. If {server.WAITING_PER_SOURCE} of a" in page
-    )
+    assert f"up to {server.IN_TURN * server.HANDSHAKE_SECONDS:.1f} seconds. If {server.IN_TURN} of a" in page
     assert f"works on {callers.WORKING} requests of a user" in page
     assert f"gets {callers.AT_ONCE} such requests at once, then {1 / callers.SECONDS:g} a second" in page
     assert (callers.LOOKUPS, callers.LOOKUPS // 2) == (4, 2) and "four unknown tokens at a time, two of one source" in page
