@@ -6,6 +6,7 @@ from nqrust.host.errors import HostError
 from nqrust.host.facts import postgres as postgres_facts
 from nqrust.host.port import Host, command
 from nqrust.installer.fingerprint.model import Section
+from nqrust.installer.verbs.postgres.sql import OWNERS
 
 _ROLES = (
     "SELECT 'role', rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, "
@@ -49,6 +50,7 @@ def take(host: Host, unread: list[str]) -> Section:
                     _DATABASES,
                     "-c",
                     _MEMBERS,
+                    env=OWNERS,
                     user=cluster.owner or "postgres",
                     timeout=30,
                 )

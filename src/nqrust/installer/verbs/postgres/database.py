@@ -95,7 +95,7 @@ class Database:
             f"GRANT ALL PRIVILEGES ON DATABASE {name} TO {owner};",
             f"GRANT ALL ON SCHEMA public TO {owner};",
         ]
-        lines += [f"CREATE EXTENSION IF NOT EXISTS {identifier(extension)};" for extension in self.extensions]
+        lines += [f"CREATE EXTENSION IF NOT EXISTS {identifier(extension)} SCHEMA public;" for extension in self.extensions]
         try:
             as_owner(host, cluster, "\n".join(lines), self.name)
         except CommandFailed as error:

@@ -3,6 +3,7 @@ in argv."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,11 @@ _DEBIANS = "/usr/lib/postgresql/*/bin/psql"
 _CONNECT_SECONDS = "10"
 _STARTING = ("the database system is starting up", "not yet accepting connections", "is in recovery mode")
 _STARTING_SECONDS = 60.0
+OWNERS: Mapping[str, str] = {"PGOPTIONS": "-c search_path=pg_catalog"}
+"""Environment for each program that asks as the cluster's owner. Before PostgreSQL 15, every role may create functions and operators
+in the database postgres, and the owner of a database may always. One that fits a statement better than PostgreSQL's own would run
+with the rights of a superuser (PostgreSQL, Writing Functions and Type Conversion). A setting of the connection overrides those of
+databases and roles."""
 
 
 def identifier(name: str) -> str:
@@ -44,13 +50,14 @@ def cluster_arguments(cluster: PostgresCluster) -> dict[str, Any]:
 
 
 def as_owner(host: Host, cluster: PostgresCluster, sql: str | Secret, database: str = "postgres") -> str:
-    """Run SQL as the cluster's owner through its socket; return output without headers, columns separated by `|`.
+    """Run SQL as the cluster's owner through its socket; return output without headers, columns separated by `|`. Names without a
+    schema are PostgreSQL's own.
 
     Raises HostError.
     """
     where = ("-h", cluster.socket_dir, "-p", str(cluster.port), "-d", database)
     data = sql if isinstance(sql, Secret) else sql.encode()
-    return _patiently(host, command(program(host), *_PSQL, *where, input=data, user=cluster.owner or "postgres"))
+    return _patiently(host, command(program(host), *_PSQL, *where, input=data, env=OWNERS, user=cluster.owner or "postgres"))
 
 
 def program(host: Host) -> str:
