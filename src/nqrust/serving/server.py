@@ -32,6 +32,9 @@ the client, and nothing else runs meanwhile."""
 IN_TURN = 64
 """Of one source that wait for a handshake. 50 commands at a time, such as Ansible's forks, wait and do not fail. The last one waits
 less than the 3 s that an agent has for a connection."""
+ALL_IN_TURN = 2048
+"""Of all sources. A machine without systemd may give a process no more than 4096 descriptors (getrlimit(2), RLIMIT_NOFILE), and the
+database needs some. A source that has not had its connections at once does not wait."""
 _REMEMBERED = 10_000
 UNREAD = 40.0
 """Seconds until the kernel gives up a client that acknowledges nothing, or keeps its window closed: TCP_USER_TIMEOUT of tcp(7)."""
@@ -173,7 +176,7 @@ class _Door:
                 connection.close()
                 return
             if context is not None:
-                if (wait := self._wait(source)) is None:
+                if (wait := self._wait(source)) is None or (wait and len(self._asleep_now) >= ALL_IN_TURN):
                     connection.close()
                     return
                 await self._asleep(wait, source)

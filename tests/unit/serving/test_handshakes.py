@@ -89,6 +89,21 @@ async def test_silent_clients_take_no_place_of_one_that_waits_for_its_turn(monke
             writer.close()
 
 
+async def test_connections_of_many_sources_that_wait_use_up_no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HANDSHAKES", 1)
+    monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 1.0)
+    monkeypatch.setattr(server, "ALL_IN_TURN", 2)
+    sources = iter(f"192.0.2.{number // 2}" for number in range(100))
+    monkeypatch.setattr(server, "_source", lambda connection, address: next(sources))
+    async with served() as (port, running):
+        door: Any = running.servers[0]
+        began = [asyncio.create_task(shake_hands(port)) for _ in range(10)]  # two of each source: one at once, one that waits
+        done, waiting = await asyncio.wait(began, timeout=0.5)
+        assert len(waiting) == len(door._asleep_now) == 2
+        assert sum(task.exception() is None for task in done) == 5, "the first of each source"
+        await asyncio.gather(*waiting)
+
+
 async def test_fifty_commands_at_a_time_wait_and_do_not_fail() -> None:
     async with served() as (port, running):
         door: Any = running.servers[0]
