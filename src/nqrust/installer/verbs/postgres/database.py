@@ -94,6 +94,8 @@ class Database:
         lines = [
             f"GRANT ALL PRIVILEGES ON DATABASE {name} TO {owner};",
             f"GRANT ALL ON SCHEMA public TO {owner};",
+            # The default from PostgreSQL 15 on. An operator that another role creates there could run with the owner's rights.
+            "REVOKE CREATE ON SCHEMA public FROM PUBLIC;",
         ]
         lines += [f"CREATE EXTENSION IF NOT EXISTS {identifier(extension)} SCHEMA public;" for extension in self.extensions]
         try:
@@ -141,11 +143,12 @@ class Database:
             host,
             cluster,
             f"SELECT has_schema_privilege({owner}, 'public', 'CREATE') AND has_schema_privilege({owner}, 'public',"
-            f" 'USAGE') AND has_database_privilege({owner}, current_database(), 'CREATE, CONNECT, TEMPORARY');\n"
+            f" 'USAGE') AND has_database_privilege({owner}, current_database(), 'CREATE, CONNECT, TEMPORARY')"
+            " AND NOT has_schema_privilege('public', 'public', 'CREATE');\n"
             "SELECT extname FROM pg_extension;",
             self.name,
         ).splitlines()
-        lines = [] if out[:1] == ["t"] else [f"grant {self.owner} its rights in {self.name}"]
+        lines = [] if out[:1] == ["t"] else [f"rights in {self.name}: all for {self.owner}, and no new functions of other roles"]
         return lines + [f"+ extension {name} in {self.name}" for name in self.extensions if name not in out[1:]]
 
     def _extension_lines(self) -> tuple[str, ...]:

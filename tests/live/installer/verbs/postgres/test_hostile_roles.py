@@ -17,6 +17,7 @@ from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
+from nqrust.installer.engine.step import Needed, Satisfied
 from nqrust.installer.fingerprint import postgres as fingerprint
 from nqrust.installer.verbs.postgres.cluster import ClusterChoice
 from nqrust.installer.verbs.postgres.database import Database
@@ -70,12 +71,14 @@ def host(cluster: PostgresCluster) -> LocalHost:
     as_owner(host, cluster, "DROP SCHEMA IF EXISTS public CASCADE; CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO PUBLIC;")
     as_owner(host, cluster, f"DROP ROLE IF EXISTS nexus; CREATE ROLE nexus LOGIN; ALTER ROLE {_OWNER} CONNECTION LIMIT -1;")
     as_owner(host, cluster, "CREATE DATABASE nexus OWNER nexus TEMPLATE template0;")
+    as_owner(host, cluster, "GRANT CREATE ON SCHEMA public TO PUBLIC;", "nexus")
+    as_owner(host, cluster, "DROP ROLE IF EXISTS neighbour; CREATE ROLE neighbour LOGIN;")
     return host
 
 
-def as_nexus(host: Host, cluster: PostgresCluster, database: str, sql: str) -> None:
-    argv = [program(host), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", cluster.socket_dir, "-U", "nexus", "-d", database]
-    subprocess.run(argv, input=sql, text=True, check=True, timeout=60)
+def as_role(host: Host, cluster: PostgresCluster, database: str, sql: str, role: str = "nexus") -> str:
+    argv = [program(host), "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", cluster.socket_dir, "-U", role, "-d", database]
+    return subprocess.run(argv, input=sql, text=True, check=True, timeout=60, stdout=subprocess.PIPE).stdout.strip()
 
 
 def unaware(host: Host, cluster: PostgresCluster, database: str, sql: str) -> None:
@@ -85,7 +88,7 @@ def unaware(host: Host, cluster: PostgresCluster, database: str, sql: str) -> No
 
 
 def test_a_role_that_creates_functions_beside_its_databases(host: LocalHost, cluster: PostgresCluster) -> None:
-    as_nexus(host, cluster, "postgres", _TRAP.format("shobj_description(oid, text)", "text", "'x'"))
+    as_role(host, cluster, "postgres", _TRAP.format("shobj_description(oid, text)", "text", "'x'"))
     Role(_Fixed(one=cluster), "nexus", Secret("a")).inspect(host)
     assert as_owner(host, cluster, _MARKS) == "0"
     unaware(host, cluster, "postgres", "SELECT shobj_description(oid, 'pg_authid') FROM pg_authid;")
@@ -93,7 +96,7 @@ def test_a_role_that_creates_functions_beside_its_databases(host: LocalHost, clu
 
 
 def test_a_fingerprint(host: LocalHost, cluster: PostgresCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    as_nexus(host, cluster, "postgres", _TRAP.format("array_to_string(aclitem[], text)", "text", "'x'"))
+    as_role(host, cluster, "postgres", _TRAP.format("array_to_string(aclitem[], text)", "text", "'x'"))
     monkeypatch.setattr(facts, "probe", lambda host: [cluster])
     as_owner(host, cluster, "GRANT CONNECT ON DATABASE nexus TO nexus;")  # a list of rights, which the statement prints
     unread: list[str] = []
@@ -106,7 +109,7 @@ def test_a_fingerprint(host: LocalHost, cluster: PostgresCluster, monkeypatch: p
 
 def test_an_owner_of_a_database_that_puts_its_own_functions_first(host: LocalHost, cluster: PostgresCluster) -> None:
     trap = _TRAP.format("has_schema_privilege(text, text, text)", "boolean", "true")
-    as_nexus(host, cluster, "nexus", f"ALTER DATABASE nexus SET search_path = public, pg_catalog;{trap}")
+    as_role(host, cluster, "nexus", f"ALTER DATABASE nexus SET search_path = public, pg_catalog;{trap}")
     step = Database(_Fixed(one=cluster), "nexus", "nexus", ("pgcrypto",))
     step.inspect(host)
     step.apply(host)
@@ -115,3 +118,22 @@ def test_an_owner_of_a_database_that_puts_its_own_functions_first(host: LocalHos
     assert as_owner(host, cluster, where, "nexus") == "public", "where programs look for it"
     unaware(host, cluster, "nexus", "SELECT has_schema_privilege('nexus', 'public', 'CREATE');")
     assert as_owner(host, cluster, _MARKS) == "1", "the trap works"
+
+
+_OPERATOR = """CREATE FUNCTION public.trap(varchar, varchar) RETURNS boolean LANGUAGE sql AS $$ SELECT current_user = 'nexus' $$;
+CREATE OPERATOR public.= (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = public.trap);"""
+"""Fits each comparison of the manager's columns: PostgreSQL has none of its own for varchar."""
+_COMPARED = "SELECT 'a'::varchar = 'b'::varchar;"
+
+
+def test_a_role_that_creates_operators_in_the_database(host: LocalHost, cluster: PostgresCluster) -> None:
+    step = Database(_Fixed(one=cluster), "nexus", "nexus")
+    assert isinstance(step.inspect(host), Needed), "a database of before"
+    step.apply(host)
+    assert isinstance(step.inspect(host), Satisfied)
+    with pytest.raises(subprocess.CalledProcessError):
+        as_role(host, cluster, "nexus", _OPERATOR, "neighbour")
+    assert as_role(host, cluster, "nexus", _COMPARED) == "f"
+    as_owner(host, cluster, "GRANT CREATE ON SCHEMA public TO PUBLIC;", "nexus")
+    as_role(host, cluster, "nexus", _OPERATOR, "neighbour")
+    assert as_role(host, cluster, "nexus", _COMPARED) == "t", "the trap works"
