@@ -11,15 +11,14 @@ import contextlib
 import errno
 import socket
 import ssl
-import time
 from asyncio import sslproto
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvicorn
 
 from nqrust.serving.sources import source_of
+from nqrust.serving.turns import Turns
 
 FIRST_BYTE = 10.0
 """Seconds that a client has for its first byte, and then for the handshake."""
@@ -35,7 +34,6 @@ less than the 3 s that an agent has for a connection."""
 ALL_IN_TURN = 2048
 """Of all sources. A machine without systemd may give a process no more than 4096 descriptors (getrlimit(2), RLIMIT_NOFILE), and the
 database needs some. A source that has not had its connections at once does not wait."""
-_REMEMBERED = 10_000
 UNREAD = 40.0
 """Seconds until the kernel gives up a client that acknowledges nothing, or keeps its window closed: TCP_USER_TIMEOUT of tcp(7)."""
 TLS_BUFFER = 32 * 1024
@@ -103,7 +101,7 @@ class _Door:
         self._listener, self._context, self._protocol = listener, context, protocol
         self._begun: dict[asyncio.Task[None], str] = {}
         self._asleep_now: set[asyncio.Task[None]] = set()
-        self._next: OrderedDict[str, float] = OrderedDict()
+        self._turns = Turns(HANDSHAKES, HANDSHAKE_SECONDS, longest=IN_TURN * HANDSHAKE_SECONDS)
         listener.setblocking(False)
         self._accepting = asyncio.create_task(self._accept())
 
@@ -139,16 +137,6 @@ class _Door:
             oldest[0].cancel()
             self._begun.pop(oldest[0], None)
 
-    def _wait(self, source: str) -> float | None:
-        """Count a handshake and return the seconds until its turn. None: too many of the source wait, and this one is not counted."""
-        now = time.monotonic()
-        turn = max(self._next.pop(source, 0.0), now - HANDSHAKES * HANDSHAKE_SECONDS) + HANDSHAKE_SECONDS
-        late = turn - now > IN_TURN * HANDSHAKE_SECONDS
-        self._next[source] = turn - HANDSHAKE_SECONDS if late else turn
-        if len(self._next) > _REMEMBERED:
-            self._next.popitem(last=False)
-        return None if late else max(turn - now, 0.0)
-
     async def _asleep(self, seconds: float, source: str) -> None:
         """Wait for the turn of a handshake. Meanwhile a client that says nothing does not take this one's place."""
         task = asyncio.current_task()
@@ -176,7 +164,7 @@ class _Door:
                 connection.close()
                 return
             if context is not None:
-                if (wait := self._wait(source)) is None or (wait and len(self._asleep_now) >= ALL_IN_TURN):
+                if (wait := self._turns.wait(source)) is None or (wait and len(self._asleep_now) >= ALL_IN_TURN):
                     connection.close()
                     return
                 await self._asleep(wait, source)

@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.serving.sources import group
+from nqrust.serving.turns import Turns
 
 AT_ONCE, SECONDS = 60, 0.25
 """Pages of a source at once, and seconds until one more."""
@@ -59,34 +60,23 @@ class PacedMessages:
     """Middleware. `clock`: seconds, monotonic."""
 
     def __init__(self, inner: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
-        self._inner, self._clock = inner, clock
-        self._next: OrderedDict[str, float] = OrderedDict()
+        self._inner, self._turns = inner, Turns(MESSAGES_AT_ONCE, MESSAGE_SECONDS, clock=clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def paced() -> Message:
             message = await receive()
-            if message["type"] == "websocket.receive" and (wait := self._wait(_source(scope))) > 0:
+            if message["type"] == "websocket.receive" and (wait := self._turns.wait(_source(scope))):
                 await asyncio.sleep(wait)
             return message
 
         await self._inner(scope, paced if scope["type"] == "websocket" else receive, send)
-
-    def _wait(self, source: str) -> float:
-        """Count a message and return the seconds until its turn."""
-        now = self._clock()
-        turn = max(self._next.pop(source, 0.0), now - MESSAGES_AT_ONCE * MESSAGE_SECONDS) + MESSAGE_SECONDS
-        self._next[source] = turn
-        if len(self._next) > _REMEMBERED:
-            self._next.popitem(last=False)
-        return turn - now
 
 
 class PacedFiles:
     """Middleware. Files beyond the share of a source wait before they are made. `clock`: seconds, monotonic."""
 
     def __init__(self, inner: ASGIApp, clock: Callable[[], float] = time.monotonic) -> None:
-        self._inner, self._clock = inner, clock
-        self._next: OrderedDict[str, float] = OrderedDict()
+        self._inner, self._turns = inner, Turns(FILES_AT_ONCE, 1 / FILES_A_SECOND, clock=clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not is_file(scope):
@@ -104,13 +94,8 @@ class PacedFiles:
 
     async def _wait(self, source: str, size: int) -> None:
         """Count bytes, and wait while the source has taken too many."""
-        now = self._clock()
-        turn = max(self._next.pop(source, float("-inf")), now - FILES_AT_ONCE / FILES_A_SECOND) + size / FILES_A_SECOND
-        self._next[source] = turn
-        if len(self._next) > _REMEMBERED:
-            self._next.popitem(last=False)
-        if turn > now:
-            await asyncio.sleep(turn - now)
+        if wait := self._turns.wait(source, size):
+            await asyncio.sleep(wait)
 
 
 def is_file(scope: Scope) -> bool:

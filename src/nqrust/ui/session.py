@@ -53,10 +53,7 @@ class Shared(httpx.AsyncHTTPTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         sender = request.headers.get("Authorization", "")
-        turn = self._turns.get(sender)
-        if turn is None:
-            turn = self._turns[sender] = asyncio.Semaphore(OF_A_SESSION if sender else OF_SIGN_INS)
-        async with turn:
+        async with self._turns.setdefault(sender, asyncio.Semaphore(OF_A_SESSION if sender else OF_SIGN_INS)):
             return await super().handle_async_request(request)
 
 

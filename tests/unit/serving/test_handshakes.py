@@ -65,12 +65,12 @@ async def test_handshakes_of_a_source_come_at_a_pace(monkeypatch: pytest.MonkeyP
 async def test_a_flood_leaves_no_long_wait_behind() -> None:
     async with served() as (_, running):
         door: Any = running.servers[0]
-        waits = [door._wait("192.0.2.1") for _ in range(5_000)]
+        waits = [door._turns.wait("192.0.2.1") for _ in range(5_000)]
         assert waits[0] == 0 and waits[-1] is None
         turns = [wait for wait in waits if wait is not None]
         assert server.HANDSHAKES < len(turns) < server.HANDSHAKES + server.IN_TURN + 50
         assert max(turns) <= server.IN_TURN * server.HANDSHAKE_SECONDS < 3, "an agent waits so long for a connection"
-        assert door._wait("192.0.2.2") == 0, "other sources do not wait"
+        assert door._turns.wait("192.0.2.2") == 0, "other sources do not wait"
 
 
 async def test_silent_clients_take_no_place_of_one_that_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ async def test_connections_of_many_sources_that_wait_use_up_no_descriptors(monke
 async def test_fifty_commands_at_a_time_wait_and_do_not_fail() -> None:
     async with served() as (port, running):
         door: Any = running.servers[0]
-        while not door._wait("loopback 0") and not door._wait(f"loopback {os.getuid()}"):
+        while not door._turns.wait("loopback 0") and not door._turns.wait(f"loopback {os.getuid()}"):
             pass  # the source has had its connections at once
         for _ in range(2):
             await asyncio.wait_for(asyncio.gather(*(shake_hands(port) for _ in range(50))), 20)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -47,12 +48,12 @@ async def test_a_page_keeps_few_dialogs() -> None:
 
 async def test_messages_of_a_source_come_at_a_pace() -> None:
     now = [100.0]
-    paced = PacedMessages(None, lambda: now[0])  # type: ignore[arg-type]
-    assert all(paced._wait("192.0.2.1") < 0.001 for _ in range(MESSAGES_AT_ONCE))
-    assert [round(paced._wait("192.0.2.1") / MESSAGE_SECONDS) for _ in range(3)] == [1, 2, 3]
-    assert paced._wait("192.0.2.2") <= 0
+    paced: Any = PacedMessages(None, lambda: now[0])  # type: ignore[arg-type]
+    assert all(paced._turns.wait("192.0.2.1") < 0.001 for _ in range(MESSAGES_AT_ONCE))
+    assert [round(paced._turns.wait("192.0.2.1") / MESSAGE_SECONDS) for _ in range(3)] == [1, 2, 3]
+    assert paced._turns.wait("192.0.2.2") <= 0
     now[0] += 10 * MESSAGE_SECONDS
-    assert paced._wait("192.0.2.1") <= 0
+    assert paced._turns.wait("192.0.2.1") <= 0
 
 
 async def test_the_server_reads_more_messages_later() -> None:

@@ -20,6 +20,7 @@ from weakref import WeakValueDictionary
 from nqrust.contract.credentials import TOKEN_PREFIX, hash_token
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.errors import NotAuthenticated, TooManyRequests, WrongCredentials
+from nqrust.serving.turns import Turns
 
 TOKEN_USER = "token"
 """User name for a browser's prompt, with an API token as the password."""
@@ -78,9 +79,8 @@ class Callers:
     """Each wait raises TooManyRequests if too many wait already. `clock`: seconds, monotonic."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
         self._known: OrderedDict[str, None] = OrderedDict()
-        self._next: OrderedDict[str, float] = OrderedDict()
+        self._strangers = Turns(AT_ONCE, SECONDS, longest=WAITING * SECONDS, clock=clock)
         self._turns: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
         self._lookups = asyncio.Semaphore(LOOKUPS)
 
@@ -120,19 +120,11 @@ class Callers:
 
     async def stranger(self, source: str) -> None:
         """Wait for the turn of a request without known credentials."""
-        now = self._clock()
-        turn = max(self._next.pop(source, float("-inf")), now - AT_ONCE * SECONDS)
-        late = turn + SECONDS - now > WAITING * SECONDS
-        self._next[source] = turn if late else turn + SECONDS
-        if len(self._next) > _REMEMBERED:
-            self._next.popitem(last=False)
-        if late:
+        wait = self._strangers.wait(source)
+        if wait is None:
             raise TooManyRequests()
-        if turn + SECONDS > now:
-            await asyncio.sleep(turn + SECONDS - now)
+        if wait:
+            await asyncio.sleep(wait)
 
     def _turn(self, key: str, most: int) -> _Turn:
-        found = self._turns.get(key)
-        if found is None:
-            found = self._turns[key] = _Turn(most)
-        return found
+        return self._turns.setdefault(key, _Turn(most))
