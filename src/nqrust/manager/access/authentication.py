@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -14,10 +11,9 @@ from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.auth import PasswordChange, Role, Session
-from nqrust.contract.credentials import TOKEN_PREFIX, hash_password, hash_token, new_token, verify_password
+from nqrust.contract.credentials import hash_password, hash_token, new_token, verify_password
 from nqrust.manager.clock import now
-from nqrust.manager.core import callers
-from nqrust.manager.core.callers import TOKEN_USER
+from nqrust.manager.core import credentials
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal, lower
 from nqrust.manager.core.source import Source
@@ -70,31 +66,18 @@ basic_cache = BasicCache()
 
 async def authenticate(core: Core, authorization: str | None, source: Source) -> Principal:
     """Return the principal behind an Authorization header. Raises NotAuthenticated, WrongCredentials, Throttled."""
-    scheme, _, value = (authorization or "").partition(" ")
-    value = value.strip()
-    if scheme.lower() == "bearer" and value:
-        return await _bearer(core, value)
-    if scheme.lower() == "basic" and value:
-        try:
-            username, separator, password = base64.b64decode(value, validate=True).decode().partition(":")
-        except (binascii.Error, ValueError) as error:
-            raise NotAuthenticated("The Authorization header cannot be read.") from error
-        if not separator or "\0" in username:
-            raise NotAuthenticated("The Authorization header cannot be read.")
-        if username == TOKEN_USER and password.startswith(TOKEN_PREFIX):
-            return await _bearer(core, password)
-        key = hashlib.sha256(f"{username}\0{password}".encode()).hexdigest()
-        principal = basic_cache.get(key)
-        if principal is None:
-            cleared = basic_cache.cleared
-            principal = await check_password(core, username, password, source)
-            basic_cache.put(key, principal, cleared)
-        return principal
-    raise NotAuthenticated()
+    sent = credentials.read(authorization)
+    if sent.token:
+        return await _bearer(core, sent.key)
+    principal = basic_cache.get(sent.key)
+    if principal is None:
+        cleared = basic_cache.cleared
+        principal = await check_password(core, sent.username, sent.password, source)
+        basic_cache.put(sent.key, principal, cleared)
+    return principal
 
 
-async def _bearer(core: Core, token: str) -> Principal:
-    digest = hash_token(token)
+async def _bearer(core: Core, digest: str) -> Principal:
     async with core.db.transaction() as session:
         found = (
             await session.execute(select(Token, User).outerjoin(User, User.id == Token.user_id).where(Token.sha256 == digest))
@@ -200,7 +183,7 @@ async def sign_in(core: Core, username: str, password: str, source: Source) -> t
             )
         )
         await session.execute(delete(Token).where(Token.kind == "session", Token.expires_at < now()))
-    core.callers.learn(callers.bearer(token))
+    core.callers.learn(hash_token(token))
     return Session(token=token, expires_at=expires_at, username=username, role=principal.role), principal
 
 

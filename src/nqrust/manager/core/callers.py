@@ -8,22 +8,17 @@ requests failed, because they got no connection to the database in time.
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
-import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
-from nqrust.contract.credentials import TOKEN_PREFIX, hash_token
+from nqrust.manager.core.credentials import Credentials, read
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.errors import NotAuthenticated, TooManyRequests, WrongCredentials
 from nqrust.serving.turns import Turns
 
-TOKEN_USER = "token"
-"""User name for a browser's prompt, with an API token as the password."""
 AT_ONCE, SECONDS = 200, 0.02
 """Requests of the strangers of one source at once, and seconds until one more."""
 LOOKUPS, _OF_A_SOURCE = 4, 2
@@ -37,24 +32,12 @@ WAITING = 500
 _REMEMBERED = 10_000
 
 
-def bearer(token: str) -> str:
-    """Return the key of a token. The database and the installer's file have the same."""
-    return hash_token(token)
-
-
-def credentials_of(authorization: str | None) -> tuple[str, bool]:
-    """Return a name for the credentials of a header that does not reveal them, and whether they are a token. Without any: ""."""
-    scheme, _, value = (authorization or "").partition(" ")
-    scheme, value = scheme.lower(), value.strip()
-    if not value:
-        return "", False
-    if scheme == "bearer":
-        return bearer(value), True
-    with contextlib.suppress(ValueError):
-        username, _, password = base64.b64decode(value).decode().partition(":")
-        if scheme == "basic" and username == TOKEN_USER and password.startswith(TOKEN_PREFIX):
-            return bearer(password), True
-    return hashlib.sha256(f"{scheme} {value}".encode()).hexdigest(), False
+def _sent(authorization: str | None) -> Credentials:
+    """Return what the header says. What `authenticate` refuses counts as nobody's."""
+    try:
+        return read(authorization)
+    except NotAuthenticated:
+        return Credentials()
 
 
 class _Turn:
@@ -94,12 +77,13 @@ class Callers:
     @asynccontextmanager
     async def asking(self, authorization: str | None, source: str) -> AsyncIterator[None]:
         """Wait for the turn to check credentials, and remember whether they were right."""
-        key, is_token = credentials_of(authorization)
+        sent = _sent(authorization)
+        key = sent.key
         try:
             if key in self._known:
                 async with self._turn(f"check {key}", _CHECKING):
                     yield
-            elif is_token:
+            elif sent.token:
                 await self.stranger(source)
                 async with self._turn(f"source {source}", _OF_A_SOURCE), self._lookups:
                     yield

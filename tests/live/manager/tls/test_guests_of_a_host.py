@@ -13,7 +13,7 @@ import uvicorn
 from tests.live.manager.conftest import ADMIN_TOKEN
 from tests.live.manager.tls.conftest import ELSEWHERE, Agent, Secured
 
-from nqrust.contract.credentials import new_token
+from nqrust.contract.credentials import hash_token, new_token
 from nqrust.manager.api import channel
 from nqrust.manager.core import callers
 from nqrust.serving.connections import Bounds
@@ -97,7 +97,7 @@ async def test_a_guest_that_takes_all_connections_does_not_keep_its_host_out(
 async def test_a_user_behind_the_address_of_strangers_gets_a_connection(few_places: Secured, little_for_strangers: None) -> None:
     tls = contexts.client(few_places.trust.trusted)
     tls.check_hostname = False
-    few_places.running.core.callers.learn(callers.bearer(ADMIN_TOKEN))
+    few_places.running.core.callers.learn(hash_token(ADMIN_TOKEN))
     async with guest(few_places.port):
         for _ in range(3):
             answer = await asyncio.wait_for(few_places.ask("GET", "/v1/vms", ADMIN_TOKEN, tls=tls), 10)
