@@ -178,17 +178,23 @@ print(Qemu(LocalHost()).state(sys.argv[1]).value, resource.getrusage(resource.RU
 """
 
 
-@pytest.mark.parametrize("flood", [_endless_events, _long_line])
-def test_what_the_monitor_says_fills_no_memory(tmp_path: Path, serve: Callable[[Path, Answer], None], flood: Answer) -> None:
+def seen_by(code: str, folder: Path, serve: Callable[[Path, Answer], None], flood: Answer) -> list[str]:
+    """The words that `code` prints of a VM in `folder` whose monitor greets, and then does nothing but `flood`."""
+
     def answer(peer: socket.socket) -> None:
         peer.sendall(GREETING)
         peer.recv(65536)
         peer.sendall(b'{"return": {}}\r\n')
         flood(peer)
 
-    serve(Path(qmp_socket(str(tmp_path))), answer)
-    told = subprocess.run([sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60)
-    state, kib = told.stdout.split()
+    serve(Path(qmp_socket(str(folder))), answer)
+    told = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True, timeout=60)
+    return told.stdout.split()
+
+
+@pytest.mark.parametrize("flood", [_endless_events, _long_line])
+def test_what_the_monitor_says_fills_no_memory(tmp_path: Path, serve: Callable[[Path, Answer], None], flood: Answer) -> None:
+    state, kib = seen_by(MEMORY, tmp_path, serve, flood)
     assert state == "silent" and int(kib) < 40 << 10
 
 
@@ -207,16 +213,7 @@ def test_a_flood_of_the_monitor_takes_little_time_of_the_agents(
     tmp_path: Path, serve: Callable[[Path, Answer], None], flood: Answer
 ) -> None:
     """All threads of the agent share one interpreter. A few such VMs would keep it from everything else."""
-
-    def answer(peer: socket.socket) -> None:
-        peer.sendall(GREETING)
-        peer.recv(65536)
-        peer.sendall(b'{"return": {}}\r\n')
-        flood(peer)
-
-    serve(Path(qmp_socket(str(tmp_path))), answer)
-    told = subprocess.run([sys.executable, "-c", TIME, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60)
-    state, seconds = told.stdout.split()
+    state, seconds = seen_by(TIME, tmp_path, serve, flood)
     assert state == "silent" and float(seconds) < 0.4
 
 
