@@ -176,14 +176,17 @@ def table(records: Iterable[VmRecord], kept: Protected, own_macs: tuple[str, ...
             lines += _chain(f"vm-{tap}", own)
             lines += _chain(f"host-{tap}", [*_FEW_NEW, f"meta mark set {LAN_MARK}"])
         hook = "type filter hook {} priority -250; policy accept;"
+        untracked = _untracked(taps, own_macs)
         for name, place, chain in (("from-vms", "prerouting", "vm"), ("to-host", "input", "host")):
             jumps = ", ".join(f'"{tap}" : jump {chain}-{tap}' for tap in taps)
-            lines += _chain(name, [hook.format(place), f"iifname vmap {{ {jumps} }}", *(_untracked(taps, own_macs, place))])
+            lines += _chain(
+                name, [hook.format(place), f"iifname vmap {{ {jumps} }}", *(untracked if place == "prerouting" else [])]
+            )
     return "\n".join([*lines, "}", ""])
 
 
-def _untracked(taps: Mapping[str, str], own_macs: tuple[str, ...], place: str) -> list[str]:
-    if not own_macs or place != "prerouting":
+def _untracked(taps: Mapping[str, str], own_macs: tuple[str, ...]) -> list[str]:
+    if not own_macs:
         return []
     ports, hosts = ", ".join(f'"{tap}"' for tap in taps), ", ".join(own_macs)
     return [

@@ -37,7 +37,7 @@ class Address:
     @property
     def words(self) -> tuple[str, ...]:
         """Return the address for `ip address add`."""
-        return (self.cidr.partition("/")[0], "peer", self.peer) if self.peer else (self.cidr,)
+        return address_words(self.cidr, self.peer)
 
     @property
     def ipv6(self) -> bool:
@@ -175,6 +175,11 @@ def _address(one: dict[str, Any]) -> Address:
         preferred=preferred,
         peer=peer(one),
     )
+
+
+def address_words(cidr: str, peer: str) -> tuple[str, ...]:
+    """Return an address, with its peer if it has one, as ip(8) takes and shows it."""
+    return (cidr.partition("/")[0], "peer", peer) if peer else (cidr,)
 
 
 def peer(one: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nqrust.host.facts.nic import address_words
 from nqrust.host.port import Host, Kind
 from nqrust.installer.engine.errors import StepFailed
 
@@ -36,7 +37,7 @@ class Address:
     @property
     def words(self) -> tuple[str, ...]:
         """The address as ip(8) takes and shows it."""
-        return (self.cidr.partition("/")[0], "peer", self.peer) if self.peer else (self.cidr,)
+        return address_words(self.cidr, self.peer)
 
     @property
     def family(self) -> str:
