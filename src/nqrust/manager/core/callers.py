@@ -33,7 +33,7 @@ _REMEMBERED = 10_000
 
 
 def _sent(authorization: str | None) -> Credentials:
-    """Return what the header says. What `authenticate` refuses counts as nobody's."""
+    """Return what the header says. A header that `authenticate` refuses says nothing."""
     try:
         return read(authorization)
     except NotAuthenticated:

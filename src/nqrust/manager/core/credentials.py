@@ -1,4 +1,4 @@
-"""What an Authorization header says. RFC 9110, 11.6.2; RFC 7617; RFC 6750."""
+"""The credentials in an Authorization header. RFC 9110, 11.6.2; RFC 7617; RFC 6750."""
 
 from __future__ import annotations
 
