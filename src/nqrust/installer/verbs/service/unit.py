@@ -24,8 +24,8 @@ from nqrust.installer.supervisor.spec import ServiceState
 from nqrust.installer.verbs.file.undo import undo_directory
 from nqrust.installer.verbs.service.undo import undo_unit
 
-KEYS_DIR = f"{paths.RUN_DIR}/keys"
-"""Below /run on purpose: a reboot starts everything again and invalidates records of the last start."""
+KEYS_DIR = f"{paths.STATE_DIR}/started"
+"""Kept over a reboot: a service that the boot started a moment ago cannot be told by times from one that reads a new file."""
 
 _POLL = 0.25
 _ROUNDING = 1.5  # supervisord reports the start in whole seconds
@@ -84,10 +84,10 @@ class Service:
         )
         # A revert always removes the key: without it, the next run compares start and file times.
         key = Undo("file", {"path": self.key_path, "ours": None, "prior": None})
-        folders = [undo_directory(path) for path in (paths.RUN_DIR, KEYS_DIR) if not host.exists(path)]
+        folder = [] if host.exists(KEYS_DIR) else [undo_directory(KEYS_DIR)]
         record = Undo(unit.verb, {**unit.args, **self.supervisor.undo_arguments()}, unit.retain)
         was_there = state.known and (state.enabled or state.active)
-        return Prepared(Origin.modified if was_there else Origin.created, (*folders, key, record))
+        return Prepared(Origin.modified if was_there else Origin.created, (*folder, key, record))
 
     def apply(self, host: Host) -> None:
         state = self.supervisor.state(host, self.name)
@@ -113,16 +113,18 @@ class Service:
         try:
             if host.read_text(self.key_path).strip() != self.restart_key:
                 return False
+            rounding = _ROUNDING
         except HostError:
             if state.since is None:
                 return False
+            rounding = -_ROUNDING  # in doubt, the file came after the start
         if state.since is None:
             return True
         now = host.now()
         for path in (self.supervisor.unit_path(self.name), *self.watch):
             stat = host.stat(path)
             # A time in the future shows that the clock was set back, and proves no order.
-            if stat is not None and state.since + _ROUNDING < stat.mtime_ns / 1e9 <= now:
+            if stat is not None and state.since + rounding < stat.mtime_ns / 1e9 <= now:
                 return False
         return True
 
@@ -143,9 +145,9 @@ class Service:
             host.sleep(_POLL)
 
     def _remember(self, host: Host) -> None:
-        for path in (paths.RUN_DIR, KEYS_DIR):
+        for path, mode in ((paths.STATE_DIR, 0o711), (KEYS_DIR, 0o755)):
             if not host.exists(path):
-                host.mkdir(path, mode=0o755)
+                host.mkdir(path, mode=mode)
         host.write_file(self.key_path, f"{self.restart_key}\n".encode(), mode=0o644)
 
     def _failed(self, host: Host, why: str) -> StepFailed:

@@ -115,17 +115,42 @@ def test_file_written_after_the_start_restarts(host: FakeHost) -> None:
     assert "restart" in supervisor.box["done"] and isinstance(step.inspect(host), Satisfied)
 
 
+def rebooted(host: FakeHost, supervisor: Scripted, *, seconds: float = 5) -> None:
+    host.remove_tree("/run")
+    host.clock += 3600
+    supervisor.box["state"] = replace(supervisor.box["state"], since=host.now() - seconds)
+
+
 def test_after_a_reboot_nothing_is_restarted(host: FakeHost) -> None:
     supervisor, step = started(host)
-    host.remove_tree("/run/nqrust-microvm")
-    host.clock += 3600
-    supervisor.box["state"] = replace(supervisor.box["state"], since=host.now() - 5)
+    rebooted(host, supervisor)
     assert isinstance(step.inspect(host), Satisfied)
+    host.remove(step.key_path)
+    assert isinstance(step.inspect(host), Satisfied)
+
+
+@pytest.mark.parametrize("key", ["known", "lost"])
+def test_a_setting_changed_right_after_a_boot_restarts(host: FakeHost, key: str) -> None:
+    supervisor, step = started(host)
+    rebooted(host, supervisor, seconds=0.9)
+    if key == "lost":
+        host.remove(step.key_path)
+    host.put("/etc/m.env", "A=2\n")
+    step = service(supervisor, "k2")
+    assert isinstance(step.inspect(host), Needed)
+    step.apply(host)
+    assert supervisor.box["done"] == ["enable", "restart"] and isinstance(step.inspect(host), Satisfied)
+
+
+def test_after_a_reboot_a_plan_counts_the_restart_for_a_new_setting(host: FakeHost) -> None:
+    supervisor, _ = started(host)
+    rebooted(host, supervisor)
+    assert isinstance(service(supervisor, "k2").inspect(host), Needed), "its file is not written yet"
 
 
 def test_unknown_start_without_a_key_restarts(host: FakeHost) -> None:
     supervisor, step = started(host)
-    host.remove_tree("/run/nqrust-microvm")
+    host.remove(step.key_path)
     supervisor.box["state"] = replace(supervisor.box["state"], since=None)
     assert isinstance(step.inspect(host), Needed)
 
