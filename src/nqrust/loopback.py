@@ -64,7 +64,7 @@ def check(host: str, port: int, *, connected: bool = False) -> None:
         if strange:
             raise Impostor(f"a program of user {strange[0]} listens at {host}:{port}, and nothing was sent to it")
         if connected and not users:
-            raise Impostor(f"it cannot be told who listens at {host}:{port}, and nothing was sent there")
+            raise Impostor(f"nobody can tell who listens at {host}:{port}, so nothing was sent there")
 
 
 def connect(url: str, timeout: float = 10.0) -> socket.socket | None:

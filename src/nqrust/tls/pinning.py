@@ -122,7 +122,7 @@ async def fetch(base: str, *, expected: str = "", host_id: str = "", nonce: str 
     try:
         found = AuthorityFound.model_validate_json(content)
     except ValidationError as error:
-        raise PinningError(f"the program at {base} is no manager that speaks TLS") from error
+        raise PinningError(f"the program at {base} does not answer as a manager with TLS") from error
     if expected and (one := named(found.certificate, expected)) is not None:
         return one
     if key and hmac.compare_digest(proof(key, nonce, found.certificate), found.proof):

@@ -72,7 +72,7 @@ CHANGES: dict[str, Change] = {
     "release.mirror": Change(How.in_place, "nqr asks it for files of the next release."),
     "database.type": Change(How.refused, "Refused: the other database is empty, so the VMs would be lost."),
     "database.host": Change(
-        How.in_place, "Refused if the database there belongs to another installation. Names of this host change in place."
+        How.in_place, "Refused if the database there belongs to another installation. Another name of this host is accepted."
     ),
     "database.port": Change(
         How.in_place, "Refused for a local database, and if the database there belongs to another installation."

@@ -17,9 +17,9 @@ from nqrust.tls.pinning import AuthorityFound
 
 
 async def authority(core: Core, host_id: str, nonce: str) -> AuthorityFound:
-    """Return the authority. To a host of before it is proven with what only the host and the manager know.
+    """Return the authority, with a proof for a host that has no certificate yet: only this host and the manager know its key.
 
-    Raises NotFound without TLS.
+    `nonce`: the host's random text, which the proof covers. Raises NotFound without TLS.
     """
     if core.trust is None:
         raise NotFound("This manager has no certificate authority.", cure="It runs with --tls off; use http.")
