@@ -64,15 +64,16 @@ class ServiceSpec:
 
 @dataclass(frozen=True)
 class ServiceState:
-    """A service's state. `since`: start of activity in seconds since the epoch, None if unknown. `stale_file`: its file
-    changed since the supervisor read it. `blocked`: an administrator prevents its start (masked). `text`: for people. `pid`:
-    its main process, 0 if there is none or it is unknown."""
+    """A service's state. `since`: start of activity in seconds since the epoch, None if unknown. `since_error`: by how much
+    that may be wrong. `stale_file`: its file changed since the supervisor read it. `blocked`: an administrator prevents its
+    start (masked). `text`: for people. `pid`: its main process, 0 if there is none or it is unknown."""
 
     known: bool = False
     enabled: bool = False
     active: bool = False
     failed: bool = False
     since: float | None = None
+    since_error: float = 0.0
     stale_file: bool = False
     blocked: bool = False
     text: str = "not known"

@@ -218,7 +218,7 @@ _UPTIME = re.compile(r"uptime (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)")
 
 
 def parse_status(text: str, program: str, *, enabled: bool, now: float) -> ServiceState:
-    """Return the state from a line of `supervisorctl status`. Its uptime is in whole seconds, so `since` is up to one late."""
+    """Return the state from a line of `supervisorctl status`. Its uptime is in whole seconds, and so is `since`."""
     for line in text.splitlines():
         match = _STATUS.match(line.strip())
         if match is None or match[1] != program:
@@ -235,6 +235,7 @@ def parse_status(text: str, program: str, *, enabled: bool, now: float) -> Servi
             active=state == "RUNNING",
             failed=state == "FATAL",
             since=since,
+            since_error=1.5,
             text=f"{state} {detail}".strip(),
             pid=int(pid[1]) if pid else 0,
         )

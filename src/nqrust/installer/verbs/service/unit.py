@@ -28,7 +28,7 @@ KEYS_DIR = f"{paths.STATE_DIR}/started"
 """Kept over a reboot: a service that the boot started a moment ago cannot be told by times from one that reads a new file."""
 
 _POLL = 0.25
-_ROUNDING = 1.5  # supervisord reports the start in whole seconds
+_MARGIN = 1.5  # seconds: the digest has proven most, and clocks are set sometimes
 
 
 @dataclass(frozen=True)
@@ -113,18 +113,18 @@ class Service:
         try:
             if host.read_text(self.key_path).strip() != self.restart_key:
                 return False
-            rounding = _ROUNDING
+            margin = _MARGIN
         except HostError:
             if state.since is None:
                 return False
-            rounding = -_ROUNDING  # in doubt, the file came after the start
+            margin = state.since_error
         if state.since is None:
             return True
         now = host.now()
         for path in (self.supervisor.unit_path(self.name), *self.watch):
             stat = host.stat(path)
             # A time in the future shows that the clock was set back, and proves no order.
-            if stat is not None and state.since + rounding < stat.mtime_ns / 1e9 <= now:
+            if stat is not None and state.since + margin < stat.mtime_ns / 1e9 <= now:
                 return False
         return True
 

@@ -142,6 +142,16 @@ def test_a_setting_changed_right_after_a_boot_restarts(host: FakeHost, key: str)
     assert supervisor.box["done"] == ["enable", "restart"] and isinstance(step.inspect(host), Satisfied)
 
 
+@pytest.mark.parametrize("error", [0.0, 1.5])
+def test_without_a_key_a_file_from_just_before_the_start_restarts_nothing(host: FakeHost, error: float) -> None:
+    supervisor, step = started(host)
+    host.remove(step.key_path)
+    host.put("/etc/m.env", "A=0\n")  # a rollback has put it back
+    host.clock += 0.1
+    supervisor.box["state"] = replace(supervisor.box["state"], since=host.now() - error / 2, since_error=error)
+    assert isinstance(step.inspect(host), Satisfied)
+
+
 def test_after_a_reboot_a_plan_counts_the_restart_for_a_new_setting(host: FakeHost) -> None:
     supervisor, _ = started(host)
     rebooted(host, supervisor)
