@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,7 @@ class FakeMachine:
         self.uptime = 1000.0
         self.usage = DiskUsage(100 << 30, 80 << 30, 5_000_000, False, "ext4", "/")
         self.usages: dict[str, DiskUsage] = {}  # mount point -> usage
+        self.locks: list[str] = []
         self._inode = 10
 
     def put(
@@ -164,6 +166,13 @@ class FakeMachine:
     def _absolute(path: str) -> None:
         if not path.startswith("/"):
             raise UnexpectedCall(f"the Host port takes absolute paths, not {path!r}")
+
+    @contextlib.contextmanager
+    def locked(self, path: str, timeout: float) -> Iterator[None]:
+        """Nobody else takes a lock here. `locks`: the paths, in order."""
+        self._absolute(path)
+        self.locks.append(path)
+        yield
 
     def kill_all_of(self, user: int, other: int) -> None:
         """Nothing: its processes have no users."""

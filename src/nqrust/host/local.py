@@ -28,6 +28,7 @@ from nqrust.host.errors import (
     translated,
     translating,
 )
+from nqrust.host.flocks import Flocks
 from nqrust.host.output import Lines, Mask
 from nqrust.host.port import Command, Completed, DiskUsage, Group, Kind, Stat, Tls, User
 from nqrust.host.secret import Secret
@@ -41,7 +42,7 @@ _TAIL = 0.3  # seconds to read from a daemon that kept the pipes of an ended pro
 _KINDS = {stat.S_IFREG: Kind.file, stat.S_IFDIR: Kind.directory, stat.S_IFLNK: Kind.symlink}
 
 
-class LocalHost:
+class LocalHost(Flocks):
     """`nqrust.host.port.Host` for this machine. Safe to share between threads. `stop`: once it is set, running programs end, and
     their callers get CommandStopped."""
 

@@ -10,6 +10,7 @@ input, their own process group and a timeout. Paths are absolute strings.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -257,6 +258,10 @@ class Host(Protocol):
 
         It never crosses a mount point: PathError names it, and nothing below the mount is touched.
         """
+        ...
+
+    def locked(self, path: str, timeout: float) -> AbstractContextManager[None]:
+        """Hold the lock of an existing file, flock(2), exclusively. Without the file, or after `timeout` seconds, go on without."""
         ...
 
     # --- time and identity

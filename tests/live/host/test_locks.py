@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from nqrust.host import locks
@@ -18,3 +19,16 @@ def test_holder_of_a_lock_is_found_without_taking_it(tmp_path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert locks.holders(LocalHost(), str(path)) == [os.getpid()]
     assert locks.holders(LocalHost(), str(path)) == []
+
+
+def test_a_lock_is_waited_for_and_then_done_without(tmp_path: Path) -> None:
+    host, path = LocalHost(), tmp_path / "lock"
+    with host.locked(str(path), 60):
+        assert not path.exists(), "a file that is not there is not made"
+    path.write_text("")
+    with host.locked(str(path), 60):
+        assert locks.holders(host, str(path)) == [os.getpid()]
+        began = time.monotonic()
+        with host.locked(str(path), 0.2):
+            assert time.monotonic() - began >= 0.2
+    assert locks.holders(host, str(path)) == []

@@ -127,7 +127,7 @@ def plan(context: Context) -> PhasePlan:
         # An answer to an ARP request enters the asker into the host's table of neighbours, which has room for 1024. A guest that
         # asks under any address would fill it, and the host would reach no new neighbour in any network.
         Sysctl(f"net.ipv4.conf.{network.bridge_name.replace('.', '/')}.arp_filter", "1"),
-        *(IptablesRules(spec) for spec in rules),
+        *(IptablesRules(spec, script_path(context)) for spec in rules),
         *(_firewalld(context, dns) if "firewalld" in context.facts.packages else ()),
         Directory(context.layout.libexec_dir, adopt_modes=True),
         File(script_path(context), boot_script(context), mode=0o755, what="the same at every boot"),
@@ -169,7 +169,7 @@ def to_the_lan(context: Context) -> Step:
 def _on_the_lan(context: Context) -> list[Step]:
     """Return what concerns VMs on a LAN's bridge, whoever made it. The LAN has its own addresses, DHCP and routers."""
     return [
-        *(IptablesRules(spec) for spec in firewall(context)),
+        *(IptablesRules(spec, script_path(context)) for spec in firewall(context)),
         BridgeTable(),
         Directory(context.layout.libexec_dir, adopt_modes=True),
         File(script_path(context), boot_script(context), mode=0o755, what="the same at every boot"),

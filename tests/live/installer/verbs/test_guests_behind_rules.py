@@ -40,6 +40,12 @@ def test_guests_reach_neither_host_nor_neighbour_nor_world_over_ipv6(script: Pat
     assert found["without the rules"] == {"host": True, "neighbour": False, "beyond": True}, "the test can see a hole"
 
 
+def test_the_boot_script_and_nqr_at_once_leave_one_jump_each(script: Path) -> None:
+    found = run_script("rules_by_two.py", script, 12, namespaces=("net", "mount"), seconds=120)
+    assert found.pop("waited") >= 1, "a lock on the script keeps it waiting"
+    assert found == {"most jumps": 1, "satisfied": True}
+
+
 def test_rules_that_vanish_are_put_back_and_none_stays(script: Path) -> None:
     found = seen(script, "upkeep")
     assert found.pop("MAC of the bridge") == bridge_mac("fcbr0"), "whatever that of a port is"

@@ -310,6 +310,12 @@ def test_drift_is_found_and_repaired(host: FakeHost, damage: str) -> None:
     applied(host, step)
 
 
+def test_rules_are_set_under_the_lock_of_the_boot_script(host: FakeHost) -> None:
+    Tables(host)
+    applied(host, IptablesRules(SPEC, "/opt/x/nqrust-network"))
+    assert host.locks == ["/opt/x/nqrust-network"]
+
+
 def test_rules_that_something_else_wrote_at_the_same_moment_are_put_right(host: FakeHost) -> None:
     """After a reboot without systemd, the boot script and the installer both insert the jump."""
     Tables(host)

@@ -7,6 +7,7 @@ text comparison is enough.
 from __future__ import annotations
 
 import shlex
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -40,6 +41,8 @@ METADATA = "169.254.0.0/16"
 _NEW = ("-m", "conntrack", "--ctstate", "NEW")
 _EXISTS = (0, 1)
 _AGAIN = 3
+ALONE = 10
+"""Seconds that nqr and the boot script wait for each other at most. Any user may hold a lock."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,8 @@ class IptablesRules:
     kind: ClassVar[str] = "firewall"
 
     spec: FirewallSpec
+    script: str = ""
+    """The boot script, which sets the same rules and holds the lock of its own file meanwhile."""
 
     @property
     def binary(self) -> str:
@@ -265,6 +270,10 @@ class IptablesRules:
         return Prepared(Origin.created, (undo_rules(self.binary, jumps, chains),))
 
     def apply(self, host: Host) -> None:
+        with host.locked(self.script, ALONE) if self.script else nullcontext():
+            self._set(host)
+
+    def _set(self, host: Host) -> None:
         try:
             for table in self.spec.tables:
                 self._fill(host, table)
@@ -282,10 +291,10 @@ class IptablesRules:
             ) from error
 
     def verify(self, host: Host) -> None:
-        """Check the rules, and retry once: other software may write rules at the same moment (the boot script after a reboot)."""
+        """Check the rules, and put them right again: other software may write rules at the same moment."""
         for _ in range(_AGAIN):
-            if not isinstance(self.inspect(host), Needed):
-                break
+            if isinstance(self.inspect(host), Satisfied):
+                return
             host.sleep(0.5)
             self.apply(host)
         verify_by_inspection(self, host)

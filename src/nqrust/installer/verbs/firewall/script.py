@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from nqrust.installer.verbs.firewall.kernel import BOUNDS
-from nqrust.installer.verbs.firewall.rules import FirewallSpec, restore_text
+from nqrust.installer.verbs.firewall.rules import ALONE, FirewallSpec, restore_text
 
 FUNCTIONS = rf"""
 # A kernel without the matches that bound what one guest takes gets the rules without them.
@@ -40,6 +40,12 @@ drop() {{ # program, table, chain, parent
     while "$1" -w -t "$2" -D "$4" -m comment --comment nqrust -j "$3" 2>/dev/null; do :; done
     "$1" -w -t "$2" -F "$3" 2>/dev/null || :
     "$1" -w -t "$2" -X "$3" 2>/dev/null || :
+}}
+
+# nqr sets these rules too, and looks for a jump before it adds one: not both at once.
+alone() {{
+    exec 9<"$0"
+    flock -w {ALONE} 9 2>/dev/null || :
 }}
 
 # Where IPv6 is off or cannot be filtered there is nothing to set.
