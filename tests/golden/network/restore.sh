@@ -108,7 +108,8 @@ gone() {
 # all that belongs to the file. Without it, a copy of the saved one replaces the file.
 back() {
     if [ -f "$3" ] && same "$3" "$1"; then
-        try mv -f "$3" "$2"
+        # mv refuses two names of one file. They are that until nqr writes the new file.
+        mv -f "$3" "$2" 2>/dev/null || same "$2" "$1" || try mv -f "$3" "$2"
     elif [ ! -f "$1" ]; then
         say "failed: the saved copy of $2 is gone"
         failed=1

@@ -261,6 +261,15 @@ def test_guard_that_was_not_armed_goes_at_its_alarm(saved: Saved) -> None:
     assert saved.old.read_bytes() == b"new\n"
 
 
+def test_file_that_nqr_did_not_write_yet_is_back_at_once(saved: Saved) -> None:
+    """The run was killed right after it armed the guard: the file and its second name are one file."""
+    saved.make()
+    saved.old.unlink()
+    os.link(saved.spare, saved.old)
+    assert "failed" not in on_links('sh "$1" fire 2>&1', str(saved.script))
+    saved.is_back()
+
+
 def test_either_nqr_or_the_script_decides(saved: Saved) -> None:
     """One of two renames succeeds, and only if it is the script's the files come back."""
     wins = {"disarmed": 0, "restored": 0}
