@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nqrust.host.local import LocalHost
+from nqrust.host.port import Completed
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.verb import Kept, UndoContext
@@ -37,7 +38,7 @@ LEASE = 'lease {\n  interface "fcbr9";\n  fixed-address 192.0.2.2;\n}\n'
 MANAGER = ["/bin/sh", "-c", "ip link set nic nomaster; ip link delete fcbr9; ip address replace 192.0.2.2/24 dev nic"]
 FAILING = ["/bin/sh", "-c", "ip link set nic nomaster; ip link delete fcbr9; false"]
 HOST_WITH_THE_CARD_IN_A_BRIDGE = """
-mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /var/lib; mount -t tmpfs tmpfs /run; ip link set lo up
+mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /var/lib; mount -t tmpfs tmpfs /run; ip link set lo up
 ip link add nic address 02:00:00:00:00:07 type veth peer name far; ip link set far up
 ip link add fcbr9 type bridge; ip link set nic master fcbr9 up; ip link set fcbr9 up
 ip address add 192.0.2.2/24 dev fcbr9 valid_lft 4000 preferred_lft 3000; ip route add default via 192.0.2.1 dev fcbr9
@@ -66,6 +67,7 @@ CASES = {
     "killed in the window": "",
     "dhcpcd": "",
     "killed before the guard was armed": GIVEN_BACK,
+    "killed while the guard saves": "",
 }
 
 
@@ -76,6 +78,9 @@ def main(way: str, case: str) -> None:
     args = record(case)
     if case == "killed in the window":
         killed_in_the_window(args)
+    if case == "killed while the guard saves":
+        print(json.dumps(killed_while_it_saves(way, args)))
+        return
     if case == "killed before the guard was armed":
         killed_before_it_was_armed(args)
     for path, content in ((NEW, "new\n"), (MAIN, "new\n"), (OF_BRIDGE, f"# Written by nqr\n{LEASE}")):
@@ -111,11 +116,65 @@ def entry(path: Path, before: bytes | None) -> dict[str, Any]:
 def killed_in_the_window(args: dict[str, Any]) -> None:
     """A run armed the guard and wrote the files, and is gone."""
     MAIN.write_text("old\n")
-    files = tuple(file_change(HOST, str(path), b"new\n") for path in (NEW, MAIN, OF_BRIDGE))
-    live = LiveState("nic", "02:00:00:00:00:07", 1500)
-    change = NetworkChange("nic", "fcbr9", files, (), tuple(map(tuple, args["restore"])), live, ())
+    change = change_of(args)
     arm(HOST, change, DetachedAlarms(str(PROGRAMS)), pid=1, window=600)
     write_new_files(HOST, change)
+
+
+def change_of(args: dict[str, Any]) -> NetworkChange:
+    files = tuple(file_change(HOST, str(path), b"new\n") for path in (NEW, MAIN, OF_BRIDGE))
+    live = LiveState("nic", "02:00:00:00:00:07", 1500)
+    return NetworkChange("nic", "fcbr9", files, (), tuple(map(tuple, args["restore"])), live, ())
+
+
+class Dying(LocalHost):
+    """The host of a run that is killed after `left` more steps."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__()
+        self.left = left
+
+    def _passed(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            os._exit(9)
+
+    def mkdir(self, *words: Any, **options: Any) -> None:
+        super().mkdir(*words, **options)
+        self._passed()
+
+    def write_file(self, *words: Any, **options: Any) -> None:
+        super().write_file(*words, **options)
+        self._passed()
+
+    def run(self, *words: Any, **options: Any) -> Completed:
+        done = super().run(*words, **options)
+        self._passed()
+        return done
+
+
+def killed_while_it_saves(way: str, args: dict[str, Any]) -> dict[str, Any]:
+    """A run is killed at each step until its guard is armed, and the undo follows each time."""
+    MAIN.write_text("old\n")
+    sh("ip link delete fcbr9")
+    left, said, kills = set[str](), set[str](), 0
+    while kills < 50:
+        child = os.fork()
+        if child == 0:
+            try:
+                arm(Dying(kills), change_of(args), DetachedAlarms(str(PROGRAMS)), pid=1, window=600)
+            except NqrError as error:
+                print(error, file=sys.stderr, flush=True)
+                os._exit(1)
+            os._exit(0)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if ended == 0:
+            break
+        assert ended == 9, "killed, and not failed"
+        kills += 1
+        said.add((by_python if way == "python" else by_shell)(args))
+        left |= {str(path) for path in (*ETC.rglob(".*.nqr-old"), *Path(folder.BEFORE).parent.glob("before"))}
+    return {"left": sorted(left), "said": sorted(said), "kills": kills}
 
 
 def killed_before_it_was_armed(args: dict[str, Any]) -> None:

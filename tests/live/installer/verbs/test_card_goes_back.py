@@ -70,6 +70,14 @@ def test_card_that_is_not_in_the_bridge_leaves_nothing(way: str, case: str) -> N
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_kill_while_the_guard_saves_the_files_leaves_nothing(way: str) -> None:
+    """Second names of the files and their copies, whatever the run came to."""
+    found = after(way, "killed while the guard saves")
+    assert found["kills"] > 8 and found["left"] == [], found
+    assert all(said.startswith("done") for said in found["said"]), found
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_files_of_a_card_that_is_gone_stay(way: str) -> None:
     found = after(way, "card gone")
     assert found["said"] == "left: nic is not there any more, so the files of fcbr9 stay"

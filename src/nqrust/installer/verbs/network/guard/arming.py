@@ -93,6 +93,14 @@ def _save(host: Host, change: NetworkChange, alarms: Alarms, record: Record) -> 
         host.mkdir(paths.STATE_DIR, mode=0o711)
     host.mkdir(FOLDER, mode=0o700)
     folder.write_record(host, record)
+    script = restore_script(
+        change,
+        bridge_was_there=host.exists(f"/sys/class/net/{change.bridge}"),
+        folders=missing_folders(host, change.files),
+        tidy=alarms.tidy(ALARM),
+    )
+    # The script is first. It also removes the rest, if nqr is killed before the guard is armed.
+    host.write_file(SCRIPT, script.encode(), mode=0o700)
     host.mkdir(BEFORE, mode=0o700)
     for number, one in enumerate(change.files):
         if one.before is None:
@@ -100,13 +108,6 @@ def _save(host: Host, change: NetworkChange, alarms: Alarms, record: Record) -> 
         _write(host, f"{BEFORE}/{number}", one, one.before)
         # Not every file system has hard links. The script then copies.
         host.run(command("ln", "-f", "--", one.path, spare_name(one.path), ok=(0, 1)))
-    script = restore_script(
-        change,
-        bridge_was_there=host.exists(f"/sys/class/net/{change.bridge}"),
-        folders=missing_folders(host, change.files),
-        tidy=alarms.tidy(ALARM),
-    )
-    host.write_file(SCRIPT, script.encode(), mode=0o700)
 
 
 def missing_folders(host: Host, files: tuple[FileChange, ...]) -> tuple[str, ...]:
