@@ -62,6 +62,13 @@ CASES = {
     " ip route add default via 198.51.100.1 dev fcbr9",
     "gateway on the link": "ip address flush dev fcbr9; ip address add 192.0.2.2/32 dev fcbr9;"
     " ip route add default via 198.51.100.1 dev fcbr9 onlink",
+    "rare parts of addresses": "ip address flush dev fcbr9;"
+    " ip address add 192.0.2.2/24 brd + dev fcbr9 label fcbr9:one metric 77 noprefixroute valid_lft 4000 preferred_lft 3000;"
+    " ip address add 203.0.113.9 peer 203.0.113.1/32 dev fcbr9 label fcbr9:two metric 5;"
+    " ip address add 2001:db8::2/64 dev fcbr9 metric 99 noprefixroute nodad;"
+    " ip route add 192.0.2.0/24 dev fcbr9 proto kernel src 192.0.2.2 metric 100;"
+    " ip -6 route add 2001:db8::/64 dev fcbr9 proto kernel metric 100;"
+    " ip route add default via 192.0.2.1 dev fcbr9",
     "manager gone": "",
     "manager failed": "",
     "killed in the window": "",
@@ -99,7 +106,12 @@ def sh(lines: str) -> str:
 def record(case: str) -> dict[str, Any]:
     files = [entry(NEW, None), entry(MAIN, b"old\n"), entry(OF_BRIDGE, None)]
     files += [entry(OF_DHCPCD / "fcbr9.lease", None)] if case == "dhcpcd" else []
-    failing = {"manager failed": FAILING, "point to point": FAILING, "gateway on the link": FAILING}
+    failing = {
+        "manager failed": FAILING,
+        "point to point": FAILING,
+        "gateway on the link": FAILING,
+        "rare parts of addresses": FAILING,
+    }
     back = ["no-such-manager", "up"] if case == "manager gone" else failing.get(case, MANAGER)
     again = ["/bin/sh", "-c", "ip link add fcbr9 type bridge 2>/dev/null; ip link set nic master fcbr9"]
     return {
@@ -230,6 +242,7 @@ def seen() -> dict[str, Any]:
         "port": (card / "master").exists(),
         "addresses": sh("ip -o -4 address show dev nic | sed 's/.*inet \\([^ ]*\\).*/\\1/'").split() if card.exists() else [],
         "lifetime": "sec" in sh("ip -o -4 address show dev nic") if card.exists() else False,
+        "shown": {family: sh(f"ip {family} -o address show scope global; ip {family} route show") for family in ("-4", "-6")},
         "on_bridge": sh("ip -o -4 address show dev fcbr9") if os.path.exists("/sys/class/net/fcbr9") else "",
         "routes": sh("ip route show default dev nic").strip() if card.exists() else "",
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +22,30 @@ _FOR_EVER = 2**32 - 1
 
 
 @dataclass(frozen=True)
+class Extras:
+    """Rare parts of an address. `metric`: of the route that the kernel makes with it. `no_route`: the kernel makes none, and the
+    network manager has its own. `label`: the part after "LINK:", which old programs take for an alias of the link."""
+
+    metric: int | None = None
+    no_route: bool = False
+    label: str = ""
+
+    def words(self, device: str) -> tuple[str, ...]:
+        """Return the words for `ip address add`. A label that is too long for this device is left out (IFNAMSIZ)."""
+        label = f"{device}:{self.label}"
+        said = ["metric", str(self.metric)] if self.metric is not None else []
+        said += ["label", label] if self.label and len(label) < 16 else []
+        return (*said, *(["noprefixroute"] if self.no_route else []))
+
+
+PLAIN = Extras()
+
+
+@dataclass(frozen=True)
 class Address:
     """`dynamic`: with a lifetime, from DHCP or a router's advertisement. `seconds`: what is left of it, None for ever. `preferred`:
-    the seconds in which new connections may use it, None for ever. `peer`: the other end of a point-to-point address, as CIDR."""
+    the seconds in which new connections may use it, None for ever. `peer`: the other end of a point-to-point address, as CIDR.
+    `extras`: what else `ip address add` must say."""
 
     cidr: str
     dynamic: bool = False
@@ -33,6 +56,7 @@ class Address:
     broadcast: str = ""
     preferred: int | None = None
     peer: str = ""
+    extras: Extras = PLAIN
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -156,11 +180,11 @@ def parse_link(links: dict[Any, dict[str, Any]], name: str) -> dict[str, Any]:
         "master_kind": (above.get("linkinfo") or {}).get("info_kind", "") if master else "",
         "permanent_mac": str(link.get("permaddr", "")),
         "promiscuous": "PROMISC" in link.get("flags", []),
-        "addresses": tuple(_address(one) for one in link.get("addr_info", []) if "local" in one),
+        "addresses": tuple(_address(one, name) for one in link.get("addr_info", []) if "local" in one),
     }
 
 
-def _address(one: dict[str, Any]) -> Address:
+def _address(one: dict[str, Any], name: str) -> Address:
     left, preferred = lifetimes(one)
     dynamic = bool(one.get("dynamic"))
     ipv6 = one.get("family") == "inet6"
@@ -174,7 +198,26 @@ def _address(one: dict[str, Any]) -> Address:
         broadcast=str(one.get("broadcast", "")),
         preferred=preferred,
         peer=peer(one),
+        extras=extras(one, name),
     )
+
+
+def extras(one: dict[str, Any], device: str) -> Extras:
+    """Return the rare parts of an address of `ip -json address show`. ip(8) sets no label but those that start with the link."""
+    link, colon, label = str(one.get("label", "")).partition(":")
+    metric = one.get("metric")
+    return Extras(
+        metric=metric if isinstance(metric, int) else None,
+        no_route=bool(one.get("noprefixroute")),
+        label=label if colon and link == device else "",
+    )
+
+
+def lacks_route(destination: str, addresses: Iterable[tuple[str, str, Extras]]) -> bool:
+    """Return whether the kernel makes no route to the network `destination` with these addresses: CIDR, peer, extras. Its network
+    manager makes that route then, and NetworkManager calls it the kernel's."""
+    networks = (ipaddress.ip_network(peer or cidr, strict=False) for cidr, peer, extras in addresses if extras.no_route)
+    return destination != "default" and ipaddress.ip_network(destination, strict=False) in networks
 
 
 def address_words(cidr: str, peer: str) -> tuple[str, ...]:

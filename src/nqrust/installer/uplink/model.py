@@ -9,7 +9,7 @@ from typing import Protocol
 
 from nqrust.contract import names as product
 from nqrust.host.errors import HostError
-from nqrust.host.facts.nic import Address, Nic, NicRoute
+from nqrust.host.facts.nic import Address, Nic, NicRoute, lacks_route
 from nqrust.host.port import Host
 from nqrust.installer.verbs.network.guard import change as guard
 from nqrust.installer.verbs.network.guard.change import FileChange, LiveState, NetworkChange, file_change
@@ -60,16 +60,17 @@ def live_state(nic: Nic) -> LiveState:
             scope="" if r.ipv6 else r.scope,
             onlink=r.onlink,
             expires=r.expires,
+            protocol=r.protocol if r.protocol == "kernel" else "",
         )
         for r in nic.routes
-        if r.protocol != "kernel"
+        if r.protocol != "kernel" or lacks_route(r.destination, ((a.cidr, a.peer, a.extras) for a in nic.addresses))
     ]
     return LiveState(
         device=nic.name,
         mac=nic.mac,
         mtu=nic.mtu,
         addresses=tuple(
-            guard.Address(a.cidr, a.broadcast, a.seconds, a.preferred, a.peer)
+            guard.Address(a.cidr, a.broadcast, a.seconds, a.preferred, a.peer, a.extras)
             for a in nic.addresses
             if not a.link_local and not a.temporary
         ),

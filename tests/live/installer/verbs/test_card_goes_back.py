@@ -122,6 +122,20 @@ def test_script_gives_the_card_a_gateway_outside_of_its_own_network(case: str, a
     assert found["routes"].startswith("default via 198.51.100.1"), found
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_address_keeps_its_label_its_metric_and_the_route_of_its_network_manager(way: str) -> None:
+    """On the bridge again by the guard, on the card by the script. NetworkManager makes the route to the card's network itself."""
+    found, device = after(way, "rare parts of addresses"), "fcbr9" if way == "python" else "nic"
+    four, six = (re.sub(r"\s+", " ", found["shown"][family]) for family in ("-4", "-6"))
+    once = f"inet 192.0.2.2/24 metric 77 brd 192.0.2.255 scope global dynamic noprefixroute {device}:one"
+    assert four.count(once) == 1, found
+    assert f"inet 203.0.113.9 peer 203.0.113.1/32 metric 5 scope global {device}:two" in four, found
+    assert four.count(f"192.0.2.0/24 dev {device} ") == 1 == six.count(f"2001:db8::/64 dev {device} "), found
+    assert f"192.0.2.0/24 dev {device} proto kernel scope link src 192.0.2.2 metric 100" in four, found
+    assert "inet6 2001:db8::2/64 metric 99 " in six and "noprefixroute" in six, found
+    assert f"2001:db8::/64 dev {device} proto kernel metric 100" in six and f"default via 192.0.2.1 dev {device}" in four, found
+
+
 def test_guard_without_systemd_uses_the_folder_of_the_installation() -> None:
     """supervisord reads its program at the next start of the machine. The folder is not the default one here."""
     assert after("python", "as nqr left it")["said"] == "done nqrust-network-guard.conf"

@@ -38,6 +38,7 @@ def _address(said: str) -> dict[str, Any]:
     one["scope"] = "link" if "link" in words else "global"
     one |= {"dynamic": True, "valid_life_time": 3000} if "dynamic" in words else {}
     one |= {"mngtmpaddr": True} if "ra" in words else {}
+    one |= {"noprefixroute": True} if "noprefixroute" in words else {}
     return one | ({"temporary": True} if "temporary" in words else {})
 
 

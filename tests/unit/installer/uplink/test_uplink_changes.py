@@ -76,6 +76,19 @@ def test_own_files_of_the_manager_stay(name: str) -> None:
             assert "nqrust" in file.path or BRIDGE in file.path
 
 
+def test_live_state_has_the_network_managers_own_route_to_the_cards_network() -> None:
+    """The guard gives it back. Without it, the card reaches no machine of its network but over the gateway."""
+    row = next(row for row in rows().values() if row["manager"] == "NetworkManager")
+    routes = [f"{net} proto kernel scope link metric 100" for net in ("10.1.0.0/24", "2001:db8:1::/64", "10.2.0.0/24")]
+    addresses = ["10.1.0.2/24 noprefixroute", "2001:db8:1::2/64 noprefixroute", "10.2.0.2/24"]
+    live = registry.change(host({**row, "addresses": addresses, "routes": routes}), row["nic"], BRIDGE).live
+    assert [one.extras.no_route for one in live.addresses] == [True, True, False]
+    assert [(one.destination, one.protocol, one.metric) for one in live.routes] == [
+        ("10.1.0.0/24", "kernel", "100"),
+        ("2001:db8:1::/64", "kernel", "100"),
+    ]
+
+
 @pytest.mark.parametrize("name", rows())
 def test_live_state_has_all_of_the_card(name: str) -> None:
     row = rows()[name]

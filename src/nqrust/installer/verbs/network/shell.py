@@ -43,10 +43,27 @@ other_port() { # bridge, card
         case $port in "$2" | \* | @LINKS@) ;; *) printf '%s\n' "$port"; return ;; esac
     done
 }
-addresses_of() { # lines of valid_lft, preferred_lft, address with its peer
-    ip -o address show dev "$1" scope global 2>/dev/null |
-        sed -n -e '/ temporary /d' -e 's/.* inet6\{0,1\} \([^ ]*\( peer [^ ]*\)\{0,1\}\) .*valid_lft \([^ ]*\) preferred_lft \([^ ]*\).*/\3 \4 \1/p' |
-        sed 's/sec//g'
+addresses_of() { # its words for ip-address(8), a line each
+    device=$1
+    ip -o address show dev "$1" scope global 2>/dev/null | sed -e '/ temporary /d' -e 's/\\/ /g' | while read -r _ _ _ said; do
+        # shellcheck disable=SC2086 # they are words
+        set -- $said
+        line=$1 label=
+        while shift && [ $# -gt 0 ]; do
+            case $1 in
+                peer | brd | metric | valid_lft | preferred_lft) line="$line $1 ${2%sec}"; shift ;;
+                noprefixroute) line="$line $1" ;;
+                "$device":*) label=" label $1" ;;
+            esac
+        done
+        printf '%s\n' "$line$label"
+    done
+}
+networks_of() { # lines of -4 or -6, words for ip-route(8): routes that no gateway needs
+    for family in -4 -6; do
+        ip $family route show dev "$1" proto kernel 2>/dev/null |
+            sed -e '/^fe80:/d' -e 's/ linkdown//' -e 's/\(expires [0-9]*\)sec/\1/' -e "s/^/$family /"
+    done
 }
 gateways_of() { # lines of -4 or -6, gateway
     for family in -4 -6; do ip $family route show default dev "$1" 2>/dev/null | sed -n "s/.*via \([^ ]*\).*/$family \1/p"; done
@@ -77,7 +94,7 @@ take_card_back() { # card, bridge, lines for card_files, its programs, shell: fi
     done
     printf '%s goes back to its old network now. No guard watches this; nqr uninstall has one.\n' "$1"
     trap '' HUP # a terminal that is lost meanwhile ends nothing
-    had=$(addresses_of "$2") through=$(gateways_of "$2")
+    had=$(addresses_of "$2") near=$(networks_of "$2") through=$(gateways_of "$2")
     : >"$going"
     if try sh -c "$5
 $6"; then rm -f "$going"; else missed=1 tried_card="${tried_card-} $1"; fi
@@ -87,9 +104,14 @@ $6"; then rm -f "$going"; else missed=1 tried_card="${tried_card-} $1"; fi
     if [ -z "$had" ] || [ -n "$(addresses_of "$1")" ]; then return 0; fi
     printf '%s has no address from its network manager, so it gets those of %s.\n' "$1" "$2"
     ip link set dev "$1" up
-    printf '%s\n' "$had" | while read -r valid preferred address; do
-        # shellcheck disable=SC2086 # it can be "ADDRESS peer ADDRESS"
-        ip address replace $address dev "$1" valid_lft "$valid" preferred_lft "$preferred"
+    # shellcheck disable=SC2086 # they are words
+    printf '%s\n' "$had" | sed "s/ label $2:/ label $1:/" | while read -r address; do
+        # Its label can be too long now.
+        ip address replace $address dev "$1" 2>/dev/null || ip address replace ${address%% label *} dev "$1"
+    done
+    # shellcheck disable=SC2086 # they are words
+    printf '%s\n' "$near" | while read -r family route; do
+        [ -z "$route" ] || ip "$family" route replace $route dev "$1" proto kernel
     done
     printf '%s\n' "$through" | while read -r family gateway; do
         if [ -z "$gateway" ]; then continue; fi

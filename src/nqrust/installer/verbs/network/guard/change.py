@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nqrust.host.facts.nic import address_words
+from nqrust.host.facts.nic import PLAIN, Extras, address_words
 from nqrust.host.port import Host, Kind
 from nqrust.installer.engine.errors import StepFailed
 
@@ -26,13 +26,15 @@ class FileChange:
 @dataclass(frozen=True)
 class Address:
     """An address of a link, as CIDR. `broadcast` is empty if it has none. `valid` and `preferred`: the seconds that are left of
-    its lease or advertisement, None for ever. `peer`: the other end of a point-to-point address, as CIDR."""
+    its lease or advertisement, None for ever. `peer`: the other end of a point-to-point address, as CIDR. `extras`: its label and
+    the like."""
 
     cidr: str
     broadcast: str = ""
     valid: int | None = None
     preferred: int | None = None
     peer: str = ""
+    extras: Extras = PLAIN
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -47,7 +49,7 @@ class Address:
 @dataclass(frozen=True)
 class Route:
     """A route over one link, as ip-route(8) names its parts. Empty parts are left out. `expires`: the seconds that are left of a
-    router's advertisement, None for ever."""
+    router's advertisement, None for ever. `protocol`: who made it, empty for the default."""
 
     family: str  # -4 or -6
     destination: str
@@ -58,6 +60,7 @@ class Route:
     scope: str = ""
     onlink: bool = False
     expires: int | None = None
+    protocol: str = ""
 
 
 @dataclass(frozen=True)

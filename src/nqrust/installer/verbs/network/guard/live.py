@@ -7,12 +7,12 @@ from typing import Any
 
 from nqrust.host.errors import HostError, ParseError
 from nqrust.host.facts import policy_rules
-from nqrust.host.facts.nic import gateway, lifetimes, peer, seconds
+from nqrust.host.facts.nic import extras, gateway, lacks_route, lifetimes, peer, seconds
 from nqrust.host.port import Host, command
 from nqrust.installer.verbs.network.guard.change import Address, LiveState, Route, Rule
 
-_AUTOMATIC = {"kernel"}
-"""Protocols of routes that the kernel adds with an address."""
+_KERNEL = "kernel"
+"""The protocol of routes that the kernel adds with an address."""
 
 
 def live_state(host: Host, link: str, device: str, *, dns: tuple[str, ...] = ()) -> LiveState:
@@ -21,7 +21,7 @@ def live_state(host: Host, link: str, device: str, *, dns: tuple[str, ...] = ())
     routes = tuple(
         route
         for family in ("-4", "-6")
-        for route in parse_routes(_ip(host, "route", "show", "table", "all", "dev", device, family=family), family)
+        for route in parse_routes(_ip(host, "route", "show", "table", "all", "dev", device, family=family), family, addresses)
     )
     rules = tuple(rule for family in ("-4", "-6") for rule in parse_rules(_ip(host, "rule", "show", family=family), family))
     return LiveState(
@@ -59,18 +59,23 @@ def parse_addresses(text: str) -> tuple[Address, ...]:
                 continue
             valid, preferred = lifetimes(one)
             cidr = f"{one['local']}/{one['prefixlen']}"
-            found.append(Address(cidr, str(one.get("broadcast", "")), valid, preferred, peer(one)))
+            found.append(
+                Address(cidr, str(one.get("broadcast", "")), valid, preferred, peer(one), extras(one, str(link.get("ifname"))))
+            )
     return tuple(found)
 
 
-def parse_routes(text: str, family: str) -> tuple[Route, ...]:
-    """Parse `ip -json route show table all dev NAME`. Leaves out what the kernel adds with an address, and multicast.
+def parse_routes(text: str, family: str, addresses: tuple[Address, ...] = ()) -> tuple[Route, ...]:
+    """Parse `ip -json route show table all dev NAME`. Leaves out what the kernel adds with one of the `addresses`, and multicast.
 
     Routes over a gateway stand last, because the kernel must first know how to reach it. Raises ParseError.
     """
     found = []
     for one in objects(text, "ip route"):
-        if one.get("protocol") in _AUTOMATIC or one.get("type", "unicast") != "unicast" or not one.get("dst"):
+        if one.get("type", "unicast") != "unicast" or not one.get("dst"):
+            continue
+        protocol = str(one.get("protocol", ""))
+        if protocol == _KERNEL and not lacks_route(str(one["dst"]), ((a.cidr, a.peer, a.extras) for a in addresses)):
             continue
         found.append(
             Route(
@@ -83,6 +88,7 @@ def parse_routes(text: str, family: str) -> tuple[Route, ...]:
                 scope=str(one.get("scope", "")) if family == "-4" else "",
                 onlink="onlink" in one.get("flags", ()),
                 expires=seconds(one.get("expires")),
+                protocol=protocol if protocol == _KERNEL else "",
             )
         )
     return tuple(sorted(found, key=lambda route: bool(route.gateway)))

@@ -117,23 +117,25 @@ def _check(live: LiveState) -> list[str]:
 
 
 def _by_hand(live: LiveState) -> list[str]:
-    lines = [f"has_address {quote(' '.join(one.words))} || try ip {_address(one)}" for one in live.addresses]
+    lines = [f"has_address {quote(' '.join(one.words))} || try ip {_address(one, live.device)}" for one in live.addresses]
     lines += [f"try ip {_route(route)}" for route in live.routes]
     return lines + [f"ip {rule.family} rule add {join(rule.words)} 2>/dev/null || :" for rule in live.rules]
 
 
-def _address(one: Address) -> str:
+def _address(one: Address, device: str) -> str:
     broadcast = f" broadcast {quote(one.broadcast)}" if one.broadcast else ""
     # An address that was learnt ends as it would have ended: its server may give it to another machine then.
     known = [left for left in (one.valid, one.preferred) if left is not None]
     ends = f" valid_lft {'forever' if one.valid is None else one.valid} preferred_lft {min(known)}" if known else ""
-    return f'{one.family} address replace {join(one.words)}{broadcast} dev "$device"{ends}'
+    extras = "".join(f" {quote(word)}" for word in one.extras.words(device))
+    return f'{one.family} address replace {join(one.words)}{broadcast} dev "$device"{extras}{ends}'
 
 
 def _route(route: Route) -> str:
     words = [route.family, "route", "replace", quote(route.destination)]
     words += map(quote, via(route.gateway, ipv6=route.family == "-6"))
     words += ["dev", '"$device"', "table", quote(route.table)]
+    words += ["proto", quote(route.protocol)] if route.protocol else []
     words += ["metric", quote(route.metric)] if route.metric else []
     words += ["src", quote(route.source)] if route.source else []
     words += ["scope", quote(route.scope)] if route.scope else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from tests.places import TESTS
 from tests.unit.installer.verbs.network.guard.sample import Site
 
 from nqrust.host.errors import ParseError
+from nqrust.host.facts.nic import PLAIN, Extras
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.verbs.network.guard.arming import WINDOW, fires_after
 from nqrust.installer.verbs.network.guard.change import Address, NetworkChange, Route, Rule
@@ -88,6 +90,35 @@ def test_learnt_route_ends_with_its_advertisement() -> None:
         "metric 1024 expires 1700",
         "metric 1024",
     ]
+
+
+RARE = """[{"ifname":"eth0","addr_info":[{"family":"inet","local":"10.0.0.2","prefixlen":24,"metric":77,"noprefixroute":true,
+"scope":"global","label":"eth0:1"},{"family":"inet","local":"10.0.0.3","prefixlen":32,"address":"10.9.0.1","scope":"global",
+"label":"eth0"},{"family":"inet","local":"10.8.0.3","prefixlen":24,"scope":"global","label":"of-old-times"}]}]"""
+
+
+def test_label_metric_and_the_network_managers_own_route_come_back() -> None:
+    """NetworkManager's route to the card's network has the protocol of the kernel, which makes none with such an address."""
+    addresses = parse_addresses(RARE)
+    assert [one.extras for one in addresses] == [Extras(77, no_route=True, label="1"), PLAIN, PLAIN]
+    said = [
+        {"dst": dst, "protocol": "kernel", "scope": "link", "metric": 100} for dst in ("10.0.0.0/24", "10.9.0.1", "10.8.0.0/24")
+    ]
+    routes = parse_routes(json.dumps(said), "-4", addresses)
+    change = Site().change()
+    lines = body(script(replace(change, live=replace(change.live, addresses=addresses, routes=routes))), "by_hand")
+    assert [line.partition(" || try ip -4 ")[2] for line in lines[:3]] == [
+        'address replace 10.0.0.2/24 dev "$device" metric 77 label eth0:1 noprefixroute',
+        'address replace 10.0.0.3 peer 10.9.0.1/32 dev "$device"',
+        'address replace 10.8.0.3/24 dev "$device"',
+    ]
+    route = 'try ip -4 route replace 10.0.0.0/24 dev "$device" table main proto kernel metric 100 scope link'
+    assert [line for line in lines if " route " in line] == [route], "the kernel makes the others"
+
+
+def test_label_that_is_too_long_for_the_device_is_left_out() -> None:
+    assert Extras(label="0123456789").words("eth0") == ("label", "eth0:0123456789")
+    assert Extras(label="0123456789").words("enp1s0") == ()
 
 
 ADDRESSES = """[{"ifname":"eth0","addr_info":[
