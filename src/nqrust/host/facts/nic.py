@@ -216,8 +216,8 @@ def extras(one: dict[str, Any], device: str) -> Extras:
 def lacks_route(destination: str, addresses: Iterable[tuple[str, str, Extras]]) -> bool:
     """Return whether the kernel makes no route to the network `destination` with these addresses: CIDR, peer, extras. Its network
     manager makes that route then, and NetworkManager calls it the kernel's."""
-    networks = (ipaddress.ip_network(peer or cidr, strict=False) for cidr, peer, extras in addresses if extras.no_route)
-    return destination != "default" and ipaddress.ip_network(destination, strict=False) in networks
+    networks = [ipaddress.ip_network(peer or cidr, strict=False) for cidr, peer, extras in addresses if extras.no_route]
+    return destination not in ("", "default") and ipaddress.ip_network(destination, strict=False) in networks
 
 
 def address_words(cidr: str, peer: str) -> tuple[str, ...]:
