@@ -150,6 +150,7 @@ def card(context: UndoContext, args: dict[str, Any]) -> Outcome:
     if port:
         return Kept(f"{port} is in {bridge} too, so {name} stays there")
     manager_answers(host, name, args["restore"])
+    live = live_state(host, name, bridge if host.stat(f"/sys/class/net/{bridge}") is not None else name)
     change = NetworkChange(
         link=name,
         bridge=bridge,
@@ -159,8 +160,8 @@ def card(context: UndoContext, args: dict[str, Any]) -> Outcome:
         ),
         load=tuple(tuple(argv) for argv in args["restore"]),
         restore=tuple(tuple(argv) for argv in args.get("again", args["load"])),
-        live=live_state(host, name, bridge if host.stat(f"/sys/class/net/{bridge}") is not None else name),
-        gateways=tuple(args["gateways"]),
+        live=live,
+        gateways=live.gateways or tuple(args["gateways"]),
         early=tuple(tuple(argv) for argv in args.get("early", ())),
     )
     guarded(host, change, alarms, window=args["window"], tell=context.tell)

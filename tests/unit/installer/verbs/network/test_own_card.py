@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -91,6 +92,26 @@ def test_move_and_back_under_guard(site: Card) -> None:
     assert site.read_bytes(OLD) == b"old\n" and not site.exists(NEW) and not site.exists(MASTER)
     assert site.alarms.calls.count("set") == 2, "the way back is guarded too"
     assert undo.card(context(site), record.args) == Reverted("already given back")
+
+
+def test_way_back_is_proven_by_the_gateway_of_today(site: Card) -> None:
+    """The LAN has another router than at the install. The recorded one would never answer."""
+    record = moved(site)
+    site.put("/sys/class/net/fcbr0/ifindex", "9")
+    now = json.dumps([{"dst": "default", "gateway": "10.0.0.254", "dev": "fcbr0", "protocol": "dhcp", "flags": []}])
+    for link in ((), ("dev", "fcbr0")):
+        site.on("ip", "-json", "-4", "route", "show", "table", "all", *link, answer=now)
+    site.answers = set()
+    site.confirmed()
+    assert undo.card(context(site), record.args) == Reverted()
+
+
+def test_way_back_is_proven_by_the_recorded_gateway_where_there_is_none_now(site: Card) -> None:
+    record = moved(site)
+    site.answers = set()
+    site.confirmed()
+    with pytest.raises(StepFailed, match=r"gateway 10\.0\.0\.1 does not answer"):
+        undo.card(context(site), record.args)
 
 
 def test_records_of_one_card_are_tried_once_in_a_run(site: Card) -> None:

@@ -87,6 +87,11 @@ class LiveState:
     port_of: str = ""
     accept_ra: str = ""
 
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """Next hops of the default routes, each once."""
+        return tuple(dict.fromkeys(one.gateway for one in self.routes if one.destination == "default" and one.gateway))
+
 
 @dataclass(frozen=True)
 class NetworkChange:
