@@ -17,7 +17,7 @@ from nqrust.installer.supervisor.alarm import Alarm
 from nqrust.installer.supervisor.systemd_alarm import SystemdAlarms
 from nqrust.installer.verbs.network.guard.change import Address, FileChange, LiveState, NetworkChange, Route
 from nqrust.installer.verbs.network.guard.folder import FOLDER
-from nqrust.installer.verbs.network.guard.live import parse_rules
+from nqrust.installer.verbs.network.guard.live import parse_routes, parse_rules
 from nqrust.installer.verbs.network.guard.script import restore_script, spare_name
 
 NEEDS = ("unshare", "ip", "mount", "flock", "bash", "dash")
@@ -131,6 +131,12 @@ def test_point_to_point_address_comes_back_once_with_its_other_end(saved: Saved,
         shown
     )
     assert "default via 198.51.100.1" in shown and "203.0.113.0/24 via inet6 fe80::1" in shown
+
+
+def test_route_with_several_next_hops_is_the_network_managers_alone(saved: Saved) -> None:
+    """ip(8) lists it under no device, so nothing of nqr sees it."""
+    add = "set -e; ip route add default nexthop via 192.0.2.1 dev fcbr9 nexthop via 192.0.2.9 dev fcbr9"
+    assert parse_routes(on_links(f"{add}; ip -json -4 route show table all dev fcbr9"), "-4") == ()
 
 
 def test_nic_that_nqr_gave_back_returns_to_its_bridge(saved: Saved) -> None:
