@@ -18,6 +18,7 @@ from nqrust.installer.uplink.model import (
     Owner,
     Refused,
     added,
+    label_and_metric,
     make,
     renamed,
     slaac_token,
@@ -178,7 +179,10 @@ def _by_hand(nic: Nic, bridge: str, stanzas: list[Stanza]) -> list[str]:
     hooks = " ".join(value for s in stanzas for name, value in s.options if is_hook(name)).split()
     addresses = [v for s in stanzas for v in s.values("address")] + hooks
     routes = [("::/0" if ":" in v else "0.0.0.0/0", v) for s in stanzas for v in s.values("gateway")]
-    lines = [f"up ip address replace {' '.join(a.words)} dev {bridge}" for a in unexplained_addresses(nic, addresses)]
+    lines = [
+        f"up ip address replace {' '.join((*a.words, 'dev', bridge, *label_and_metric(a, bridge)))}"
+        for a in unexplained_addresses(nic, addresses)
+    ]
     for route in unexplained_routes(nic, routes):
         if route.destination in hooks or (route.gateway and route.gateway in hooks):
             continue

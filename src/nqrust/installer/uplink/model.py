@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nqrust.contract import names as product
@@ -134,6 +134,12 @@ def unexplained_addresses(nic: Nic, configured: list[str]) -> list[Address]:
     """Return permanent addresses that the configuration does not mention: somebody added them by hand."""
     known = {_address(value) for value in configured}
     return [a for a in nic.addresses if not a.dynamic and not a.link_local and _address(a.cidr) not in known]
+
+
+def label_and_metric(address: Address, bridge: str) -> tuple[str, ...]:
+    """Return these parts of an address of the card, for `ip address add` on the bridge. The kernel makes the route to its network in
+    every case: nobody else does there."""
+    return replace(address.extras, no_route=False).words(bridge)
 
 
 def unexplained_routes(nic: Nic, configured: list[tuple[str, str]]) -> list[NicRoute]:

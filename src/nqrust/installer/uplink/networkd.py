@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from nqrust.host.facts.nic import Nic
+from nqrust.host.facts.nic import Address, Nic
 from nqrust.host.facts.reading import text
 from nqrust.host.port import Host
 from nqrust.installer.uplink.model import (
@@ -17,6 +17,7 @@ from nqrust.installer.uplink.model import (
     Refused,
     added,
     empty,
+    label_and_metric,
     make,
     own_frames_only,
     readable,
@@ -103,7 +104,7 @@ def change(host: Host, nic: Nic, bridge: str, path: str, sections: list[Section]
     token = slaac_token(nic)
     if token:
         of_bridge.append(Section("IPv6AcceptRA", [("Token", f"static:{token}")]))
-    of_bridge += by_hand(nic, sections)
+    of_bridge += by_hand(nic, bridge, sections)
     netdev = [
         Section("NetDev", [("Name", bridge), ("Kind", "bridge"), ("MACAddress", nic.mac), ("MTUBytes", str(nic.mtu))]),
         Section("Bridge", [("STP", "no"), ("ForwardDelaySec", "0")]),
@@ -187,7 +188,7 @@ def identity(host: Host, nic: Nic, sections: list[Section]) -> list[Section]:
     return [Section("DHCPv4", [("IAID", iaid)]), Section("DHCPv6", [("IAID", iaid)])]
 
 
-def by_hand(nic: Nic, sections: list[Section]) -> list[Section]:
+def by_hand(nic: Nic, bridge: str, sections: list[Section]) -> list[Section]:
     """Return sections for addresses and routes that somebody added to the card with ip(8)."""
     addresses = [value for s in sections if s.name in ("Network", "Address") for value in s.values("Address")]
     routes = [(_every(value), value) for s in sections if s.name == "Network" for value in s.values("Gateway")]
@@ -196,7 +197,7 @@ def by_hand(nic: Nic, sections: list[Section]) -> list[Section]:
             gateway = section.last("Gateway")
             routes.append((section.last("Destination") or _every(gateway), gateway))
     found = [
-        Section("Address", [("Address", a.cidr), *([("Peer", a.peer)] if a.peer else [])])
+        Section("Address", [("Address", a.cidr), *([("Peer", a.peer)] if a.peer else []), *_rare(a, bridge)])
         for a in unexplained_addresses(nic, addresses)
     ]
     for route in unexplained_routes(nic, routes):
@@ -210,6 +211,13 @@ def by_hand(nic: Nic, sections: list[Section]) -> list[Section]:
         entries += [("Scope", route.scope)] if route.scope and not route.ipv6 and not route.gateway else []
         found.append(Section("Route", entries))
     return found
+
+
+def _rare(address: Address, bridge: str) -> list[tuple[str, str]]:
+    words = label_and_metric(address, bridge)
+    return [
+        ({"metric": "RouteMetric", "label": "Label"}[name], value) for name, value in zip(words[::2], words[1::2], strict=True)
+    ]
 
 
 def _every(gateway: str) -> str:

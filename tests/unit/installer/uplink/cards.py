@@ -39,6 +39,8 @@ def _address(said: str) -> dict[str, Any]:
     one |= {"dynamic": True, "valid_life_time": 3000} if "dynamic" in words else {}
     one |= {"mngtmpaddr": True} if "ra" in words else {}
     one |= {"noprefixroute": True} if "noprefixroute" in words else {}
+    one |= {"metric": int(words[words.index("metric") + 1])} if "metric" in words else {}
+    one |= {"label": words[words.index("label") + 1]} if "label" in words else {}
     return one | ({"temporary": True} if "temporary" in words else {})
 
 

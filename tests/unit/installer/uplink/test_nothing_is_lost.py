@@ -39,6 +39,17 @@ def ifupdown(configured: list[str]) -> dict[str, Any]:
     return {"ifstate": "eth0=eth0\n", "files": {"/etc/network/interfaces": text}}
 
 
+@pytest.mark.parametrize(
+    ("manager", "line"),
+    [(networkd, "Address=10.3.0.9/24\nRouteMetric=50\nLabel=fcbr0:web"),
+     (ifupdown, "up ip address replace 10.3.0.9/24 dev fcbr0 metric 50 label fcbr0:web\n")],
+)  # fmt: skip
+def test_bridge_has_label_and_metric_of_an_address_given_by_hand(manager: Any, line: str) -> None:
+    said = ["10.1.0.1/24", "10.3.0.9/24 label eth0:web metric 50 noprefixroute"]
+    change = registry.change(host({"nic": "eth0", "addresses": said, "routes": [], **manager(said[:1])}), "eth0", "fcbr0")
+    assert line in "\n".join((f.after or b"").decode() for f in change.files if "fcbr0" in f.path)
+
+
 @pytest.mark.parametrize("manager", [networkd, network_manager, ifupdown])
 @given(addresses=ADDRESSES, kept=st.integers(0, 6), routes=ROUTES, mtu=st.integers(1280, 9000))
 @settings(max_examples=60, deadline=None)
