@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.hosts import main_job, product
+from tests.hosts import main_job, product, warm
 from tests.hosts.machine import Fingerprint, Machine, TestNetwork
 from tests.hosts.machine.outside import outside
 from tests.hosts.machine.result import Running
@@ -170,6 +170,8 @@ def lan(case: Case, *, installer: bool = True, window: int = WINDOW) -> Iterator
         found.listen()
         found.network = made.state(NIC)
         found.before, found.files = host.fingerprint(), host.run(CONTENT).stdout
+        if installer:
+            warm.fill(host)
         yield found
 
 

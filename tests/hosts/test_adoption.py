@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.hosts import killing, product
+from tests.hosts import killing, product, warm
 from tests.hosts.machine import Fingerprint, Machine, Result
 from tests.hosts.product import nqr
 
@@ -268,6 +268,7 @@ def test_host_is_unchanged_after_refusals_and_plans(lived_in: LivedIn) -> None:
 
 @pytest.fixture(scope="module")
 def installed(lived_in: LivedIn) -> LivedIn:
+    warm.fill(lived_in.host)
     lived_in.theirs = theirs(lived_in.host)
     lived_in.installed.append(product.bootstrap(lived_in.host, *MINIMAL))
     return lived_in

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.hosts import main_job
+from tests.hosts import main_job, warm
 from tests.hosts.bases import MACHINES, BaseMachine, lived_in
 from tests.hosts.main_job import Job
 
@@ -21,7 +21,7 @@ def job(request: pytest.FixtureRequest, tell: Callable[[str], None]) -> Iterator
     kind: BaseMachine
     kind, init = request.param
     with lived_in(kind, init) as lived:
-        made = main_job.begin(lived)
+        made = main_job.begin(lived, first=warm.fill)
         yield made
         tell(made.line())
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.hosts import main_job, product
 from tests.hosts.machine import Fingerprint, Machine, Snapshot
+from tests.hosts.machine.outside import outside
 from tests.hosts.product import nqr
 
 pytestmark = pytest.mark.timeout(2400)
@@ -46,20 +47,26 @@ class Installed:
     disk: Snapshot
     undeclared: list[str]
     rewritten: list[str]
+    used: int
 
 
 @pytest.fixture(scope="module")
 def installed() -> Iterator[Installed]:
     with Machine() as host:
         product.clone(host)
-        before = host.fingerprint()
+        before, empty = host.fingerprint(), _used(host)
         product.bootstrap(host, "--mode", "production", "--non-interactive")
-        undeclared = _undeclared(host)
+        used, undeclared = _used(host) - empty, _undeclared(host)
         mark = host.mark()
         again = product.bootstrap(host, "--mode", "production", "--non-interactive")
         assert "(0 changed" in again.stdout, again.describe()
         rewritten = [str(c) for c in host.changes(mark) if c.path.startswith(OURS) and not product.LIVING.search(c.path)]
-        yield Installed(host, before, host.snapshot(), undeclared, rewritten)
+        yield Installed(host, before, host.snapshot(), undeclared, rewritten, used)
+
+
+def _used(host: Machine) -> int:
+    """KiB that this host has written to its disk."""
+    return int(outside("du", "-xsk", str(host.upper)).stdout.split()[0])
 
 
 def _journal(host: Machine) -> list[dict[str, object]]:
@@ -98,6 +105,11 @@ def _undeclared(host: Machine) -> list[str]:
 
 def test_install_writes_only_declared_paths(installed: Installed) -> None:
     assert installed.undeclared == []
+
+
+def test_install_uses_no_more_disk_than_the_review_promises(installed: Installed) -> None:
+    """With the compilers of the guest agent. The hosts of the tests share what apt downloads, so that is not in it."""
+    assert 0 < installed.used < 3 * 1024**2
 
 
 def test_the_same_command_again_writes_nothing(installed: Installed) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.hosts import product
+from tests.hosts import product, warm
 from tests.hosts.machine import Machine
 from tests.hosts.product import nqr
 
@@ -35,6 +35,7 @@ def append(host: Machine, name: str, text: str) -> None:
 
 def test_an_edit_restarts_only_the_services_that_load_it(host: Machine, tell: Callable[[str], None]) -> None:
     before = host.fingerprint()
+    warm.fill(host)
     product.bootstrap(host, "--mode", "dev", "--source", CLONE, "--non-interactive", clone=CLONE)
     vm = product.create_vm(host, "web1")
     assert "Nothing changed." in nqr(host, "dev", "reload").stdout

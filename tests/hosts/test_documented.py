@@ -18,7 +18,7 @@ import pytest
 
 from tests.documentation import pages
 from tests.documentation.pages import Block
-from tests.hosts import product
+from tests.hosts import product, warm
 from tests.hosts.machine import Fingerprint, Machine, Result
 from tests.hosts.product import CLONE, CONFIG, document, eventually, fetch
 
@@ -77,7 +77,9 @@ def reader() -> Iterator[Reader]:
             "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGtra2tra2tra2tra2tra2tra2tra2tra2tra2tra2tr me@laptop\n",
         )
         host.write(f"{CLONE}/config.yaml", "mode: production\n")
-        yield Reader(host, host.fingerprint())
+        before = host.fingerprint()
+        warm.fill(host)
+        yield Reader(host, before)
 
 
 # --- before anything is installed

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts import product
+from tests.hosts import product, warm
 from tests.hosts.machine import Fingerprint, Machine
 from tests.hosts.product import document, eventually, fetch
 from tests.hosts.terminal import Pane
@@ -82,6 +82,7 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
         host.wait_for(f"skopeo --insecure-policy copy --dest-tls-verify=false oci:/root/site:image docker://{IMAGE}")
         host.run("rm -r /root/site")
         before = host.fingerprint()
+        warm.fill(host)
         pane = Pane(host)
         pane.starts("./scripts/install/install.sh")
         for screen, key in ((r"is ready for", "Enter"), ("Role of this host", "C-n"), ("Exposed", "Enter")):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.hosts import product
+from tests.hosts import product, warm
 from tests.hosts.machine import Fingerprint, Machine, Result, Snapshot
 from tests.hosts.product import document, nqr
 
@@ -34,6 +34,7 @@ def installed() -> Iterator[Installed]:
     with Machine() as host:
         product.clone(host)
         before = host.fingerprint()
+        warm.fill(host)
         result = product.bootstrap(host, "--mode", "dev", "--non-interactive")
         yield Installed(host, before, result, host.snapshot())
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.hosts import killing, product
+from tests.hosts import killing, product, warm
 from tests.hosts.killing import INSTALL
 from tests.hosts.machine import Fingerprint, Machine, Result, Snapshot
 
@@ -29,6 +29,7 @@ def prepared() -> Iterator[Bench]:
     with Machine() as host:
         product.clone(host)
         host.run("rm /etc/hosts")  # netbase, which comes along, writes one then
+        warm.fill(host)
         host.run([*MINIMAL, "--dry-run"], timeout=900)
         killing.plain_devices(host)
         pristine = host.fingerprint()

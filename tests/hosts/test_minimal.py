@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hosts import product
+from tests.hosts import product, warm
 from tests.hosts.machine import Machine
 from tests.hosts.product import fetch, nqr
 
@@ -17,6 +17,7 @@ def test_minimal_has_everything_but_the_web_ui() -> None:
     with Machine() as host:
         product.clone(host)
         before = host.fingerprint()
+        warm.fill(host)
         product.bootstrap(host, *INSTALL)
         assert fetch(host, "http://127.0.0.1:18080/health")[0] == 200
         assert fetch(host, "http://127.0.0.1:3000/")[0] == 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts import lost_records, main_job, privileges, product
+from tests.hosts import lost_records, main_job, privileges, product, warm
 from tests.hosts.bases import lived_in, machine_named
 from tests.hosts.machine import Machine
 from tests.hosts.main_job import Job
@@ -29,7 +29,7 @@ INSTALL = ("--mode", "production", "--non-interactive")
 @pytest.fixture(scope="module")
 def installed(tell: Callable[[str], None]) -> Iterator[Job]:
     with lived_in(machine_named("server"), "systemd") as lived:
-        job = main_job.begin(lived, INSTALL)
+        job = main_job.begin(lived, INSTALL, first=warm.fill)
         yield job
         tell(job.line())
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hosts import product
+from tests.hosts import product, warm
 from tests.hosts.machine import Fingerprint, Machine, Running
 
 pytestmark = pytest.mark.timeout(2400)
@@ -26,6 +26,7 @@ for themselves; whether a package or unit stayed is told by the other categories
 def host() -> Iterator[Machine]:
     with Machine() as machine:
         product.clone(machine)
+        warm.fill(machine)
         # The bootstrap's cache is a plan's own, whatever it plans.
         product.bootstrap(machine, "--dry-run", "--mode", "minimal")
         yield machine

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.hosts import killing, product
+from tests.hosts import killing, product, warm
 from tests.hosts.killing import PURGE, UNINSTALL
 from tests.hosts.machine import Fingerprint, Machine, Result, Snapshot
 from tests.hosts.machine.base import PACKAGES
@@ -35,6 +35,7 @@ def installed(request: pytest.FixtureRequest) -> Iterator[Installed]:
         product.clone(host)
         killing.plain_devices(host)
         before = host.fingerprint()
+        warm.fill(host)
         product.bootstrap(host, "--mode", "production", "--non-interactive")
         yield Installed(host, before, host.snapshot())
 

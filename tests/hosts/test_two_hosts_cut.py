@@ -12,7 +12,7 @@ from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.hosts import HostState
 from nqrust.contract.vms import StopRequest, Vm, VmCreate
-from tests.hosts import product
+from tests.hosts import product, warm
 from tests.hosts.chaos import Patient, Witness, differences, open_operations, there
 from tests.hosts.machine import Machine, TestNetwork
 from tests.hosts.product import eventually
@@ -94,6 +94,7 @@ def pair() -> Iterator[Pair]:
     with TestNetwork() as network, Machine(network=network) as first, Machine(network=network) as second:
         for host in (first, second):
             product.clone(host)
+            warm.fill(host)
         product.bootstrap(first, "--mode", "minimal", "--non-interactive")
         token = product.nqr(first, "host", "token", second.name).stdout.strip()
         second.write("/run/join-token", f"{token}\n", mode=0o600)

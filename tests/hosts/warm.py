@@ -19,21 +19,25 @@ from tests.places import ROOT
 _PACK = f"cd {Path(product.CACHE).parent} && tar --numeric-owner -cf - {Path(product.CACHE).name}"
 _UNPACK = f"mkdir -p {Path(product.CACHE).parent} && tar --numeric-owner -xpf - -C {Path(product.CACHE).parent}"
 
+KEPT = 3
+"""Caches of a suite: several checkouts can run their tests on one machine."""
+
 
 def keep(host: Machine) -> None:
-    """After an install on a primed host: keep its cache for later hosts of its suite, in place of one of other sources."""
+    """After an install on a primed host: keep its cache for later hosts of its suite, in place of the one used longest ago."""
     kept = _kept(host)
     with locked(kept.parent / "lock"):
         if not host.primed or kept.exists():
             return
-        for old in kept.parent.glob(f"{host.suite}-*.tar"):
-            old.unlink()
         draft = kept.with_suffix(f".{os.getpid()}")
         packed = "/root/cache.tar"
         host.run(f"{_PACK} >{packed}", timeout=300)
         draft.write_bytes(host.read_bytes(packed))
         host.run(["rm", packed])
         draft.rename(kept)
+        newest_first = sorted(kept.parent.glob(f"{host.suite}-*.tar"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for old in newest_first[KEPT:]:
+            old.unlink()
 
 
 def fill(host: Machine) -> None:
@@ -41,6 +45,8 @@ def fill(host: Machine) -> None:
     kept = _kept(host)
     with locked(kept.parent / "lock"):
         packed = kept.read_bytes() if kept.exists() else b""
+        if packed:
+            os.utime(kept)
     if packed:
         host.run(_UNPACK, input=packed, timeout=300)
 
