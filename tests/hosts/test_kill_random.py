@@ -2,7 +2,8 @@
 
 Then either an uninstall, after which the host is the one from before, or the same command again, after which it is the one
 that an uninterrupted install makes. Half of the kills fall into the package transaction, every fifth into the bootstrap;
-every third is a power cut. NQR_KILL_SEED repeats the moments of an earlier run; the first of each kind runs always.
+every third is a power cut. Every other uninstall has a build of the release before it, during which a kill can come; the
+other installs take the release from the cache of an earlier run. NQR_KILL_SEED repeats the moments of an earlier run; the first of each kind runs always.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import os
 import random
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
-from tests.hosts import killing, product
+from tests.hosts import killing, product, warm
 from tests.hosts.killing import INSTALL, PURGE, UNINSTALL
 from tests.hosts.machine import Fingerprint, Machine, Snapshot
 from tests.hosts.machine.base import PACKAGES
@@ -43,13 +45,16 @@ class Bench:
     packages: tuple[float, float]
 
 
-@pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
+@contextmanager
+def _host(*, release: bool) -> Iterator[Bench]:
+    """`release`: whether it is in the installer's cache, if the tests have one."""
     with Machine(packages=tuple(name for name in PACKAGES if name != "sudo")) as host:
         product.clone(host)
         host.run("rm /etc/hosts")
         killing.plain_devices(host)
         pristine = host.fingerprint()
+        if release:
+            warm.fill(host, environment=False)
         fresh = host.snapshot()
         bootstrap = host.run([*PRODUCTION, "--dry-run"], timeout=900).seconds
         prepared = host.snapshot()
@@ -59,6 +64,18 @@ def bench() -> Iterator[Bench]:
         whole = time.time() - began
         moments = {r["type"]: r["at"] - began for r in _of_packages(host)}
         yield Bench(host, pristine, fresh, prepared, killing.settled(host), bootstrap, whole, (moments["begin"], moments["done"]))
+
+
+@pytest.fixture(scope="module")
+def warmed() -> Iterator[Bench]:
+    with _host(release=True) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def cold() -> Iterator[Bench]:
+    with _host(release=False) as made:
+        yield made
 
 
 def _of_packages(host: Machine) -> list[dict[str, object]]:
@@ -95,7 +112,8 @@ def _killed(bench: Bench, then: str, number: int) -> str:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_install_killed_at_random_is_uninstalled(bench: Bench, number: int) -> None:
+def test_install_killed_at_random_is_uninstalled(request: pytest.FixtureRequest, number: int) -> None:
+    bench: Bench = request.getfixturevalue("cold" if number % 2 else "warmed")
     host = bench.host
     told = _killed(bench, "uninstall", number)
     back = host.run([UNINSTALL, *PURGE], check=False, timeout=900)
@@ -106,8 +124,8 @@ def test_install_killed_at_random_is_uninstalled(bench: Bench, number: int) -> N
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_install_killed_at_random_is_resumed(bench: Bench, number: int) -> None:
-    host = bench.host
+def test_install_killed_at_random_is_resumed(warmed: Bench, number: int) -> None:
+    bench, host = warmed, warmed.host
     told = _killed(bench, "resume", number)
     again = host.run(PRODUCTION, check=False, timeout=900)
     assert again.code == 0, f"{told}\n{again.describe()}"

@@ -40,15 +40,18 @@ def keep(host: Machine) -> None:
             old.unlink()
 
 
-def fill(host: Machine) -> None:
-    """Before an install, and after the fingerprint from before it: give the host such a cache, if one of these sources is there."""
+def fill(host: Machine, *, environment: bool = True) -> None:
+    """Before an install, and after the fingerprint from before it: give the host such a cache, if one of these sources is there.
+    `environment`: with what the bootstrap makes; it makes its own otherwise."""
     kept = _kept(host)
     with locked(kept.parent / "lock"):
         packed = kept.read_bytes() if kept.exists() else b""
         if packed:
             os.utime(kept)
     if packed:
-        host.run(_UNPACK, input=packed, timeout=300)
+        host.run(
+            _UNPACK if environment else f"{_UNPACK} --exclude='*/bootstrap' --exclude='*/pycache'", input=packed, timeout=300
+        )
 
 
 def _kept(host: Machine) -> Path:
