@@ -28,6 +28,7 @@ import dhcp_of_nqr  # beside this script
 import guest_programs
 import guest_that_broadcasts
 import guests_that_begin
+import others_at_the_gateway
 from tests.unit.installer.verbs.network.test_guest_rules import FORMER, IPV6, NOW
 
 from nqrust.agent.network.rules import NetworkRules
@@ -85,7 +86,7 @@ def lay_out() -> None:
     sh("ip link add uplink type veth peer name eth0 netns web; ip link set uplink up; ip addr add 198.51.100.2/24 dev uplink")
     sh(f"ip -n web addr add {WEB}/24 dev eth0; ip -n web addr add {METADATA}/32 dev eth0; ip -n web link set eth0 up")
     sh(f"ip route add {METADATA}/32 dev uplink; ip -n web route add default via 198.51.100.2")
-    up()
+    sh(f"{SCRIPT} up")
     for number, address in enumerate(GUESTS):
         sh(f"ip link add port{number} type veth peer name eth0 netns guest{number}")
         sh(f"ip link set port{number} master fcbr0 up; ip link set port{number} type bridge_slave isolated on")
@@ -93,10 +94,6 @@ def lay_out() -> None:
         sh(f"ip -n guest{number} route add default via 10.0.0.1")
     for namespace in ("", "web", "guest1"):
         listen(namespace)
-
-
-def up() -> None:
-    sh(f"{SCRIPT} up")
 
 
 def rules() -> str:
@@ -389,6 +386,7 @@ WHATS = {
     "broadcast": broadcast,
     "begin": lambda: guests_that_begin.seen(records_of_guests(), inside, WEB, 8080),
     "arp": asked_for,
+    "others": lambda: others_at_the_gateway.seen(inside, sh, ENDING),
     "gateway": led_round,
     "dhcp": asked_for_an_address,
 }

@@ -59,6 +59,7 @@ def firewall(context: Context) -> tuple[FirewallSpec, FirewallSpec]:
         masquerade=nat,
         dns=serves_dns(network, context.facts.ports),
         tcp_ports=guest_ports(context),
+        anybody=not context.speaks_our_api,
         apart=context.speaks_our_api,
     )
     return rules, vm_network_ipv6(network.bridge_name, apart=context.speaks_our_api)

@@ -110,6 +110,14 @@ def test_a_guest_cannot_fill_the_hosts_table_of_neighbours(script: Path) -> None
     assert seen(script, "arp") == {"neighbours": 0, "the guest reaches the world": True, "without the filter": 200}
 
 
+def test_only_guests_reach_what_the_host_serves_on_the_gateways_address(script: Path) -> None:
+    """A machine of the LAN can send what is for that address to the host. One that asked 1,000 times a second left guests no name."""
+    found, everything = seen(script, "others"), ["udp:53", "tcp:53", "tcp:19091"]
+    assert found["guest0"] == everything
+    assert found["web"] == found["host"] == []
+    assert found["web without the rules"] == found["host without the rules"] == everything, "the test can see a hole"
+
+
 def test_a_guest_cannot_use_up_what_is_anothers_under_its_address(script: Path) -> None:
     found = seen(script, "pretend")
     assert found.pop("drawn") == [True, False] and found.pop("lacking") == "", "drawn once"

@@ -94,15 +94,17 @@ def vm_network(
     masquerade: bool = True,
     dns: bool = False,
     tcp_ports: tuple[int, ...] = (),
+    anybody: bool = False,
     apart: bool = True,
 ) -> FirewallSpec:
     """Return the rules of a VM network on its own bridge.
 
     Guests are strangers: to the host they may send DHCP, ping, DNS where the bridge serves it, and
-    `tcp_ports` on the gateway's address; nothing else. `outside`: they may reach what lies beyond the host
-    (NAT), but no link-local address; without it the network is isolated. From beyond only answers come in. `apart`: the
-    agent isolates the TAPs of guests from each other, and the host does not lead one to another either: a guest that sends
-    its neighbour's packets to the gateway's MAC would have the host route them. `subnet` and `gateway` IPv4.
+    `tcp_ports` on the gateway's address; nothing else. Nobody else reaches that DNS, and `tcp_ports` only with `anybody`.
+    `outside`: they may reach what lies beyond the host (NAT), but no link-local address; without it the network is isolated.
+    From beyond only answers come in. `apart`: the agent isolates the TAPs of guests from each other, and the host does not
+    lead one to another either: a guest that sends its neighbour's packets to the gateway's MAC would have the host route them.
+    `subnet` and `gateway` IPv4.
 
     The limits count by address, so packets with an address of no guest go first: they would fill the
     tables that the others need. DHCP comes before that, because it has no address yet.
@@ -127,11 +129,15 @@ def vm_network(
             ("-d", subnet, "-o", bridge, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"),
         ]
     forward += [("-i", bridge, "-j", "DROP"), ("-o", bridge, "-j", "DROP")]
+    dns_of = {p: (*to_gateway, "-p", p, "-m", p, "--dport", "53") for p in ("udp", "tcp")} if dns else {}
+    kept = [("udp", 53), ("tcp", 53)] if dns else []
+    kept += [] if anybody else [("tcp", port) for port in tcp_ports]
     inbound: list[tuple[str, ...]] = [
+        # The gateway's address is the host's, so users of the host and machines that lead there reach what listens on it.
+        *(("-d", f"{gateway}/32", "!", "-i", bridge, "-p", p, "-m", p, "--dport", str(port), "-j", "DROP") for p, port in kept),
         ("-i", bridge, "-p", "udp", "-m", "udp", "--sport", "68", "--dport", "67", "-j", "ACCEPT"),
         stranger,
     ]
-    dns_of = {p: (*to_gateway, "-p", p, "-m", p, "--dport", "53") for p in ("udp", "tcp")} if dns else {}
     if dns:
         # A guest that asks again and again from one port has one connection, so queries are counted before answers pass.
         inbound.append((*dns_of["udp"], *_more_often("nqr-dns", 50, 200), "-j", "DROP"))
