@@ -55,7 +55,7 @@ async def main() -> dict[str, float]:
     service = MagicMock()
     service.forwards.sync.return_value, service.taps.pin.return_value = False, {}
     rules = NetworkRules(LocalHost(), SCRIPT)
-    keep = KeepUp(service, Verbs(), rules, MagicMock(), lambda: None)  # type: ignore[arg-type]
+    keep = KeepUp(service, Verbs(), rules, MagicMock(), MagicMock(lacking=""), lambda: None)  # type: ignore[arg-type]
     follower = asyncio.create_task(keep.follow_rules())
     await asyncio.sleep(0.1)
     found = {}

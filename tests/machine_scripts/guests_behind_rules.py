@@ -367,6 +367,7 @@ def installed() -> dict[str, object]:
         said[name] = isinstance(step.inspect(host), Satisfied)
     said["the script finds the same"] = NetworkRules(host, SCRIPT).keep()
     Sources(host, "fcbr0", lambda: records).sync()  # type: ignore[arg-type, return-value]
+    others_at_the_gateway.RelayPort(host, "fcbr0", 19091).sync()
     said["with the agent's"] = all(isinstance(IptablesRules(spec).inspect(host), Satisfied) for spec in (NOW, IPV6))
     context = UndoContext(host, Originals(host, "/run/originals"))
     for one in reversed(undo):
@@ -386,6 +387,7 @@ WHATS = {
     "broadcast": broadcast,
     "begin": lambda: guests_that_begin.seen(records_of_guests(), inside, WEB, 8080),
     "arp": asked_for,
+    "owner": lambda: others_at_the_gateway.seen_of_a_user(inside, sh),
     "others": lambda: others_at_the_gateway.seen(inside, sh, ENDING),
     "gateway": led_round,
     "dhcp": asked_for_an_address,

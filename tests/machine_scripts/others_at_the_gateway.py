@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from nqrust.agent.network.relay_port import RelayPort
+from nqrust.host.local import LocalHost
+
 _SERVE = """
 import os, socket, sys, threading
 os.setuid(int(sys.argv[1]))
@@ -66,3 +69,24 @@ def seen(inside: Callable[..., str], sh: Callable[[str], str], ending: list[Call
     said = heard()
     sh("iptables -F NQR-INPUT")
     return {**said, **{f"{name} without the rules": answers for name, answers in heard().items()}}
+
+
+def seen_of_a_user(inside: Callable[..., str], sh: Callable[[str], str]) -> dict[str, object]:
+    """Who answers a guest at the port of the relay: a user of the host, then root, and the user on a host without the rule."""
+    guarded = RelayPort(LocalHost(), "fcbr0", 19091)
+
+    def heard_from(user: int) -> str:
+        server = serve(user, "0.0.0.0", 19091)
+        try:
+            return inside("guest0", _ASK, GATEWAY, "tcp:19091")
+        finally:
+            server.kill()
+            server.wait()
+
+    said: dict[str, object] = {"without the rule": heard_from(54_321)}
+    said["drawn"], said["lacking"] = [guarded.sync(), guarded.sync()], guarded.lacking
+    said |= {"a user": heard_from(54_321), "root": heard_from(0)}
+    waiting = inside("guest0", "print(open('/proc/net/tcp').read())")
+    said["of the guest's ended connections wait"] = sum(" 09 " in line for line in waiting.splitlines())  # TCP_LAST_ACK
+    sh("iptables -F OUTPUT; iptables -F NQR-RELAY; iptables -X NQR-RELAY")
+    return said | {"put back": [guarded.sync(), guarded.sync()], "a user then": heard_from(54_321)}

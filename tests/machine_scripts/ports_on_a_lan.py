@@ -236,8 +236,17 @@ def to_the_host(guest: int, wire: Wire) -> None:
         assert wire.answered(port) is not open_to_vms, f"a machine of the LAN and port {port}"
     os.write(guest, bytes(_HEADER) + from_v4(echo(MINE, HOST), target=mac))
     assert any(f[12:14] == b"\x08\x00" and f[23] == 1 and f[34] == 0 for f in said_to(guest)), "ping is answered"
+    listeners.append(socket.create_server(("127.0.0.1", 19091)))
+    assert (opens(HOST, 22), opens(HOST, 19091)) == (True, False), "users of the host reach what they did, and no relay"
+    assert opens("127.0.0.1", 19091), "a program of the host may have the port on loopback"
     for one in listeners:
         one.close()
+
+
+def opens(address: str, port: int) -> bool:
+    with socket.socket() as one:
+        one.settimeout(0.5)
+        return one.connect_ex((address, port)) == 0
 
 
 def floods(guest: int) -> None:

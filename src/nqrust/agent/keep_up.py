@@ -11,6 +11,7 @@ import structlog
 from nqrust.agent.api.app import Verbs
 from nqrust.agent.errors import AgentError
 from nqrust.agent.network.changes import APART, RuleChanges
+from nqrust.agent.network.relay_port import RelayPort
 from nqrust.agent.network.rules import NetworkRules
 from nqrust.agent.network.taps import Filter
 from nqrust.agent.vmm.verdict import Verdict
@@ -25,11 +26,18 @@ class KeepUp:
     """`announce` tells the manager that the host has changed."""
 
     def __init__(
-        self, service: VmService, verbs: Verbs, rules: NetworkRules, sources: Filter, announce: Callable[[], None]
+        self,
+        service: VmService,
+        verbs: Verbs,
+        rules: NetworkRules,
+        sources: Filter,
+        relay: RelayPort,
+        announce: Callable[[], None],
     ) -> None:
         self._service, self._verbs, self._rules, self._sources, self._announce = service, verbs, rules, sources, announce
+        self._relay = relay
         self._verdict: Verdict | None = None
-        self._lacking = ""
+        self._lacking = self._relay_lacking = ""
         self._drawing = asyncio.Lock()  # the script looks for a jump before it adds one
         self.steps: tuple[Callable[[], Awaitable[None]], ...] = (
             self.continue_vms,
@@ -37,6 +45,7 @@ class KeepUp:
             self.tidy_scopes,
             self.give_leases_back,
             self.keep_rules,
+            self.keep_relay,
             self.draw_forwards,
             self.connect_vms,
             self.remove_taps,
@@ -61,7 +70,7 @@ class KeepUp:
         with changes:
             while True:
                 await changes.wait()
-                for step in (self.keep_rules, self.draw_forwards, self.pin_taps):
+                for step in (self.keep_rules, self.keep_relay, self.draw_forwards, self.pin_taps):
                     await self._try(step.__name__, step)
                 await asyncio.sleep(APART)
 
@@ -90,6 +99,13 @@ class KeepUp:
             restored = await self._verbs.run(self._rules.keep)
         if restored:
             log.warning("network.rules_put_back")
+
+    async def keep_relay(self) -> None:
+        if await self._verbs.run(self._relay.sync):
+            log.info("relay.port_kept")
+        if self._relay.lacking != self._relay_lacking:
+            self._relay_lacking = self._relay.lacking
+            log.warning("relay.port_not_kept", why=self._relay_lacking)
 
     async def draw_forwards(self) -> None:
         if await self._verbs.run(self._service.forwards.sync):

@@ -23,6 +23,7 @@ from nqrust.agent.link.manager_link import ManagerLink
 from nqrust.agent.network.dhcp import Dhcp
 from nqrust.agent.network.forwards import Forwards
 from nqrust.agent.network.lan import LanGuard
+from nqrust.agent.network.relay_port import RelayPort
 from nqrust.agent.network.rules import NetworkRules
 from nqrust.agent.network.sources import Sources
 from nqrust.agent.network.taps import Filter, Taps
@@ -62,6 +63,7 @@ class Agent:
         self.sources: Filter = (
             LanGuard(host, network.bridge, store.all) if lan else Sources(host, network.bridge, store.all, settings.peers_ports)
         )
+        self.relay_port = RelayPort(host, network.bridge, network.relay_port)
         self.service = VmService(
             Parts(
                 host=host,
@@ -138,6 +140,7 @@ class Agent:
 
     async def _serve_guests(self) -> None:
         """Listen on the bridge's address while it exists. On a LAN's bridge it may change."""
+        await self.verbs.run(self.relay_port.sync)
         told = False
         while True:
             address = self._guests_address()
@@ -178,7 +181,7 @@ class Agent:
             await asyncio.sleep(upkeep.LOGS_EVERY)
 
     async def _keep_up(self) -> None:
-        keep = KeepUp(self.service, self.verbs, self.rules, self.sources, self.link.announce_change)
+        keep = KeepUp(self.service, self.verbs, self.rules, self.sources, self.relay_port, self.link.announce_change)
         follower = asyncio.create_task(keep.follow_rules())
         try:
             await keep.run()

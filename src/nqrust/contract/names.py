@@ -59,6 +59,8 @@ FORWARD_CHAINS = (
 """Table, chain and the built-in chain that jumps there: the agent's, for port forwards; uninstall removes them."""
 SOURCE_CHAIN = ("raw", "NQR-SOURCE", "PREROUTING")
 """The same, for the addresses that each VM may send from."""
+RELAY_CHAIN = ("filter", "NQR-RELAY", "OUTPUT")
+"""The same, for the answers from the relay's port."""
 LAN_TABLE = ("bridge", PRODUCT)
 """Family and name of the nftables table that filters the ports of VMs on a LAN's bridge. The agent fills it."""
 LAN_MARK = "0x4e515256"

@@ -33,6 +33,7 @@ def notice(kind: int, name: str, subsystem: int = 10) -> bytes:
         (RULE, "DOCKER", False),
         (RULE, "NQR-SOURCE", False),
         (RULE, "NQR-FWD", False),
+        (RULE, "NQR-RELAY", False),
         (TABLE, "firewalld", False),
     ],
 )

@@ -13,6 +13,7 @@ from tests.fakes.host import FakeHost
 
 from nqrust.agent.errors import Conflict
 from nqrust.agent.keep_up import KeepUp
+from nqrust.agent.network.relay_port import RelayPort
 from nqrust.agent.network.rules import NetworkRules
 from nqrust.agent.network.sources import Sources, asking, beginning, rules
 from nqrust.agent.server import Agent
@@ -37,7 +38,7 @@ def agent(mode: str) -> MagicMock:
     made.service.dhcp.give_back_lost.return_value = made.service.taps.all.return_value = []
     made.service.taps.pin.return_value = {}
     made.service.store.ids.return_value = []
-    made.sources.lacking = ""
+    made.sources.lacking = made.relay.lacking = ""
     return made
 
 
@@ -59,7 +60,7 @@ def test_a_port_that_was_changed_is_logged_with_the_reason() -> None:
         "tap0123456789a": ("its MAC was 02:00:00:00:00:01", "the bridge learned addresses from it")
     }
     with structlog.testing.capture_logs() as logs:
-        asyncio.run(KeepUp(made.service, made.verbs, None, made.sources, lambda: None).pin_taps())
+        asyncio.run(KeepUp(made.service, made.verbs, None, made.sources, made.relay, lambda: None).pin_taps())
     (line,) = [line for line in logs if line["event"] == "tap.put_back"]
     assert (line["tap"], line["log_level"]) == ("tap0123456789a", "warning")
     assert line["why"] == "its MAC was 02:00:00:00:00:01; the bridge learned addresses from it"
@@ -71,7 +72,7 @@ def test_a_step_that_fails_keeps_no_other_from_its_work() -> None:
     broken = (HostError("no room"), Conflict("NQR-API-709", "What.", "Cure."), RuntimeError("unforeseen"))
     with structlog.testing.capture_logs() as told:
         for error in broken:
-            keep = KeepUp(made.service, made.verbs, made.rules, made.sources, lambda: None)
+            keep = KeepUp(made.service, made.verbs, made.rules, made.sources, made.relay, lambda: None)
 
             async def fail(error: Exception = error) -> None:
                 raise error
@@ -93,11 +94,22 @@ def test_every_step_of_the_upkeep_runs_though_each_fails() -> None:
         raise HostError("the machine does not answer")
 
     made.verbs.run = fail
-    keep = KeepUp(made.service, made.verbs, made.rules, made.sources, lambda: None)
+    keep = KeepUp(made.service, made.verbs, made.rules, made.sources, made.relay, lambda: None)
     with structlog.testing.capture_logs() as told:
         asyncio.run(_for_a_moment(keep.run()))
     failed = [entry["step"] for entry in told if entry["event"] == "upkeep.failed"]
     assert failed == [step.__name__ for step in keep.steps if step.__name__ != "watch_the_sources"]
+
+
+def test_a_kernel_that_does_not_know_whose_answer_it_is_is_told_once() -> None:
+    made, host = agent("nat"), FakeHost.debian12()
+    host.on("iptables", prefix=True, answer="")
+    host.on("iptables-restore", prefix=True, answer=CommandFailed(("iptables-restore",), 2, "Couldn't load match `owner'"))
+    keep = KeepUp(made.service, made.verbs, made.rules, made.sources, RelayPort(host, "fcbr0", 19091), lambda: None)
+    with structlog.testing.capture_logs() as told:
+        for _ in range(2):
+            asyncio.run(keep.keep_relay())
+    assert [entry["event"] for entry in told] == ["relay.port_not_kept"] and "owner" in told[0]["why"]
 
 
 def test_one_vm_that_fails_keeps_no_other_from_its_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,14 +122,14 @@ def test_one_vm_that_fails_keeps_no_other_from_its_upkeep(monkeypatch: pytest.Mo
 
     made.verbs.on_vm = on_vm
     with structlog.testing.capture_logs():
-        asyncio.run(KeepUp(made.service, made.verbs, None, made.sources, lambda: None).remove_taps())
+        asyncio.run(KeepUp(made.service, made.verbs, None, made.sources, made.relay, lambda: None).remove_taps())
     assert seen == ["a1", "a2"]
 
 
 def test_a_new_vmm_is_announced_once() -> None:
     made, told = agent("nat"), list[str]()
     made.service.verdict.side_effect = [decide("auto", None), decide("firecracker", None), decide("firecracker", None)]
-    keep = KeepUp(made.service, made.verbs, None, made.sources, lambda: told.append("changed"))
+    keep = KeepUp(made.service, made.verbs, None, made.sources, made.relay, lambda: told.append("changed"))
     for expected in (0, 1, 1):
         asyncio.run(keep.watch_the_vmm())
         assert len(told) == expected

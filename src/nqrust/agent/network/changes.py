@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from types import TracebackType
 
-from nqrust.contract.names import FORWARD_CHAINS, SOURCE_CHAIN
+from nqrust.contract.names import FORWARD_CHAINS, RELAY_CHAIN, SOURCE_CHAIN
 
 _NETFILTER, _SOL_NETLINK, _JOIN, _GROUP = 12, 270, 1, 7  # linux/netlink.h, linux/netfilter/nfnetlink.h
 _SUBSYSTEM = 10
@@ -21,7 +21,7 @@ _TABLE_NAME, _CHAIN_NAME, _RULE_CHAIN = 1, 3, 2
 _ATTRIBUTE = {_DELTABLE: _TABLE_NAME, _DELCHAIN: _CHAIN_NAME, _DELRULE: _RULE_CHAIN}
 _TABLES = frozenset({"filter", "nat", "raw"})
 _BUILT_IN = frozenset({"FORWARD", "INPUT", "OUTPUT", "POSTROUTING", "PREROUTING"})
-_AGENTS = frozenset(chain for _, chain, _ in (*FORWARD_CHAINS, SOURCE_CHAIN))
+_AGENTS = frozenset(chain for _, chain, _ in (*FORWARD_CHAINS, SOURCE_CHAIN, RELAY_CHAIN))
 SETTLE, APART = 0.1, 1.0
 """Seconds: who takes rules out takes out many; and how often the rules are looked at, at most."""
 

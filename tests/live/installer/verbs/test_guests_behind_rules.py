@@ -118,6 +118,14 @@ def test_only_guests_reach_what_the_host_serves_on_the_gateways_address(script: 
     assert found["web without the rules"] == found["host without the rules"] == everything, "the test can see a hole"
 
 
+def test_no_user_of_the_host_answers_guests_in_place_of_the_relay(script: Path) -> None:
+    """A guest would send its token to whoever listens there."""
+    assert seen(script, "owner") == {
+        "without the rule": "tcp:19091", "drawn": [True, False], "lacking": "", "a user": "", "root": "tcp:19091",
+        "of the guest's ended connections wait": 0, "put back": [True, False], "a user then": "",
+    }  # fmt: skip
+
+
 def test_a_guest_cannot_use_up_what_is_anothers_under_its_address(script: Path) -> None:
     found = seen(script, "pretend")
     assert found.pop("drawn") == [True, False] and found.pop("lacking") == "", "drawn once"

@@ -6,7 +6,7 @@ reach what they reached before. A packet that a VM may send RETURNs to the admin
 
 from __future__ import annotations
 
-from nqrust.contract.names import FORWARD_CHAIN, LAN_MARK
+from nqrust.contract.names import FORWARD_CHAIN, LAN_MARK, RELAY_CHAIN
 from nqrust.installer.verbs.firewall.rules import INPUT, Chain, FirewallSpec, more_at_once
 
 _MARKED = ("-m", "mark", "--mark", LAN_MARK)
@@ -25,7 +25,7 @@ def lan_guests(bridge: str, relay: int | None) -> FirewallSpec:
         ("-i", bridge, "-p", "icmp", *_MARKED, "-m", "icmp", "--icmp-type", "8", "-j", "RETURN"),
         ("-i", bridge, *_MARKED, "-j", "DROP"),
     )
-    return FirewallSpec((Chain("filter", INPUT, "INPUT", inbound),), _OTHERS)
+    return FirewallSpec((Chain("filter", INPUT, "INPUT", inbound),), (*_OTHERS, Chain(*RELAY_CHAIN, ())))
 
 
 def _to_relay(bridge: str, relay: int) -> tuple[tuple[str, ...], ...]:
@@ -37,6 +37,7 @@ def _to_relay(bridge: str, relay: int) -> tuple[tuple[str, ...], ...]:
         (*to_relay, *more_at_once(16), "-j", "DROP"),
         (*to_relay, "-j", "ACCEPT"),
         ("!", "-i", "lo", "-p", "tcp", *port, "-j", "DROP"),
+        ("!", "-d", "127.0.0.0/8", "-i", "lo", "-p", "tcp", *port, "-j", "DROP"),  # a user of the host has 16 million addresses
     )
 
 

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from nqrust.contract.names import FORWARD_CHAINS, SOURCE_CHAIN
+from nqrust.contract.names import FORWARD_CHAINS, RELAY_CHAIN, SOURCE_CHAIN
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.errors import StepFailed
@@ -161,7 +161,7 @@ def vm_network(
     if outside and masquerade:
         hide = ("-s", subnet, "!", "-d", subnet, "!", "-o", bridge, "-j", "MASQUERADE")
         chains.append(Chain("nat", POSTROUTING, "POSTROUTING", (hide,)))
-    agents = (*FORWARD_CHAINS, SOURCE_CHAIN) if outside else (SOURCE_CHAIN,)
+    agents = (*(FORWARD_CHAINS if outside else ()), SOURCE_CHAIN, RELAY_CHAIN)
     others = tuple(Chain(table, name, parent, ()) for table, name, parent in agents)
     return FirewallSpec(tuple(chains), others)
 
