@@ -26,3 +26,19 @@ def test_a_vm_on_a_lans_bridge_sends_what_it_may_and_the_bridge_stays_as_it_was(
     if not host.exists("/dev/net/tun"):
         pytest.skip("this kernel has no TAP devices")
     assert run_script("ports_on_a_lan.py", namespaces=("net", "mount"), seconds=120) is None
+
+
+def test_a_guest_closes_its_own_port_and_not_the_hosts_card_in_a_spanning_tree() -> None:
+    """One frame a second cut off the host, where the administrator's bridge has a spanning tree."""
+    host = LocalHost()
+    if os.geteuid() != 0 or not all(host.which(program) for program in ("unshare", "ip", "bridge")):
+        pytest.skip("needs root, iproute2 and util-linux")
+    if not host.exists("/dev/net/tun"):
+        pytest.skip("this kernel has no TAP devices")
+    assert run_script("port_in_a_spanning_tree.py", namespaces=("net", "mount"), seconds=120) == {
+        "at first": True,
+        "closed": False,
+        "the guest's port": "0",
+        "put back": [[["it could take part in the bridge's spanning tree"]], {}],
+        "closed without the guard": True,
+    }

@@ -128,7 +128,7 @@ def test_a_port_goes_up_pinned_and_no_other_vm_has_its_mac() -> None:
     port = (
         "link set dev tapffffffffff0 alias nqrust-vm:a1",
         "link set dev tapffffffffff0 master fcbr0",
-        "link set dev tapffffffffff0 type bridge_slave learning off flood off isolated on",
+        "link set dev tapffffffffff0 type bridge_slave learning off flood off guard on isolated on",
         f"neigh replace 10.0.0.20 lladdr {mac} dev fcbr0 nud permanent",
         "link set dev tapffffffffff0 up",
     )
@@ -191,7 +191,7 @@ def test_where_addresses_are_ours_to_give_nobody_learns_them_from_guests() -> No
         ("ip", "-batch", "-", f"link set dev {TAP} address {tap_mac('a1')}"),
         ("bridge", "fdb", "show", "br", "fcbr0"),
         ("bridge", "fdb", "replace", mac, "dev", TAP, "master", "static"),
-        ("ip", "-batch", "-", f"link set dev {TAP} type bridge_slave learning off flood off isolated on"),
+        ("ip", "-batch", "-", f"link set dev {TAP} type bridge_slave learning off flood off guard on isolated on"),
         ("ip", "link", "set", "dev", TAP, "type", "bridge_slave", "locked", "on"),
         ("ip", "-4", "neigh", "show", "dev", "fcbr0", "nud", "permanent"),
         ("ip", "-batch", "-", f"neigh replace 10.0.0.20 lladdr {mac} dev fcbr0 nud permanent"),

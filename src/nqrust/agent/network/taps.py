@@ -6,6 +6,9 @@ VMM keeps its open file, and nothing else of the host's network: it can open no 
 Ports are isolated from each other unless the network allows it: guests reach the bridge itself, not one another. The MAC of
 each port is pinned on the bridge. If nqr assigns the addresses, it also pins the MAC of each address on the host. Neither
 learns from guests, so a guest that uses a foreign address receives none of its traffic.
+
+A bridge of the administrator may have a spanning tree (IEEE 802.1D). A guest that claims to be near its root would have the host
+close its own card, and no filter sees such frames. So a port on which one arrives is closed itself.
 """
 
 from __future__ import annotations
@@ -157,7 +160,7 @@ class Taps:
 
     def _flags(self, *, pinned: bool) -> str:
         isolated = f"isolated {'on' if self._isolated else 'off'}"
-        return f"learning off flood off {isolated}{' locked on' if self._locks else ''}" if pinned else isolated
+        return f"learning off flood off guard on {isolated}{' locked on' if self._locks else ''}" if pinned else isolated
 
     def _neighbour(self, record: VmRecord) -> str:
         ip, mac = word(record.ip or ""), word(record.mac)
@@ -206,6 +209,7 @@ class Taps:
         flags = (
             ("learning", "0", "the bridge learned addresses from it"),
             ("unicast_flood", "0", "it got frames for unknown MACs"),
+            ("bpdu_guard", "1", "it could take part in the bridge's spanning tree"),
             ("isolated", "1" if self._isolated else "0", "its isolation was not as configured"),
         )
         found = [why for flag, wanted, why in flags if self._read(record.tap, f"brport/{flag}") not in (wanted, "")]
