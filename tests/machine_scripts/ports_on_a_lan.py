@@ -112,6 +112,21 @@ def asks_dhcp(mac: str, *, part: int = 0) -> bytes:
     return bytes(first)
 
 
+def asks_for_members() -> bytes:
+    """Of all groups; RFC 2236, 2. A bridge looks at it, and passes on only a right one."""
+    body = struct.pack("!BBH4s", 0x11, 100, 0, bytes(4))
+    body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+    return ethernet(MAC, "01:00:5e:00:00:01", 0x0800, ipv4(MINE, "224.0.0.1", 2, body))
+
+
+def asks_for_listeners() -> bytes:
+    """The same for IPv6, with its router alert; RFC 3810, 5.1."""
+    body = struct.pack("!BBHHH16sBBH", 130, 0, 0, 1000, 0, bytes(16), 2, 125, 0)
+    pseudo = ipv6(MY_LINK_LOCAL, "ff02::1", 0, b"")[8:] + struct.pack("!II", len(body), 58)
+    body = body[:2] + struct.pack("!H", checksum(pseudo + body)) + body[4:]
+    return from_v6(ipv6(MY_LINK_LOCAL, "ff02::1", 0, bytes((58, 0, 5, 2, 0, 0, 1, 0)) + body))
+
+
 HOP_BY_HOP = bytes((58, 0, 1, 4, 0, 0, 0, 0))
 """An extension header before ICMPv6 (RFC 8200, 4.3), which hides the type from a filter that counts bytes."""
 PASSES = {
@@ -137,6 +152,8 @@ DROPPED = {
     "a DHCPv6 server": from_v6(ipv6(MY_LINK_LOCAL, "ff02::1", 17, udp(547, 546))),
     "a router advertisement": from_v6(icmpv6(134)),
     "a router advertisement behind a header": from_v6(ipv6(MY_LINK_LOCAL, "ff02::1", 0, HOP_BY_HOP + icmpv6(134)[40:])),
+    "a query for members of groups": asks_for_members(),
+    "a query for listeners": asks_for_listeners(),
     "a redirect": from_v6(icmpv6(137, LINK_LOCAL)),
     "a neighbour advertisement of the host's": from_v6(icmpv6(136, LINK_LOCAL)),
     "a VLAN tag": ethernet(MAC, BROADCAST, 0x8100, struct.pack("!HH", 5, 0x0800) + ipv4(MINE, OTHER, 17, udp(1000, 2000))),

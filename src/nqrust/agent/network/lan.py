@@ -4,6 +4,8 @@ The bridge is the administrator's, and other machines use it. So every rule name
 
     from any port    only its VM's MAC, in requests to a DHCP server too; only IPv4, ARP and IPv6 without VLAN tags;
                      no DHCP server, no router advertisements;
+                     no queries for members of multicast groups: a bridge hands multicasts on to those who answered, and the
+                     host answers no VM. So one query would take neighbour discovery over IPv6 from the host
                      no packet in the name of this host or of its gateways on that bridge
     to this host     few new connections per second, and the packet gets a mark. The installer's rules let marked packets
                      reach what a VM may reach, and the relay takes marked packets alone: other machines of the LAN cannot
@@ -200,7 +202,8 @@ def _guest(kept: Protected) -> list[str]:
         "ether type != { ip, arp, ip6 } drop",
         "udp sport { 67, 547 } drop",
         "udp dport { 68, 546 } drop",
-        "icmpv6 type { nd-router-advert, nd-redirect } drop",
+        "icmpv6 type { nd-router-advert, nd-redirect, mld-listener-query } drop",
+        "ip protocol igmp @th,0,8 0x11 drop",
     ]
     if kept.v4:
         listed = ", ".join(kept.v4)
