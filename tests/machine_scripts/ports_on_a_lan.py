@@ -282,6 +282,24 @@ def floods(guest: int) -> None:
     assert int(sh("cat /proc/sys/net/netfilter/nf_conntrack_count")) < 1500
 
 
+def floods_with_fragments(guest: int) -> None:
+    """The rest of none comes. The host keeps each until then, for 30 seconds."""
+    mac, netfilter = sh("cat /sys/class/net/br0/address").strip(), "/proc/sys/net/bridge/bridge-nf-call-iptables"
+    for number in range(600):
+        packet = bytearray(ipv4(MINE, HOST, 17, bytes(1000)))
+        packet[4:8] = struct.pack("!HH", number, 0x2000)
+        packet[10:12] = bytes(2)
+        packet[10:12] = struct.pack("!H", checksum(bytes(packet[:20])))
+        if number == 300 and os.path.exists(netfilter):
+            sh(f"echo 0 >{netfilter}")
+        os.write(guest, bytes(_HEADER) + from_v4(bytes(packet), target=mac))
+    time.sleep(0.2)
+    kept = int(sh("grep FRAG: /proc/net/sockstat").split()[2])
+    assert 10 <= kept < 120, f"the host keeps {kept} of 600 fragments"
+    if os.path.exists(netfilter):
+        sh(f"echo 1 >{netfilter}")
+
+
 def floods_the_lan(guest: int, wire: Wire) -> None:
     """With br_netfilter, each of these and of their answers could be a connection in the host's table."""
     sh("iptables -t raw -I PREROUTING -i peer0 -j DROP")  # the other end of the cable is no part of this host
@@ -335,6 +353,7 @@ def main() -> None:
         assert frame in [one.ljust(60, b"\0") for one in said_to(guest)], f"{what} of the LAN reaches the VM"
     to_the_host(guest, wire)
     floods(guest)
+    floods_with_fragments(guest)
     floods_the_lan(guest, wire)
 
     sh("iptables -P FORWARD DROP")

@@ -49,6 +49,11 @@ _FEW_NEW = tuple(
     )
 )
 """The host remembers each of these as a connection. A VM makes up its addresses, so the limit is that of its port."""
+_FEW_FRAGMENTS = tuple(
+    f"{what} limit rate over 20/second burst 40 packets drop"
+    for what in ("ip frag-off & 0x3fff != 0", "ip6 nexthdr { 0, 43, 44, 60 }")
+)
+"""The host keeps each for 30 s, in a room of 4 MiB for all networks. IPv6 has its fragment header (44), or one before it."""
 _PROGRAMS = ("iptables", "ip6tables")
 
 
@@ -174,9 +179,11 @@ def table(records: Iterable[VmRecord], kept: Protected, own_macs: tuple[str, ...
             own = [f"ether saddr != {mac} drop", f"arp saddr ether != {mac} drop"]
             # The MAC in a request may be in a later fragment, where no rule finds it.
             own += ["udp dport 67 ip frag-off & 0x3fff != 0 drop"]
+            if own_macs:  # br_netfilter puts packets for the host together before the next hook
+                own += [f"ether daddr {{ {', '.join(own_macs)} }} {line}" for line in _FEW_FRAGMENTS]
             own += [f"udp dport 67 @th,288,48 != {int(mac.replace(':', ''), 16):#x} drop", "goto guest"]
             lines += _chain(f"vm-{tap}", own)
-            lines += _chain(f"host-{tap}", [*_FEW_NEW, f"meta mark set {LAN_MARK}"])
+            lines += _chain(f"host-{tap}", [*_FEW_NEW, *_FEW_FRAGMENTS, f"meta mark set {LAN_MARK}"])
         hook = "type filter hook {} priority -250; policy accept;"
         untracked = _untracked(taps, own_macs)
         for name, place, chain in (("from-vms", "prerouting", "vm"), ("to-host", "input", "host")):
