@@ -13,7 +13,7 @@ import h11
 
 from nqrust.serving.connections import Bounds, Connections
 from nqrust.serving.measured import MeasuredProtocol, problem
-from nqrust.serving.sources import connection_group, source_of, source_of_certificate
+from nqrust.serving.sources import STATE, connection_group, source_of, source_of_certificate
 from nqrust.tls.contexts import names
 
 HEADER_BYTES = 16 * 1024
@@ -47,7 +47,8 @@ class BoundedProtocol(MeasuredProtocol):
     """One connection, in asyncio's own loop: another loop's sockets do not show whether they are closed. `_connections`:
     those of its listener; see `bounded`.
 
-    Its requests know the names in the client's certificate: `scope["state"]["peer_names"]`. Empty without one.
+    Its requests know the names in the client's certificate: `scope["state"]["peer_names"]`. Empty without one. They know its source,
+    too.
     """
 
     _connections: ClassVar[Connections]
@@ -59,7 +60,9 @@ class BoundedProtocol(MeasuredProtocol):
         self._timed: object = None  # what the timer is for: None, "head", or the scope of a body
         self._unread: asyncio.TimerHandle | None = None  # until the client has read
         self._socket = transport.get_extra_info("socket")
-        self._refused = not self._connections.admit(self, self._group())
+        group = self._group()
+        self.app_state = {**self.app_state, STATE: group}
+        self._refused = not self._connections.admit(self, group)
         if self._refused:
             transport.write(_FULL)
             transport.close()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address, ip_address
+from typing import Any
 
 from nqrust import loopback
 
 LOOPBACK = "loopback"
 """Of connections of this machine: each of its users is one source, so that no user shuts out another."""
+STATE = "sender"
+"""In a request's `scope["state"]`: the source of its connection."""
 
 
 def group(address: str) -> str:
@@ -38,3 +41,25 @@ def connection_group(address: str) -> str:
     """Return the group of a connection. A program of this machine can use any address of 127.0.0.0/8."""
     found = group(address)
     return LOOPBACK if found.startswith("127.") or found == "::" else found
+
+
+def local(scope: Mapping[str, Any]) -> str:
+    """Return the source of a request whose client is on this machine: its user. Empty for others. A program can use any address of
+    127.0.0.0/8, and so would be as many sources."""
+    client, server = scope.get("client"), scope.get("server")
+    if not client or connection_group(client[0]) != LOOPBACK:
+        return ""
+    known = scope.get("state", {}).get(STATE)
+    return str(known or source_of((client[0], client[1]), tuple(server or ("", 0))))
+
+
+def of_client(scope: Mapping[str, Any]) -> str:
+    """Return the source of a request, by its client: the user of this machine, or the address, such as a proxy has told it."""
+    client = scope.get("client")
+    return local(scope) or (group(client[0]) if client else "")
+
+
+def user(source: str) -> int | None:
+    """Return the user of this machine that a source stands for. None: it is another machine, or the kernel does not tell."""
+    group, _, number = source.partition(" ")
+    return int(number) if group == LOOPBACK and number.isdecimal() else None

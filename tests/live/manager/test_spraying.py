@@ -76,6 +76,20 @@ async def test_changing_the_address_within_a_64_does_not_help(manager: Any, cloc
     assert await status(manager.client(source="2001:db8:0:1::1"), "user1") == 401
 
 
+async def test_changing_the_address_within_this_machine_does_not_help(
+    manager: Any, clock: Clock, quick: list[str], ui_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any user of the manager's machine may connect from 16 million addresses."""
+    await user(manager, "ann")
+    monkeypatch.setattr("nqrust.loopback.user_of", lambda client, server: 1000)
+    seen = [await status(manager.client(source=f"127.0.{n}.1"), f"user{n}") for n in range(1, 40)]
+    assert seen == [401] * 20 + [429] * 19 and len(quick) == 20
+    monkeypatch.setattr("nqrust.loopback.user_of", lambda client, server: 0)
+    assert await status(manager.client(), "ann", PASSWORD) == 200, "other users of the machine do not wait"
+    through = [{UI_KEY_HEADER: ui_key, CLIENT_HEADER: f"127.0.{n}.1"} for n in range(1, 40)]
+    assert [await status(manager.client(**headers), "ann") for headers in through] == [401] * 5 + [429] * 34
+
+
 async def test_an_own_account_does_not_buy_more_guesses(manager: Any, clock: Clock, quick: list[str]) -> None:
     await user(manager, "mallory")
     client, seen = manager.client(source="192.0.2.9"), []

@@ -24,6 +24,7 @@ from nqrust.manager.errors import Busy, SettingsError
 from nqrust.manager.settings import from_environment
 from nqrust.manager.vms.addresses import RangeFull, next_address
 from nqrust.manager.vms.schedule import Candidate, Demand, NoHost, choose
+from nqrust.serving import sources
 
 BIG = Candidate("1", "big", True, False, cpus=4, memory_mib=8192, disk_available_mib=10_000)
 SMALL = Candidate("2", "small", True, False, cpus=2, memory_mib=1024, disk_available_mib=10_000)
@@ -217,6 +218,7 @@ def test_a_bucket_refills_with_time_and_never_beyond_its_size() -> None:
         ("2001:db8::7", "2001:db8::"),
         ("fe80::1%eth0", "fe80::"),
         ("local", "local"),
+        ("127.9.9.9", "loopback"),
     ],
 )
 def test_what_counts_as_one_source(address: str, group: str) -> None:
@@ -269,14 +271,15 @@ def test_each_user_of_this_machine_and_each_browser_is_a_stranger_of_its_own(mon
     monkeypatch.setattr("nqrust.loopback.user_of", lambda client, server: client[1] % 10)
 
     def sender(client: tuple[str, int], origin: Source | None = None) -> str:
-        scope = {"client": client, "server": ("127.0.0.1", 18080), "state": {"origin": origin or Source(client[0], client[0])}}
-        return gate.sender_of(scope)
+        scope = {"client": client, "server": ("127.0.0.1", 18080), "state": {}}
+        origin = origin or source_of(client[0], {}, "", sources.local(scope))
+        return gate.sender_of({**scope, "state": {"origin": origin}})
 
     assert sender(("127.0.0.1", 41)) == sender(("127.0.0.9", 51)) != sender(("127.0.0.1", 42))
     assert sender(("192.0.2.1", 41)) == sender(("192.0.2.1", 42)) == "192.0.2.1"
     browser = Source("192.0.2.1", "127.0.0.1", by_ui=True)
     assert sender(("127.0.0.1", 41), browser) == "192.0.2.1"
-    assert sender(("127.0.0.1", 41), Source("127.0.0.1", "127.0.0.1", by_ui=True)) == "127.0.0.1"
+    assert sender(("127.0.0.1", 41), Source("127.0.0.1", "127.0.0.1", by_ui=True)) == "loopback"
 
 
 def test_an_agent_with_a_certificate_is_not_one_of_the_strangers_of_its_address() -> None:

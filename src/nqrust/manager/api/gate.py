@@ -19,7 +19,6 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.contract.auth import Role
-from nqrust.loopback import is_loopback
 from nqrust.manager import audit, metrics
 from nqrust.manager.access.authentication import authenticate, still_may
 from nqrust.manager.api import channel, problems
@@ -61,7 +60,7 @@ class Gate:
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid4().hex
         peer = scope["client"][0] if scope.get("client") else "local"
-        origin = source_of(peer, headers, self._core.ui_key_sha256)
+        origin = source_of(peer, headers, self._core.ui_key_sha256, sources.local(scope))
         state = scope.setdefault("state", {})
         state["subject"] = audit.begin()
         state.update(request_id=request_id, origin=origin, source=origin.address, principal=None, core=self._core)
@@ -208,12 +207,8 @@ _KNOWN = {"GET", "HEAD", "OPTIONS", *_MUTATING}
 def sender_of(scope: Scope) -> str:
     """Return what counts as one stranger: a source of connections. Each user of this machine is one, and so is each browser of the
     web UI. Each agent with a certificate is one, whatever the guests of its host do."""
-    if with_certificate := sources.source_of_certificate(scope["state"].get("peer_names", ())):
-        return with_certificate
-    origin, client, server = scope["state"]["origin"], scope.get("client"), scope.get("server")
-    if origin.by_ui or not client or not server or not is_loopback(origin.address):
-        return str(origin.group)
-    return sources.source_of(tuple(client), tuple(server))
+    state = scope["state"]
+    return sources.source_of_certificate(state.get("peer_names", ())) or str(state["origin"].group)
 
 
 @contextmanager
