@@ -16,6 +16,7 @@ from nqrust.serving import loglines, plain
 from nqrust.serving.connections import Bounds
 from nqrust.serving.plain import Plain
 from nqrust.serving.protocol import HEADER_BYTES, bounded
+from nqrust.serving.proxies import Proxied
 from nqrust.serving.server import Server, listen
 from nqrust.serving.websocket import MESSAGE_BYTES, BoundedWebSocket
 from nqrust.tls.reloading import ReloadingContext
@@ -126,10 +127,12 @@ def serve(settings: UiSettings) -> None:
     core.sio.eio.transports = ["websocket"]
     bound_names()
     core.app.timer(3600.0, session.forget_old)
-    served = Plain(
-        Outermost(Paced(PacedFiles(PacedMessages(WaitingPages(outer))))),
-        allowed=lambda _: settings.plain_http,
-        refuse=plain.send_on,
+    served = Proxied(
+        Plain(
+            Outermost(Paced(PacedFiles(PacedMessages(WaitingPages(outer))))),
+            allowed=lambda _: settings.plain_http,
+            refuse=plain.send_on,
+        )
     )
     config = uvicorn.Config(
         served,
@@ -137,7 +140,7 @@ def serve(settings: UiSettings) -> None:
         log_level="warning",
         server_header=False,
         access_log=False,
-        forwarded_allow_ips=["127.0.0.1", "::1"],
+        proxy_headers=False,
         http=bounded(Bounds()),
         h11_max_incomplete_event_size=HEADER_BYTES,
         ws=BoundedWebSocket,

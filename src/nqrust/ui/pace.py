@@ -17,7 +17,7 @@ from nicegui import __version__ as version
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nqrust.serving.sources import group
+from nqrust.serving.sources import of_client
 from nqrust.serving.turns import Turns
 
 AT_ONCE, SECONDS = 60, 0.25
@@ -44,7 +44,7 @@ class Paced:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         page = scope["type"] == "http" and not is_file(scope)
-        await (_refused if page and not self._allows(_source(scope)) else self._inner)(scope, receive, send)
+        await (_refused if page and not self._allows(of_client(scope)) else self._inner)(scope, receive, send)
 
     def _allows(self, source: str) -> bool:
         now = self._clock()
@@ -65,7 +65,7 @@ class PacedMessages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def paced() -> Message:
             message = await receive()
-            if message["type"] == "websocket.receive" and (wait := self._turns.wait(_source(scope))):
+            if message["type"] == "websocket.receive" and (wait := self._turns.wait(of_client(scope))):
                 await asyncio.sleep(wait)
             return message
 
@@ -82,7 +82,7 @@ class PacedFiles:
         if scope["type"] != "http" or not is_file(scope):
             await self._inner(scope, receive, send)
             return
-        source = _source(scope)
+        source = of_client(scope)
 
         async def paced(message: Message) -> None:
             await send(message)
@@ -100,8 +100,3 @@ class PacedFiles:
 
 def is_file(scope: Scope) -> bool:
     return _FILE.fullmatch(scope["path"]) is not None
-
-
-def _source(scope: Scope) -> str:
-    sender = scope.get("client")
-    return group(sender[0]) if sender else ""

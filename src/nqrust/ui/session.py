@@ -22,7 +22,7 @@ from nicegui import app, ui
 from nqrust.client.manager import AsyncManagerClient
 from nqrust.contract.auth import Role, Session
 from nqrust.contract.names import CLIENT_HEADER, UI_KEY_HEADER
-from nqrust.serving.sources import group
+from nqrust.serving.sources import of_client
 
 _KEY = "session"
 KEPT = 86400.0
@@ -92,7 +92,7 @@ def turn() -> asyncio.Lock:
 
     The manager checks one at a time of a source. More of them would keep all connections to it from everybody else.
     """
-    return _turns.setdefault(group(_browser()[0]), asyncio.Lock())
+    return _turns.setdefault(of_client(ui.context.client.request.scope), asyncio.Lock())
 
 
 def passed_on(address: str, key: str) -> dict[str, str]:

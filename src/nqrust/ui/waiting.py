@@ -15,10 +15,10 @@ from urllib.parse import parse_qs
 from nicegui import Client, app, core, nicegui
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nqrust.serving.sources import group
+from nqrust.serving.sources import of_client
 
 MOST = 300
-"""Pages without a connection. For one more, the oldest page goes of the source that has the most."""
+"""Pages without a connection. For one more, the oldest page goes of the sources that have the most."""
 
 
 LONGEST_NAME = 64
@@ -26,6 +26,8 @@ LONGEST_NAME = 64
 MOST_DOCUMENTS = 8
 """Documents of one page whose connection has ended. A browser has one."""
 _TAB_SECONDS = 60.0
+_MAKING = "page is being made"
+"""In a request's `scope["state"]`: its page is not complete. A deletion would end its making with an error."""
 _NAMES = ("client_id", "tab_id", "old_tab_id", "document_id")
 
 
@@ -47,11 +49,16 @@ class WaitingPages:
                 return {"type": "websocket.disconnect", "code": 1003}
             return message
 
-        try:
+        if scope["type"] != "http":
             await self._inner(scope, checked if scope["type"] == "websocket" else receive, send)
+            return
+        state = scope.setdefault("state", {})
+        state[_MAKING] = True
+        try:
+            await self._inner(scope, receive, send)
         finally:
-            if scope["type"] == "http":
-                make_room()
+            state[_MAKING] = False
+            make_room()
 
 
 def bound_names() -> None:
@@ -93,19 +100,16 @@ def names_a_page(scope: Scope) -> bool:
 
 def make_room() -> None:
     """Delete the oldest pages without a connection, of the sources that have the most of them."""
-    waiting = [page for page in Client.instances.values() if not page.has_socket_connection]
+    made = (page for page in Client.instances.values() if not page.request.scope.get("state", {}).get(_MAKING))
+    waiting = [page for page in made if not page.has_socket_connection]
     if len(waiting) <= MOST:
         return
     by_source: defaultdict[str, list[Client]] = defaultdict(list)
     for page in sorted(waiting, key=lambda one: one.created, reverse=True):
-        by_source[_source(page)].append(page)
+        by_source[of_client(page.request.scope)].append(page)
     for _ in range(len(waiting) - MOST):
-        _delete(max(by_source.values(), key=len).pop())
-
-
-def _source(page: Client) -> str:
-    sender = page.request.client
-    return group(sender.host) if sender else ""
+        # Of sources with as many, the oldest page: the newest one may still be on its way to its browser.
+        _delete(max(filter(None, by_source.values()), key=lambda pages: (len(pages), -pages[-1].created)).pop())
 
 
 def _delete(page: Client) -> None:

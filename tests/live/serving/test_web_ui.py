@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.typing import Origin
+
+from nqrust.ui.pace import AT_ONCE
 
 
 @pytest.fixture
@@ -78,3 +81,29 @@ def test_there_is_no_long_polling(port: int) -> None:
     """Its sessions belong to no connection, so no bound would hold them."""
     answer = httpx.get(f"http://127.0.0.1:{port}/_nicegui_ws/socket.io/?EIO=4&transport=polling", trust_env=False)
     assert answer.status_code == 400
+
+
+_ASKS = """
+import socket, sys
+told = []
+for number in range(1, 1 + int(sys.argv[2])):
+    with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 60, (f"127.0.{number}.1", 0)) as connection:
+        lines = ["GET /sign-in HTTP/1.1", "Host: x", f"X-Forwarded-For: 203.0.113.{number}", "Connection: close"]
+        connection.sendall("\\r\\n".join([*lines, "", ""]).encode())
+        told.append(connection.recv(12)[9:].decode())
+        while connection.recv(65536):
+            pass
+print(*told)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="starts a program of another user")
+def test_a_user_of_this_machine_is_one_source_whatever_addresses_it_makes_up(port: int) -> None:
+    """Any number of sources would get any number of pages, and each page takes the server 10 ms."""
+    command = ("/usr/bin/python3", "-I", "-c", _ASKS, str(port), str(AT_ONCE + 60))
+    asked = subprocess.run(command, capture_output=True, timeout=120, user=65534, group=65534, extra_groups=[])
+    told = asked.stdout.decode().split()
+    assert set(told) == {"200", "429"} and told[:AT_ONCE] == ["200"] * AT_ONCE and told.count("429") > 20
+    others: tuple[dict[str, str], ...] = ({"X-Forwarded-For": "203.0.113.1"}, {})  # the browser of that address, and root
+    for headers in others:
+        assert httpx.get(f"http://127.0.0.1:{port}/sign-in", headers=headers, timeout=60, trust_env=False).status_code == 200

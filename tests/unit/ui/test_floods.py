@@ -50,8 +50,8 @@ async def test_a_flood_of_sign_ins_keeps_no_other_user_waiting() -> None:
             running = [asyncio.create_task(flood()), asyncio.create_task(read())]
             await asyncio.sleep(4)
             assert len(asked) > 10
-            transport = httpx.AsyncHTTPTransport(local_address="127.0.0.2")
-            async with httpx.AsyncClient(timeout=30, transport=transport) as client, opened(port, client) as page:
+            proxied = {"X-Forwarded-For": "192.0.2.2"}
+            async with httpx.AsyncClient(timeout=30, headers=proxied) as client, opened(port, client) as page:
                 await fill_in(page, "honest", "honest")
                 await page.socket.send(page.event(page.having("submit"), "submit", {}))
                 await page.until("Wrong user name or password", 8)

@@ -34,10 +34,13 @@ def port(log: Path) -> Iterator[int]:
         yield number
 
 
-async def page(port: int, source: str = "127.0.0.1") -> str:
-    """Ask for a page as a new browser, and return its id."""
-    transport = httpx.AsyncHTTPTransport(local_address=source)
-    async with httpx.AsyncClient(transport=transport, timeout=60) as client:
+def behind(source: str) -> dict[str, str]:
+    return {"X-Forwarded-For": source}
+
+
+async def page(port: int, source: str = "192.0.2.1") -> str:
+    """Ask for a page as a new browser behind a proxy, and return its id."""
+    async with httpx.AsyncClient(headers=behind(source), timeout=60) as client:
         text = (await client.get(f"http://127.0.0.1:{port}/sign-in")).text
     found = re.search(r"""client_id['"]?:\s*['"]([0-9a-f-]{36})""", text)
     assert found, text[:500]
@@ -130,10 +133,10 @@ async def test_half_a_message_ends_the_connection(port: int, half: str | bytes) 
 
 
 async def test_sources_that_ask_for_many_pages_keep_no_other_page_away(port: int) -> None:
-    honest, first = await page(port, "127.0.0.2"), await page(port, "127.0.0.10")
-    sources = [httpx.AsyncHTTPTransport(local_address=f"127.0.0.{10 + number}") for number in range(40)]
+    honest, first = await page(port, "192.0.2.2"), await page(port, "192.0.2.10")
+    sources = [behind(f"192.0.2.{10 + number}") for number in range(40)]
     async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(httpx.AsyncClient(transport=one, timeout=60)) for one in sources]
+        clients = [await stack.enter_async_context(httpx.AsyncClient(headers=one, timeout=60)) for one in sources]
         for number in range(MOST + 20):
             client = clients[number % len(clients)]
             answer = await client.get(f"http://127.0.0.1:{port}/" + (f"nothing{number}" if number % 2 else "sign-in"))
@@ -145,9 +148,20 @@ async def test_sources_that_ask_for_many_pages_keep_no_other_page_away(port: int
         assert not await holds(connection, first)
 
 
+async def test_many_sources_keep_no_new_page_away(port: int) -> None:
+    """Each has one page, so the page that goes is not the newest one."""
+    async with httpx.AsyncClient(timeout=60) as client:
+        for number in range(MOST + 20):
+            source = behind(f"198.51.{100 + number // 200}.{1 + number % 200}")
+            assert (await client.get(f"http://127.0.0.1:{port}/sign-in", headers=source)).status_code == 200
+            client.cookies.clear()
+    own = await page(port, "192.0.2.3")
+    async with joined(port, f"&client_id={own}") as connection:
+        assert await holds(connection, own)
+
+
 async def test_a_source_that_asks_for_pages_without_a_pause_is_refused_and_others_are_not(port: int) -> None:
-    transport = httpx.AsyncHTTPTransport(local_address="127.0.0.99")
-    async with httpx.AsyncClient(transport=transport, timeout=60) as client:
+    async with httpx.AsyncClient(headers=behind("192.0.2.99"), timeout=60) as client:
         told: list[int] = []
 
         async def ask() -> None:
@@ -157,7 +171,7 @@ async def test_a_source_that_asks_for_pages_without_a_pause_is_refused_and_other
         await asyncio.gather(*(ask() for _ in range(6)))
         assert set(told) == {200, 429} and told.count(200) >= AT_ONCE
         assert (await client.get(f"http://127.0.0.1:{port}/health")).status_code == 200
-    assert await page(port, "127.0.0.98")
+    assert await page(port, "192.0.2.98")
 
 
 async def test_a_source_gets_one_more_page_after_each_interval() -> None:
@@ -183,18 +197,16 @@ async def test_a_source_gets_one_more_page_after_each_interval() -> None:
     assert (await ask(), await ask()) == ("page", "429")
 
 
-@pytest.mark.parametrize(("path", "source"), [("/_nicegui/nowhere", "127.0.0.96"), ("/_nicegui/0/static/x.js", "127.0.0.97")])
+@pytest.mark.parametrize(("path", "source"), [("/_nicegui/nowhere", "192.0.2.96"), ("/_nicegui/0/static/x.js", "192.0.2.97")])
 async def test_an_address_that_leads_nowhere_counts_as_a_page(port: int, path: str, source: str) -> None:
     """NiceGUI makes a page of it, 27 KB long: 250 a second kept everybody else waiting."""
-    transport = httpx.AsyncHTTPTransport(local_address=source)
-    async with httpx.AsyncClient(transport=transport, timeout=60) as client:
+    async with httpx.AsyncClient(headers=behind(source), timeout=60) as client:
         told = [(await client.get(f"http://127.0.0.1:{port}{path}")).status_code for _ in range(AT_ONCE + 40)]
     assert set(told) == {404, 429}
 
 
 async def test_files_of_the_pages_are_no_pages(port: int) -> None:
-    transport = httpx.AsyncHTTPTransport(local_address="127.0.0.95")
-    async with httpx.AsyncClient(transport=transport, timeout=60) as client:
+    async with httpx.AsyncClient(headers=behind("192.0.2.95"), timeout=60) as client:
         for _ in range(AT_ONCE + 20):
             found = await client.get(f"http://127.0.0.1:{port}/_nicegui/{version}/static/nicegui.js")
             assert found.status_code == 200
