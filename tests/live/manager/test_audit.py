@@ -197,6 +197,13 @@ async def test_refused_consoles_and_sign_outs_without_a_session_fill_no_disk(ser
     assert [entry.actor for entry in await entries(manager, action="logout")] == ["vic"]
 
 
+async def test_a_host_that_registers_without_end_fills_no_disk(manager: Any, host_body: Any) -> None:
+    _, _, agent = await manager.host("h1")
+    for _ in range(220):
+        await agent.send(calls.register(host_body("h1")))
+    assert 200 <= len(await entries(manager, action="register", actor="agent:h1")) < 210
+
+
 async def test_a_user_signs_in_200_times_at_once_at_most(manager: Any, admin_password: str) -> None:
     await user(manager, "vic", Role.viewer)
     manager.core.sign_ins = Buckets(3, 60.0)

@@ -174,7 +174,7 @@ class Gate:
     async def _write(self, scope: Scope, method: str, path: str, status: int) -> None:
         """Write the audit entry of a request, or of a console that was refused here."""
         state = scope["state"]
-        if status >= 400 and not self._worth_keeping(state["principal"], method, path, status):
+        if not self._worth_keeping(state["principal"], method, path, status):
             return
         route = scope.get("route")
         await audit.write(
@@ -190,10 +190,13 @@ class Gate:
         )
 
     def _worth_keeping(self, principal: Principal | None, method: str, path: str, status: int) -> bool:
-        """Return whether to audit a refused request. The log has every request of a known sender.
+        """Return whether to audit a request. The log has every request of a known sender, and every change of a user.
 
-        Nobody may fill the disk, neither with rejected requests nor with wrong passwords at a rate beyond reading.
+        Nobody may fill the disk, neither with rejected requests nor with wrong passwords at a rate beyond reading. A host in a
+        stranger's hands may not do so by registering again and again.
         """
+        if status < 400:
+            return principal is None or principal.kind != "agent" or self._bounds.allow(f"{audit.SENDER}{principal.name} done")
         if principal is not None:
             return self._bounds.allow(audit.SENDER + principal.name)
         if status in (408, 413, 422, 429, 503):
