@@ -96,6 +96,35 @@ async def test_add_by_path_only_below_allowed_roots(manager: Any, make_image: An
     assert os.path.isdir(allowed / "extra"), "a folder that is not ours is forgotten, not removed"
 
 
+async def test_many_images_that_are_added_by_path_leave_threads_for_others(
+    manager: Any, make_image: Any, tmp_path: Any, monkeypatch: Any
+) -> None:
+    """Each reads gigabytes, and the manager has six threads on two processors."""
+    folder, go_on, now, most = make_image(str(tmp_path / "more"), "extra"), threading.Event(), 0, 0
+    real = registry.folder.check
+
+    def slow(*arguments: Any) -> Any:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        go_on.wait(60)
+        now -= 1
+        return real(*arguments)
+
+    monkeypatch.setattr(registry.folder, "check", slow)
+    adding = [asyncio.create_task(manager.admin.send(calls.add_image(ImageAdd(name="extra", path=folder)))) for _ in range(30)]
+    try:
+        while most < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        await asyncio.wait_for(asyncio.to_thread(int), 10)
+        assert most == 2
+    finally:
+        go_on.set()
+        await asyncio.gather(*adding, return_exceptions=True)
+    assert (await manager.admin.send(calls.get_image("extra"))).state == "ready"
+
+
 async def test_files_that_lead_out_of_the_folder_are_refused(manager: Any, make_image: Any, tmp_path: Any) -> None:
     folder = make_image(str(tmp_path / "more"), "extra")
     with open(f"{folder}/image.json") as file:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import stat
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -84,7 +85,7 @@ async def check_in(core: Core, name: str, path: str, manifest: ImageManifest, ma
         checked = row.checked if row else {}
         if row is not None and row.state == "downloading":
             return
-    state, error, remembered = await asyncio.to_thread(folder.check, path, manifest, checked)
+    state, error, remembered = await _checked(core, path, manifest, checked)
     try:
         async with core.db.transaction() as session:
             row = await session.scalar(select(Image).where(Image.name == name).with_for_update())
@@ -101,6 +102,12 @@ async def check_in(core: Core, name: str, path: str, manifest: ImageManifest, ma
                 events.record(session, ("image", row.id, name), reason, known, "info" if state == "ready" else "error")
     except IntegrityError:
         log.info("image came in twice at once", name=name)
+
+
+async def _checked(core: Core, path: str, manifest: ImageManifest, checked: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """Check a folder, two at a time: each reads gigabytes, in a thread that other work needs too."""
+    async with core.checking:
+        return await asyncio.to_thread(folder.check, path, manifest, checked)
 
 
 async def list_images(core: Core) -> ImageList:
@@ -144,7 +151,7 @@ async def _add_path(core: Core, name: str, path: str) -> None:
     roots = [core.settings.image_root, *core.settings.image_path_roots]
     real = await asyncio.to_thread(folder.resolve_allowed, path, roots)
     manifest = await asyncio.to_thread(folder.read_manifest, real)
-    state, error, _ = await asyncio.to_thread(folder.check, real, manifest, {})
+    state, error, _ = await _checked(core, real, manifest, {})
     if state != "ready":
         raise ImageError(f"The image in {path} is {state}: {error}.")
     await check_in(core, name, real, _of_nobody(manifest), managed=False)
