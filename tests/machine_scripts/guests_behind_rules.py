@@ -2,7 +2,7 @@
 
 Run inside: `unshare --net --mount python guests_behind_rules.py NETWORK_SCRIPT WHAT`. Prints what was seen as JSON.
 
-    web (netns)    198.51.100.1, 169.254.169.254, 2001:db8:1::2
+    web (netns)    198.51.100.1, 169.254.169.254, 168.63.129.16, 2001:db8:1::2
       uplink       198.51.100.2
     host           fcbr0 10.0.0.1, listeners on port 8080 and 53
       port0 port1  isolated ports of the bridge, as an agent's TAPs
@@ -27,6 +27,7 @@ from typing import Any
 import dhcp_of_nqr  # beside this script
 import guest_programs
 import guest_that_broadcasts
+import guests_and_clouds
 import guests_that_begin
 import others_at_the_gateway
 from tests.unit.installer.verbs.network.test_guest_rules import FORMER, IPV6, NOW
@@ -43,7 +44,7 @@ from nqrust.installer.verbs.firewall.rules import IptablesRules
 
 SCRIPT, WHAT = sys.argv[1:]
 GUESTS = ("10.0.0.20", "10.0.0.21")
-WEB, METADATA, FLOOD = "198.51.100.1", "169.254.169.254", 20_000
+WEB, FLOOD = "198.51.100.1", 20_000
 
 
 def sh(line: str, *, check: bool = True) -> str:
@@ -66,9 +67,11 @@ def reaches(guest: int, address: str, port: int = 8080) -> bool:
     return inside(f"guest{guest}", guest_programs.CONNECT, address, port) == "yes"
 
 
-def listen(namespace: str = "") -> None:
+def listen(namespace: str = "", port: int = 8080) -> None:
     enter = ["ip", "netns", "exec", namespace] if namespace else []
-    started = subprocess.Popen([*enter, sys.executable, "-c", guest_programs.LISTEN], stdout=subprocess.PIPE)
+    started = subprocess.Popen(
+        [*enter, sys.executable, "-c", guest_programs.LISTEN.replace("8080", str(port))], stdout=subprocess.PIPE
+    )
     assert started.stdout is not None and started.stdout.readline() == b"ready\n"
     ENDING.append(started.kill)
 
@@ -84,8 +87,10 @@ def lay_out() -> None:
     for name in ("web", "guest0", "guest1"):
         sh(f"ip netns add {name}; ip -n {name} link set lo up")
     sh("ip link add uplink type veth peer name eth0 netns web; ip link set uplink up; ip addr add 198.51.100.2/24 dev uplink")
-    sh(f"ip -n web addr add {WEB}/24 dev eth0; ip -n web addr add {METADATA}/32 dev eth0; ip -n web link set eth0 up")
-    sh(f"ip route add {METADATA}/32 dev uplink; ip -n web route add default via 198.51.100.2")
+    sh(f"ip -n web addr add {WEB}/24 dev eth0; ip -n web link set eth0 up")
+    for one in guests_and_clouds.ADDRESSES:
+        sh(f"ip -n web addr add {one}/32 dev eth0; ip route add {one}/32 dev uplink")
+    sh("ip -n web route add default via 198.51.100.2")
     sh(f"{SCRIPT} up")
     for number, address in enumerate(GUESTS):
         sh(f"ip link add port{number} type veth peer name eth0 netns guest{number}")
@@ -157,12 +162,6 @@ def kept_up() -> dict[str, object]:
     sh(f"{SCRIPT} down")
     said["left"] = [line for line in rules().splitlines() if "NQR" in line]
     return said
-
-
-def beyond() -> dict[str, object]:
-    closed = {"web": reaches(0, WEB), "metadata": reaches(0, METADATA), "host": reaches(0, "10.0.0.1")}
-    sh("iptables -D NQR-FORWARD 1")
-    return {"closed": closed, "metadata without the rule": reaches(0, METADATA)}
 
 
 _TELLS_PEER = """
@@ -380,7 +379,7 @@ WHATS = {
     "install": installed,
     "ipv6": over_ipv6,
     "upkeep": kept_up,
-    "beyond": beyond,
+    "beyond": lambda: guests_and_clouds.seen(sh, reaches, listen, WEB),
     "moved": moved,
     "flood": flooded,
     "pretend": pretended,

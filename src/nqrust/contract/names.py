@@ -44,6 +44,10 @@ UI_USER = "nqrust-ui"
 UI_GROUP = "nqrust-ui"
 KVM_GROUP = "kvm"
 
+CLOUD_SERVICES = ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::23", "fd00:ec2::254", "fd20:ce::254")
+"""Where clouds keep the metadata, and often the credentials, of a machine, besides link-local addresses: those of Alibaba, Azure
+(which has a name server there too), Oracle, Amazon (two) and Google."""
+
 BRIDGE = "fcbr0"
 NAT_CIDR = "10.0.0.0/24"
 NAT_GATEWAY = "10.0.0.1"

@@ -249,4 +249,16 @@ def test_all_addresses_of_this_machine_are_local() -> None:
     own = [one.address for found in psutil.net_if_addrs().values() for one in found if one.family in families]
     addresses = [ip_address(one.partition("%")[0]) for one in own]
     assert addresses and all(map(outgoing._is_local, addresses)), addresses
-    assert not any(outgoing._is_local(ip_address(one)) for one in ("198.51.100.7", "2001:db8::7"))
+    assert not any(outgoing._is_local(ip_address(one)) for one in ("198.51.100.7", "2001:db8::7", "100.100.100.201"))
+
+
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "100.100.100.200", "168.63.129.16", "::ffff:168.63.129.16", "fd00:ec2::254"]
+)
+async def test_no_operator_reaches_the_metadata_of_a_cloud(manager: Any, address: str) -> None:
+    """Requests that nobody sees the answers of can change something there, too."""
+    operator = await manager.role("operator")
+    url = f"http://[{address}]/image.json" if ":" in address else f"http://{address}/image.json"
+    with pytest.raises(Refused) as refused:
+        await operator.send(calls.add_image(ImageAdd(name="mine", url=url, sha256="0" * 64)))
+    assert refused.value.code == "NQR-IMG-114"

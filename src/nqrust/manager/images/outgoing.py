@@ -1,6 +1,6 @@
 """The HTTP client for image downloads. Regardless of names and redirects, it connects to other machines only.
 
-Services on this machine, and a cloud's services on the link, are not for users who may add images.
+Services on this machine, and a cloud's services for its machines, are not for users who may add images.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import httpcore
 import httpx
 
 from nqrust import loopback
+from nqrust.contract.names import CLOUD_SERVICES
 from nqrust.host.environment import certificates
 from nqrust.manager.errors import ImageError
 from nqrust.tls.patience import patient
@@ -57,7 +58,7 @@ def _trusted() -> ssl.SSLContext:
 
 def refused(host: str) -> ImageError:
     return ImageError(
-        f"{host} is this machine or a link-local address. The manager fetches no images from there.",
+        f"{host} is this machine, or an address of a cloud's services. The manager fetches no images from there.",
         cure="Serve the image from another machine, or ask an administrator to add it.",
         code="NQR-IMG-114",
     )
@@ -99,4 +100,5 @@ async def _addresses(host: str) -> list[IPv4Address | IPv6Address]:
 
 def _is_local(address: IPv4Address | IPv6Address) -> bool:
     inner = address.ipv4_mapped if isinstance(address, IPv6Address) and address.ipv4_mapped else address
-    return inner.is_loopback or inner.is_link_local or inner.is_unspecified or inner.is_multicast or loopback.is_own(str(inner))
+    special = inner.is_loopback or inner.is_link_local or inner.is_unspecified or inner.is_multicast
+    return special or str(inner) in CLOUD_SERVICES or loopback.is_own(str(inner))

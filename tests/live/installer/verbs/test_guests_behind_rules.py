@@ -18,6 +18,8 @@ from nqrust.contract.names import bridge_mac
 
 NEEDS = ("unshare", "ip", "iptables", "ip6tables", "iptables-save", "sysctl", "mount")
 
+CLOSED = {"web": True, "metadata": False, "host": False, "Azure": False, "its name server": True}
+
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
@@ -62,8 +64,9 @@ def test_rules_stand_and_come_back_with_iptables_legacy(script: Path, monkeypatc
     assert found.pop("left") == [] and found.pop("as at first") and found.pop("at first") is False
     assert {name: said for name, said in found.items() if isinstance(said, list) and said != [True, False]} == {}
     assert seen(script, "beyond") == {
-        "closed": {"web": True, "metadata": False, "host": False},
+        "closed": CLOSED,
         "metadata without the rule": True,
+        "Azure without the rule": True,
     }
 
 
@@ -77,7 +80,7 @@ def test_the_installers_steps_set_them_over_former_ones_and_take_all_back(script
 
 def test_metadata_of_the_hosts_cloud_is_out_of_reach(script: Path) -> None:
     found = seen(script, "beyond")
-    assert found == {"closed": {"web": True, "metadata": False, "host": False}, "metadata without the rule": True}
+    assert found == {"closed": CLOSED, "metadata without the rule": True, "Azure without the rule": True}
 
 
 def test_the_gateway_leads_no_guest_to_its_neighbour(script: Path) -> None:
@@ -179,7 +182,7 @@ def test_a_kernel_without_a_match_gets_the_other_rules(script: Path, tmp_path: P
     text = re.sub("PATH=", f"PATH={shims}:", script.read_text(), count=1).replace("/proc/net/ip_tables_matches", str(known))
     script.write_text(text)
     found = seen(script, "beyond")
-    assert found["closed"] == {"web": True, "metadata": False, "host": False}
+    assert found["closed"] == CLOSED
     kept = seen(script, "upkeep")
     assert kept["at first"] is False and kept["a chain flushed"] == [True, False]
 

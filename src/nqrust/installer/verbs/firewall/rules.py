@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from nqrust.contract.names import FORWARD_CHAINS, RELAY_CHAIN, SOURCE_CHAIN
+from nqrust.contract.names import CLOUD_SERVICES, FORWARD_CHAINS, RELAY_CHAIN, SOURCE_CHAIN
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.errors import StepFailed
@@ -38,6 +38,7 @@ OWN = {
 """Table, chain and parent of every chain that the VM network may have, by the program that sets it."""
 METADATA = "169.254.0.0/16"
 """Link-local: where clouds keep the metadata, and often the credentials, of the machine that the host is."""
+_NO_DNS = ("-p", "tcp", "-m", "tcp", "!", "--dport", "53")
 _NEW = ("-m", "conntrack", "--ctstate", "NEW")
 _EXISTS = (0, 1)
 _AGAIN = 3
@@ -101,10 +102,10 @@ def vm_network(
 
     Guests are strangers: to the host they may send DHCP, ping, DNS where the bridge serves it, and
     `tcp_ports` on the gateway's address; nothing else. Nobody else reaches that DNS, and `tcp_ports` only with `anybody`.
-    `outside`: they may reach what lies beyond the host (NAT), but no link-local address; without it the network is isolated.
-    From beyond only answers come in. `apart`: the agent isolates the TAPs of guests from each other, and the host does not
-    lead one to another either: a guest that sends its neighbour's packets to the gateway's MAC would have the host route them.
-    `subnet` and `gateway` IPv4.
+    `outside`: they may reach what lies beyond the host (NAT), but no link-local address, and of a cloud's services its name
+    server only; without it the network is isolated. From beyond only answers come in. `apart`: the agent isolates the TAPs of
+    guests from each other, and the host does not lead one to another either: a guest that sends its neighbour's packets to the
+    gateway's MAC would have the host route them. `subnet` and `gateway` IPv4.
 
     The limits count by address, so packets with an address of no guest go first: they would fill the
     tables that the others need. DHCP comes before that, because it has no address yet.
@@ -119,6 +120,8 @@ def vm_network(
     forward: list[tuple[str, ...]] = [("-d", METADATA, "-i", bridge, "-j", "DROP")]
     if apart:
         forward.append(("-i", bridge, "-o", bridge, "-j", "DROP"))
+    if outside:
+        forward += [("-d", f"{one}/32", "-i", bridge, *_NO_DNS, "-j", "DROP") for one in CLOUD_SERVICES if ":" not in one]
     if outside or not apart:
         forward += bounds
     if not apart:
