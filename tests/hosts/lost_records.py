@@ -27,7 +27,10 @@ def save(host: Machine) -> None:
 def restore(host: Machine) -> None:
     """As after a lost disk: the manager stands still meanwhile."""
     host.run(["systemctl", "stop", "nqrust-manager"])
-    host.run(f"runuser -u postgres -- pg_restore --clean --if-exists -d nexus < {_DUMP}")
+    host.run(
+        "PGPASSWORD=$(cat /etc/nqrust-microvm/database-password) "
+        f"pg_restore --clean --if-exists --no-owner -h 127.0.0.1 -U nexus -d nexus < {_DUMP}"
+    )
     host.run(["systemctl", "start", "nqrust-manager"])
     host.run(["rm", _DUMP])
 
