@@ -18,6 +18,7 @@ from typing import Any
 
 from nqrust.cli.app import command
 from nqrust.cli.install.config import render_schema
+from nqrust.cli.pages import described
 from nqrust.installer.distro import registry
 from nqrust.installer.preflight.changes import CHANGES
 from nqrust.installer.settings.model import Settings
@@ -86,19 +87,7 @@ def _row(parameter: Any) -> Iterator[str]:
         value = "" if flag or not parameter.metavar else f" `{parameter.metavar}`"
     else:
         shown, value = f"`{parameter.metavar or parameter.name.upper()}`", ""
-    help = (parameter.help or "").rstrip(".")
-    default = parameter.default
-    if default is True and parameter.secondary_opts:
-        default = names[0].lstrip("-")
-    if (
-        default not in (None, False, True, "", [], ())
-        and "default" not in help
-        and not callable(default)
-        and parameter.show_default
-    ):
-        help += f" (default: {default:g})" if isinstance(default, float) else f" (default: {default})"
-    needed = " Required." if parameter.required and names[0].startswith("-") else ""
-    yield f"| {_cell(shown + value)} | {_cell(help)}.{needed} |"
+    yield f"| {_cell(shown + value)} | {_cell(described(parameter))} |"
 
 
 def _cell(text: str | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from nqrust import __version__
-from nqrust.cli.pages import is_argument, usage
+from nqrust.cli.pages import described, is_argument, usage
 
 _EXIT = (
     ("0", "success"),
@@ -75,7 +75,7 @@ def _command(path: tuple[str, ...], command: Any) -> Iterator[str]:
         names = [one.metavar or one.name.upper()] if is_argument(one) else [*one.opts, *one.secondary_opts]
         yield ".TP"
         yield ", ".join(rf"\fB{_text(name)}\fR" for name in names) + value
-        yield _text(one.help)
+        yield _text(described(one))
 
 
 def _text(text: str | None) -> str:

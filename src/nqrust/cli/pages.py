@@ -7,7 +7,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-_WHOLE = re.compile(r"\[default: (\d+)\.0\]")
+_NOTES = re.compile(r"\s*\(([^()]*)\)$")
+"""Matches the parentheses at the end of a help text."""
 
 
 class Command(TyperCommand):
@@ -24,11 +25,12 @@ class Command(TyperCommand):
             if one.hidden:
                 continue
             if is_argument(one):
-                sections.setdefault("Arguments", []).append((one.metavar or one.name.upper(), one.help or ""))
+                sections.setdefault("Arguments", []).append((one.metavar or one.name.upper(), described(one)))
                 continue
-            names, help = one.get_help_record(ctx)
-            sections.setdefault(one.rich_help_panel or "Options", []).append((names, _WHOLE.sub(r"[default: \1]", help)))
-        for heading, rows in sections.items():
+            names, _ = one.get_help_record(ctx)
+            sections.setdefault(one.rich_help_panel or "Options", []).append((names, described(one)))
+        # Arguments come first, also where a required option precedes them in Python.
+        for heading, rows in sorted(sections.items(), key=lambda section: section[0] != "Arguments"):
             with formatter.section(heading):
                 formatter.write_dl(rows)
 
@@ -60,6 +62,36 @@ def separated(words: list[str], with_value: set[str]) -> list[str]:
 
 def is_argument(parameter: Any) -> bool:
     return not parameter.opts[0].startswith("-")
+
+
+def described(parameter: Any) -> str:
+    """Return the help of an option or argument as sentences: with its default, its range, and whether it is required."""
+    help = " ".join((parameter.help or "").split()).removesuffix(".")
+    said = _NOTES.search(help) if "default" in help else None
+    notes = [said[1]] if said else []
+    if "default" not in help:
+        notes += _default(parameter)
+    notes += _range(parameter)
+    if parameter.required and not is_argument(parameter):
+        notes.append("required")
+    if said:
+        help = help[: said.start()]
+    return f"{help} ({'; '.join(notes)})." if notes else f"{help}." if help else ""
+
+
+def _default(parameter: Any) -> list[str]:
+    default = parameter.default
+    if default is True and parameter.secondary_opts:
+        return ["default: yes"]
+    if default in (None, False, True, "", [], ()) or callable(default) or not parameter.show_default:
+        return []
+    return [f"default: {default:g}" if isinstance(default, float) else f"default: {default}"]
+
+
+def _range(parameter: Any) -> list[str]:
+    """A lower end alone says nothing that people do not expect."""
+    least, most = getattr(parameter, "min", None), getattr(parameter, "max", None)
+    return [] if most is None else [f"{least} to {most}"]
 
 
 def usage(argument: Any) -> str:

@@ -59,4 +59,23 @@ def test_settings_stand_below_the_heading_of_their_kind(page: Any) -> None:
     text = page(("install",), 80)
     headings = [line[:-1] for line in text.splitlines() if re.fullmatch(r"[A-Z][a-z]+:", line)]
     assert headings[0] == "Options" and {"Network", "Database", "Agent", "Manager", "Folders"} <= set(headings)
-    assert "[default: 180]" in page(("vm", "create"), 80)
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("vm create", "Maximum wait in seconds (default: 180)."), ("vm create", "Start the VM (default: yes)."),
+        ("vm exec", "in seconds since its start (default: 300)."), ("bundle build", "Output file or folder (default: the current folder)."),
+        ("host token", "Lifetime of the token in seconds (default: 3600; 60 to 604800)."), ("release build", "New folder for the release (required)."),
+        ("image import", "Add the guest agent to an ext4 image (default: yes)."), ("logs", "Number of lines (default: 100; of a VM, all)."),
+    ],
+)  # fmt: skip
+def test_defaults_and_ranges_are_part_of_the_sentence(path: str, sentence: str, page: Any) -> None:
+    assert sentence in " ".join(page(tuple(path.split()), 80).split())
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: " ".join(path) or "nqr")
+def test_a_page_has_one_form_of_defaults_and_arguments_come_first(path: tuple[str, ...], page: Any) -> None:
+    text = page(path, 80)
+    assert not re.search(r"\[(default|required|x)\b|<=x|x>=", text)
+    assert "Arguments:" not in text or text.index("Arguments:") < text.index("Options:")

@@ -26,7 +26,7 @@ def test_every_command_has_a_section_with_its_options() -> None:
     text = make_docs.cli()
     listed = (ROOT / "tests" / "golden" / "cli" / "commands.txt").read_text().splitlines()
     assert [line for line in text.splitlines() if line.startswith("## ")] == [f"## nqr {words}" for words in listed]
-    assert "| `--ssh-key` `KEY\\|FILE` |" in text and "Required." in text
+    assert "| `--ssh-key` `KEY\\|FILE` |" in text and "(required)." in text
 
 
 def test_the_page_of_error_codes_has_the_texts_of_the_source() -> None:

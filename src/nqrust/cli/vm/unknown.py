@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from nqrust.client.manager import ManagerClient
 
 ListUnknown = Annotated[bool, typer.Option("--unknown", help="List VMs without a record that run on a host.", show_default=False)]
-DeleteUnknown = Annotated[bool, typer.Option("--unknown", help="Delete VMs that nqr vm ls --unknown lists.", show_default=False)]
+DeleteUnknown = Annotated[
+    bool, typer.Option("--unknown", help="Delete VMs that `nqr vm ls --unknown` lists.", show_default=False)
+]
 
 
 def ls(client: ManagerClient, out: str) -> None:
@@ -31,7 +33,7 @@ def ls(client: ManagerClient, out: str) -> None:
 
 
 def adopt(
-    vm: Annotated[str, typer.Argument(metavar="ID", help="Id or name of an unknown VM: nqr vm ls --unknown")],
+    vm: Annotated[str, typer.Argument(metavar="ID", help="Id or name of an unknown VM (see `nqr vm ls --unknown`).")],
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="New name (default: the current name).")] = None,
     out: Output = "text",
     url: ManagerUrl = None,

@@ -86,7 +86,7 @@ def attach(
 
 def detach(
     vm: OfVm,
-    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Name of the volume in the guest: vdb ...")],
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="Name of the volume in the guest, such as vdb.")],
     keep: Annotated[bool, typer.Option("--keep", help="Keep the volume on its host.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Delete the volume and its data.")] = False,
     wait: opt.Wait = True,
