@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from nqrust.client.errors import NoName, NotAManager, Refused
 from nqrust.contract.problem import Problem
+from nqrust.contract.text import plain
 
 if TYPE_CHECKING:
     import httpx
@@ -95,7 +96,13 @@ def nothing(response: httpx.Response) -> None:
 
 
 def segment(value: str) -> str:
-    """Return a name as part of a path. Raises NoName."""
+    """Return a name as part of a path. Raises NoName.
+
+    Clients resolve `.` and `..` in an address (RFC 3986, 5.2.4), and servers take `%2F` for a slash: the request would go to
+    something else.
+    """
     if not value:
-        raise NoName
+        raise NoName("A name is empty.")
+    if value in (".", "..") or "/" in value:
+        raise NoName(f"“{plain(value)}” is not a name.")
     return quote(value, safe="")

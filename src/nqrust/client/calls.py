@@ -109,7 +109,8 @@ def list_unknown_vms() -> Call[unknown_vms.UnknownVmList]:
 
 
 def adopt_vm(vm: str, name: str | None = None) -> Call[vms.Vm]:
-    """Adopt a VM. `vm`: id or name of an unknown one; `name`: a new name."""
+    """Adopt a VM. `vm`: id or name of an unknown one; `name`: a new name. Raises NoName."""
+    segment(vm)
     return Call("POST", "/v1/vms/adopt", model(vms.Vm), unknown_vms.VmAdopt(id=vm, name=name))
 
 

@@ -46,13 +46,13 @@ class NotAManager(Unreachable):
 
 
 class NoName(ClientError):
-    """A name is empty. Its address would be that of the whole list."""
+    """A name is empty, or a dot segment. Its address would be that of the list, or of something else."""
 
     code = "NQR-USE-042"
     cure = "Give a name. The `ls` command lists them."
 
-    def __init__(self) -> None:
-        super().__init__("A name is empty.")
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
 
 
 class Refused(ClientError):

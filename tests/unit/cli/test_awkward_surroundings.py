@@ -101,6 +101,28 @@ def test_an_empty_name_asks_for_nothing(words: str, manager: Manager, capsys: py
     assert "NQR-USE-042  A name is empty." in capsys.readouterr().err and not manager.asked
 
 
+@pytest.mark.parametrize("name", [".", "..", "s1/..", "../web1"])
+@pytest.mark.parametrize("words", ["vm show", "vm rm --force", "vm snapshot rm web1", "volume detach --delete web1", "host rm"])
+def test_a_name_that_leads_elsewhere_asks_for_nothing(
+    words: str, name: str, manager: Manager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`DELETE /v1/vms/web1/snapshots/..` deletes the VM."""
+    assert run([*words.split(), name]) == 1
+    assert f"NQR-USE-042  “{name}” is not a name." in capsys.readouterr().err and not manager.asked
+
+
+@pytest.mark.parametrize("name", ["Bad Name", "", "a" * 64, "a\x1b[2J"])
+def test_a_name_that_no_snapshot_can_have_is_refused(name: str, manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["vm", "snapshot", "create", "web1", name]) == 2
+    said = capsys.readouterr().err
+    assert "NQR-USE-003  A snapshot cannot be named" in said and "\x1b" not in said and not manager.asked
+
+
+def test_an_unknown_vm_needs_a_name(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["vm", "adopt", ""]) == 1
+    assert "NQR-USE-042" in capsys.readouterr().err and not manager.asked
+
+
 def test_the_output_ends_where_its_reader_does(manager: Manager) -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -78,19 +78,19 @@ def test_requests_carry_token_key_and_body(connect: Any) -> None:
     assert str(seen[0].url) == "http://manager:18080/v1/vms"
     assert seen[0].headers["authorization"] == "Bearer nqr_t" and seen[0].headers["idempotency-key"] == "k"
     assert json.loads(seen[0].content)["image"] == "tiny"
-    client.send(calls.stop_vm("a/b", StopRequest(force=True)))
-    assert seen[1].url.raw_path == b"/v1/vms/a%2Fb/stop" and json.loads(seen[1].content)["force"] is True
+    client.send(calls.stop_vm("a?b", StopRequest(force=True)))
+    assert seen[1].url.raw_path == b"/v1/vms/a%3Fb/stop" and json.loads(seen[1].content)["force"] is True
 
 
 def test_client_attaches_and_detaches_volumes_of_a_vm(connect: Any) -> None:
     seen: list[httpx.Request] = []
     client = connect(answering(202, VM, seen))
-    client.send(calls.attach_volume("a/b", VolumeCreate(size_mib=64, keep=True)))
+    client.send(calls.attach_volume("a?b", VolumeCreate(size_mib=64, keep=True)))
     client.send(calls.attach_volume("web1", VolumeCreate(name="data1")))
     client.send(calls.detach_volume("web1", "vdb"))
     client.send(calls.detach_volume("web1", "vdc", data="delete"))
     assert [(one.method, one.url.raw_path) for one in seen] == [
-        ("POST", b"/v1/vms/a%2Fb/volumes"), ("POST", b"/v1/vms/web1/volumes"),
+        ("POST", b"/v1/vms/a%3Fb/volumes"), ("POST", b"/v1/vms/web1/volumes"),
         ("DELETE", b"/v1/vms/web1/volumes/vdb"), ("DELETE", b"/v1/vms/web1/volumes/vdc?data=delete"),
     ]  # fmt: skip
     assert [json.loads(one.content) for one in seen[:2]] == [{"size_mib": 64, "keep": True}, {"name": "data1"}]
@@ -193,10 +193,10 @@ def test_waiting_ends_when_time_is_up_and_says_what_was_seen(connect: Any) -> No
 
 
 def test_console_url(connect: Any) -> None:
-    ticket = {"ticket": "a/b+c", "path": "/v1/vms/0b/console", "expires_in": 30}
+    ticket = {"ticket": "a?b+c", "path": "/v1/vms/0b/console", "expires_in": 30}
     connected = connect(answering(201, ticket))
     url = websocket_url("http://manager:18080", connected.send(calls.console_ticket("web1")))
-    assert url == "ws://manager:18080/v1/vms/0b/console?ticket=a%2Fb%2Bc"
+    assert url == "ws://manager:18080/v1/vms/0b/console?ticket=a%3Fb%2Bc"
 
 
 def test_sync_and_async_clients_have_the_same_methods() -> None:

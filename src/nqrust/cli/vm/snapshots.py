@@ -12,6 +12,8 @@ from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output, Quiet
 from nqrust.cli.tree import new
 from nqrust.cli.vm import options as opt
+from nqrust.contract.text import plain
+from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
     from nqrust.client.manager import ManagerClient
@@ -48,10 +50,20 @@ def ls(vm: Vm, out: Output = "text", quiet: Quiet = False, url: ManagerUrl = Non
 
 
 def create(vm: Vm, name: Name, timeout: Timeout = 600.0, out: Output = "text", url: ManagerUrl = None) -> None:
+    from pydantic import ValidationError
+
     from nqrust.client import calls
 
+    try:
+        asked = calls.create_snapshot(vm, name)
+    except ValidationError as error:
+        raise UsageError(
+            "NQR-USE-003",
+            f"A snapshot cannot be named “{plain(name)}”.",
+            "Use at most 63 lower-case letters, digits and dashes. Begin with a letter or a digit.",
+        ) from error
     with manager(url) as client:
-        client.send(calls.create_snapshot(vm, name))
+        client.send(asked)
         made = _settled(client, vm, name, timeout)
     if made is not None:
         output.details(made, out, [("name", made.name), ("kind", made.kind), ("state", made.state), ("error", made.error)])
