@@ -32,12 +32,29 @@ except Exception as error:
     sys.exit(report(["vm", "exec"], error))
 """
 
+STOPPED = """
+import signal, sys
+from nqrust.cli.vm.exec import attach
+from nqrust.contract.guest import ExecRequest
+def stop(*_):
+    raise InterruptedError
+signal.signal(signal.SIGALRM, stop)
+signal.setitimer(signal.ITIMER_REAL, 1)
+try:
+    attach(sys.argv[1], "web1", None, ExecRequest((b"silent",)), interactive=False)
+except InterruptedError:
+    sys.exit(3)
+"""
+
 
 def answer(connection: ServerConnection) -> None:
     """A guest with a few commands."""
     first = connection.recv()
     assert isinstance(first, bytes) and first[0] == Kind.exec
     words = [word.decode() for word in ExecRequest.parse(first[1:]).command]
+    if words[0] == "silent":
+        list(connection)
+        return
     if words[0] == "refused":
         connection.close(int(words[1]), "NQR-VMM-104: VM web1 does not run.")
         return
@@ -122,6 +139,14 @@ def url() -> Iterator[str]:
 def ran(url: str, command: str, *flags: str, data: bytes = b"") -> tuple[int, bytes, bytes]:
     done = subprocess.run([sys.executable, "-c", PROGRAM, url, command, *flags], input=data, capture_output=True, timeout=60)
     return done.returncode, done.stdout, done.stderr
+
+
+def test_a_stop_before_the_guest_answers_leaves_no_traceback_of_a_thread(url: str) -> None:
+    """The threads of the session end after its pipe."""
+    process = subprocess.Popen([sys.executable, "-c", STOPPED, url], stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    said = process.stderr.read()
+    assert process.wait(60) == 3 and b"Exception in thread" not in said, said
 
 
 def test_output_error_and_code_are_those_of_the_command(url: str) -> None:

@@ -103,11 +103,17 @@ def _joined(connection: ClientConnection, name: str, request: ExecRequest, *, in
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
 
+    waking = threading.RLock()  # a signal may come while its thread holds it
+    over = False
+
     def wake(mark: bytes = b"\0") -> None:
-        try:
-            os.write(writer, mark)
-        except BlockingIOError:
-            pass  # enough to wake it is there
+        with waking:
+            if over:  # the number of the closed pipe may be another file's by now
+                return
+            try:
+                os.write(writer, mark)
+            except BlockingIOError:
+                pass  # enough to wake it is there
 
     prepared = threading.Event()
     """The terminal is raw before the command's output comes, and usual until its guest answers: Ctrl-C ends that wait."""
@@ -134,8 +140,10 @@ def _joined(connection: ClientConnection, name: str, request: ExecRequest, *, in
                 raise SessionFailed("NQR-VMM-131", f"You left the command in {name}.", "The guest ends it with SIGHUP.", 130)
             return session.wait()
     finally:
-        os.close(reader)
-        os.close(writer)
+        with waking:
+            over = True
+            os.close(reader)
+            os.close(writer)
 
 
 def _pass_on(session: Session, stdin: int | None, marks: int) -> bool:
