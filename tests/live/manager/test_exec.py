@@ -96,6 +96,18 @@ async def test_a_vm_without_commands_gets_no_ticket(served: Any, guest: str) -> 
     assert (refused.value.status, refused.value.code) == (409, "NQR-API-122")
 
 
+async def test_a_paused_vm_gets_no_ticket(served: Any, guest: str) -> None:
+    """Its guest would take no command, and `nqr vm exec` would wait without end."""
+    _, manager = served
+    await running_vm(manager, guest)
+    await manager.admin.send(calls.pause_vm("web1"))
+    await manager.until("web1", "paused")
+    with pytest.raises(Refused) as refused:
+        await manager.admin.send(calls.exec_ticket("web1"))
+    assert (refused.value.status, refused.value.code) == (409, "NQR-API-111")
+    assert refused.value.cure == "Run `nqr vm resume web1` first."
+
+
 async def test_a_broken_agent_ends_the_session_with_a_code(served: Any, guest: str) -> None:
     base, manager = served
     await running_vm(manager, guest)

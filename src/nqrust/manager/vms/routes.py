@@ -21,6 +21,7 @@ from nqrust.contract.vms import (
     Vm,
     VmCreate,
     VmList,
+    VmState,
     VolumeCreate,
 )
 from nqrust.manager import events
@@ -185,6 +186,12 @@ async def exec_ticket(core: CoreDep, who: Operator, vm: str) -> ConsoleTicket:
             f"VM {found.name} allows no commands.",
             cure="Use its console, or create it with --guest-exec.",
             code="NQR-API-122",
+        )
+    if found.state == VmState.paused.value:
+        raise Conflict(
+            f"VM {found.name} is paused: no command runs in it.",
+            cure=f"Run `nqr vm resume {found.name}` first.",
+            code="NQR-API-111",
         )
     ticket = core.tickets.issue(found.id, who, EXEC)
     return ConsoleTicket(ticket=ticket, path=f"/v1/vms/{found.id}/exec", expires_in=TTL_SECONDS)
