@@ -66,9 +66,14 @@ class Refused(ClientError):
 
 
 class WaitFailed(ClientError):
-    """The VM can no longer meet the condition."""
+    """The VM can no longer meet the condition. `name`: of the VM."""
 
     code = "NQR-API-197"
+
+    def __init__(self, what: str, name: str = "") -> None:
+        super().__init__(what)
+        if name:
+            self.cure = f"Look at it with: nqr vm show {name}"
 
 
 class WaitTimeout(WaitFailed):

@@ -21,6 +21,8 @@ _FRESH_EVERY = 8  # answers
 _PAUSES = (0.02, 0.25)
 """Seconds between two requests, at least and at most. In between, an eighth of the time since the wait began: a VM that starts in
 200 ms is not seen 250 ms later."""
+_WORDS = {"guest_up": "up"}
+"""Conditions, in words for people where they have others."""
 _SETTLING = 60.0
 """Seconds in which the services of a guest may start after its guest agent."""
 
@@ -36,7 +38,7 @@ def reached(vm: vms.Vm | None, condition: Condition) -> bool:
     if condition == "deleted":
         return False
     if vm.state is vms.VmState.failed:
-        raise WaitFailed(f"VM {vm.name} failed: {vm.error or 'no reason given'}")
+        raise WaitFailed(f"VM {vm.name} failed: {vm.error or 'no reason given'}", vm.name)
     if condition == "guest_up":
         return vm.state is vms.VmState.running and vm.guest_up_at is not None
     return bool(vm.state.value == condition)
@@ -116,7 +118,7 @@ class Waiting:
         if not reached(vm, self._condition):
             self._confirming, self._runs_from = False, None
             if self._since and self._condition in ("running", "guest_up") and vm.state is vms.VmState.stopped:
-                raise WaitFailed(f"VM {vm.name} stopped: {vm.error or 'its guest powered off'}")
+                raise WaitFailed(f"VM {vm.name} stopped: {vm.error or 'its guest powered off'}", vm.name)
             return False
         if not self._since or callable(self._condition):
             return True
@@ -129,10 +131,14 @@ class Waiting:
         return True
 
     def _timed_out(self) -> WaitTimeout:
-        last = self._last
-        wanted = self._condition if isinstance(self._condition, str) else "what was waited for"
-        seen = f"; it is {last.state.value}" + (f" ({last.error})" if last.error else "") if last else ""
-        return WaitTimeout(f"VM {self._vm} is not {wanted} after {self._timeout:g} s{seen}.")
+        last, after = self._last, f"after {self._timeout:g} s"
+        if last is None:
+            return WaitTimeout(f"The manager did not answer about VM {self._vm} {after}.", self._vm)
+        wanted = _WORDS.get(self._condition, self._condition) if isinstance(self._condition, str) else "as requested"
+        error = f" ({last.error})" if last.error else ""
+        if last.state.value == wanted:
+            return WaitTimeout(f"VM {last.name} has not finished its change to {wanted} {after}{error}.", last.name)
+        return WaitTimeout(f"VM {last.name} is not {wanted} {after}; it is {last.state.value}{error}.", last.name)
 
 
 def boots_for(vm: vms.Vm, now: datetime, patience: float = BOOT_SECONDS, *, services: bool = False) -> float:

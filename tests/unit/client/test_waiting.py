@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nqrust.client.errors import WaitFailed
+from nqrust.client.errors import WaitFailed, WaitTimeout
 from nqrust.client.waiting import Waiting
 from nqrust.contract.vms import Vm
 
@@ -104,3 +104,21 @@ def test_a_wait_asks_often_at_first_and_seldom_later(seconds: float, pause: floa
     clock.now = seconds
     assert not over(wait, vm("starting"))
     assert wait.pause == pytest.approx(pause)
+
+
+@pytest.mark.parametrize(
+    ("answer", "condition", "told"),
+    [
+        (vm("starting"), "running", "VM web1 is not running after 60 s; it is starting."),
+        (vm("running", observed=2), "running", "VM web1 has not finished its change to running after 60 s."),
+        (vm("running", guest_up_at=None), "guest_up", "VM web1 is not up after 60 s; it is running."),
+    ],
+)
+def test_the_end_of_the_time_is_told_with_the_name_of_the_vm(answer: Vm, condition: str, told: str) -> None:
+    """The wait has the id. `is not running after 0 s; it is running` helped nobody."""
+    clock = Clock()
+    wait = Waiting("0c9f", condition, 60, 3, 0.0, clock)  # type: ignore[arg-type]
+    clock.now = 61.0
+    with pytest.raises(WaitTimeout) as late:
+        wait.answered(answer)
+    assert str(late.value) == told and late.value.cure == "Look at it with: nqr vm show web1"

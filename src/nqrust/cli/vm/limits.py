@@ -10,6 +10,7 @@ from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output
 from nqrust.cli.vm import options as opt
+from nqrust.cli.vm.settling import settled
 from nqrust.contract.text import fault
 from nqrust.installer.engine.errors import UsageError
 
@@ -43,6 +44,8 @@ def limit(
         raise UsageError("NQR-USE-003", f"{first['loc'][0]}: {fault(first['msg'])}.", "See: nqr vm limit --help") from error
     with manager(url) as client:
         found = client.send(calls.set_rate_limits(name, limits)) if wanted or none else client.send(calls.get_vm(name))
+        if wanted or none:
+            found = settled(client, found, "rate_limits", "limits")
     output.details(found, out, [("name", found.name), ("rate limits", told(found.rate_limits) or "none")])
 
 

@@ -12,6 +12,7 @@ from nqrust import loopback
 from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager, reached_from_elsewhere
 from nqrust.cli.output import Output
+from nqrust.cli.vm.settling import settled
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def forward(
     wanted = parse(ports or [])
     with manager(url) as client:
         found = client.send(calls.set_forwards(name, wanted)) if wanted or none else client.send(calls.get_vm(name))
+        if wanted or none:
+            found = settled(client, found, "forwards", "port forwards")
     output.listing(
         found,
         out,
