@@ -33,7 +33,7 @@ except Exception as error:
 """
 
 STOPPED = """
-import signal, sys
+import signal, sys, time
 from nqrust.cli.vm.exec import attach
 from nqrust.contract.guest import ExecRequest
 def stop(*_):
@@ -43,6 +43,7 @@ signal.setitimer(signal.ITIMER_REAL, 1)
 try:
     attach(sys.argv[1], "web1", None, ExecRequest((b"silent",)), interactive=False)
 except InterruptedError:
+    time.sleep(0.5)
     sys.exit(3)
 """
 
