@@ -92,7 +92,7 @@ class Memory:
     def install(self, found: Gathered, reviewed: PlanPreview, events: Reporter, interruption: Interruption) -> Summary:
         assert reviewed == PLAN
         self.installed.append(found)
-        events.emit(PhaseStarted("preflight", "Is this host fit", 0))
+        events.emit(PhaseStarted("preflight", "Checking this host", 0))
         events.emit(PhaseStarted("deps", "Packages and the release", 2))
         events.emit(StepStarted("deps", "packages:platform", "packages", "install the packages postgresql and dnsmasq"))
         while not self.gate.wait(0.02):

@@ -70,7 +70,7 @@ def _phase(site: Site, request: Request, name: str, events: Reporter) -> Prospec
 
 
 _LOOKS = {
-    "preflight": ("Is this host fit", (), 0, ("The checks ran and changed nothing.",)),
+    "preflight": ("Checking this host", (), 0, ("The checks ran and changed nothing.",)),
     "verify": ("Proof", (), 0, ("A run would test each part and boot a test VM.",)),
 }
 """Phases without steps, and their text in a dry run."""
@@ -114,7 +114,7 @@ def _prove(
 
 def _checked(site: Site, request: Request, events: Reporter) -> Context:
     """Gather facts, run preflight, make the context. Raises PreflightRefused with every finding."""
-    events.emit(PhaseStarted("preflight", "Is this host fit", 0))
+    events.emit(PhaseStarted("preflight", "Checking this host", 0))
     began = site.host.monotonic()
     seen = looking.look(site, request, facts_for(site.host, request.settings), events)
     found = [*seen.chosen, *preflight.worst_first(seen.checked)]

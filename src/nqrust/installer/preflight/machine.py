@@ -91,25 +91,26 @@ def virtualisation(settings: Settings, facts: Facts) -> Iterator[Finding]:
         yield error(
             "NQR-PRE-009",
             f"Firecracker needs KVM, and /dev/kvm does not work here ({facts.kvm.reason or 'missing'}).",
-            "Enable virtualisation in the firmware or the cloud instance type, or install with --vmm auto.",
+            "Enable virtualization in the firmware or the cloud instance type, or install with --vmm auto.",
         )
     elif not usable:
         yield warning(
             "NQR-PRE-009",
             f"KVM does not work here ({facts.kvm.reason or '/dev/kvm is missing'}): VMs will run under QEMU "
             "emulation, many times slower.",
-            "Enable virtualisation in the firmware or the cloud instance type.",
+            "Enable virtualization in the firmware or the cloud instance type.",
         )
     if facts.cpu.virtualisation is None and usable and facts.kvm.module:
         yield info(
             "NQR-PRE-010",
-            f"KVM of this host comes from {facts.kvm.module}, without vmx or svm in the CPU: a test VM decides whether it can be used.",
+            f"KVM of this host comes from {facts.kvm.module}, without vmx or svm in the CPU. "
+            "A test VM will check whether it works.",
         )
     elif facts.cpu.virtualisation is None:
         yield warning(
             "NQR-PRE-008",
-            "The CPU shows neither vmx nor svm"
-            + (", though /dev/kvm opens: a canary VM decides whether it can be used." if usable else "."),
+            "CPU virtualization not detected"
+            + (", but /dev/kvm opens. A test VM will check whether KVM works." if usable else "."),
             "Enable VT-x or AMD-V in the firmware, or nested virtualization on the hypervisor.",
         )
     if usable and facts.kvm.virtual_host:

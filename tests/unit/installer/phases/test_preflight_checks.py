@@ -72,7 +72,7 @@ ROWS = [
     Row("no KVM", fit(kvm=NO_KVM), {"warning NQR-PRE-009"}, says="emulation"),
     Row("no KVM, but Firecracker is wanted", fit(kvm=NO_KVM), {"error NQR-PRE-009"}, settings(vmm="firecracker")),
     Row("no KVM on a manager", fit(kvm=NO_KVM, cpu=Cpu(2)), set(), settings(mode="manager")),
-    Row("flags hidden", fit(cpu=Cpu(2)), {"warning NQR-PRE-008"}, says="canary"),
+    Row("flags hidden", fit(cpu=Cpu(2)), {"warning NQR-PRE-008"}, says="A test VM will check"),
     Row("clock in 1970", fit(clock_utc=100.0), {"error NQR-PRE-017"}, says="clock"),
     Row("clock not synchronised", fit(clock_synchronised=False), {"info NQR-PRE-017"}),
     Row("manager's port held", fit(**held(18080)), {"error NQR-PRE-007"}, says="nginx (process 812)"),

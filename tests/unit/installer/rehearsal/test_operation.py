@@ -34,7 +34,7 @@ SUMMARY = {
 }  # fmt: skip
 GOOD: list[dict[str, Any]] = [
     {"type": "clone_started", "left_out": ["/mnt/odd"]},
-    {"type": "phase_started", "name": "preflight", "title": "Is this host fit", "steps": 0, "skipped": ""},
+    {"type": "phase_started", "name": "preflight", "title": "Checking this host", "steps": 0, "skipped": ""},
     {"type": "notice", "severity": "warning", "text": "told by the host already", "code": "NQR-PRE-008", "cure": ""},
     {"type": "phase_finished", "name": "preflight", "changed": 0, "satisfied": 0, "seconds": 0.1},
     {"type": "notice", "severity": "warning", "text": "new in the clone", "code": "", "cure": ""},
