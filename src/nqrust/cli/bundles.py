@@ -63,6 +63,8 @@ def verify(
 ) -> None:
     from nqrust.installer.operations.bundling import verify_bundle
 
+    if not os.path.isfile(_absolute(file)):
+        raise UsageError("NQR-USE-240", f"There is no file {file}.", "Give the path of a bundle of `nqr bundle build`.")
     found = verify_bundle(_absolute(file), _absolute(key))
     signed = "signed by that key" if found.signed else "signature not checked (no --key)"
     typer.echo(f"nqr {found.version} for {found.system} with Python {found.python}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 import sys
 from typing import Any
@@ -164,9 +165,9 @@ def _usage(error: Any, names: set[str], argv: list[str]) -> UsageError:
         flag = next((n for n in names_of_it if n.startswith("--")), names_of_it[-1])
         return UsageError("NQR-USE-004", f"`{path}` needs {flag.strip('[].')}.", see)
     if "BadOptionUsage" in names:
-        return UsageError("NQR-USE-004", f"`{path}`: {message}", see)
+        return UsageError("NQR-USE-004", f"`{path}`: {message}".replace("requires an argument", "needs a value"), see)
     if "BadParameter" in names:
-        return UsageError("NQR-USE-003", message, see)
+        return UsageError("NQR-USE-003", _bad_value(message), see)
     if message.startswith("No such command"):
         name = message.split("'")[1] if "'" in message else ""
         rest = argv[argv.index(name) + 1 :] if name in argv else []
@@ -177,6 +178,16 @@ def _usage(error: Any, names: set[str], argv: list[str]) -> UsageError:
         extra = message.partition("(s) (")[2].removesuffix(").") or message.partition("argument (")[2].removesuffix(").")
         return UsageError("NQR-USE-006", f"`{path}` takes nothing more, but got: {extra}.", see)
     return UsageError("NQR-USE-004", f"`{path}`: {message[:1].lower()}{message[1:]}", see)
+
+
+def _bad_value(message: str) -> str:
+    """Return the parser's words about a value in those of nqr."""
+    found = re.fullmatch(r"Invalid value for (.+?): (.+)\.", message)
+    if found is None:
+        return message
+    from nqrust.contract.text import fault
+
+    return f"{found[1].rpartition(' / ')[2].strip(chr(39))} is not valid: {fault(found[2])}."
 
 
 def _suggestions() -> Any:

@@ -11,6 +11,7 @@ from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output, Quiet
 from nqrust.cli.vm import limits as vm_limits
 from nqrust.cli.vm import options as opt
+from nqrust.cli.vm.names import flag_of, not_a_name
 from nqrust.contract.text import first_fault
 from nqrust.installer.engine.errors import UsageError
 
@@ -119,7 +120,10 @@ def create(
         asked, spec = TemplateCreate(name=name, **given), TemplateSpec(**given)
     except ValidationError as error:
         where, said = first_fault(error.errors())
-        raise UsageError("NQR-USE-003", f"{where}: {said}.", "See: nqr template create --help") from error
+        if where == "name":
+            raise not_a_name("template", name) from error
+        flag = flag_of(where.rpartition(".")[2] if where.startswith("rate_limits.") else where.partition(".")[0])
+        raise UsageError("NQR-USE-003", f"{flag} is not valid: {said}.", "See: nqr template create --help") from error
     with manager(url) as client:
         try:
             made = client.send(calls.create_template(asked))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ROLES = ("viewer", "operator", "admin")
 
+_BOTH = "Enter the current password, then a new one of at least 12 characters, one per line."
+
 
 def build(app: typer.Typer) -> typer.Typer:
     app.command("ls", help="List the users.")(ls)
@@ -75,7 +77,7 @@ def create(
     try:
         asked = UserCreate(username=name, password=secret, role=Role(wanted))
     except ValidationError as error:
-        raise _unusable(f"The password cannot be: {fault(error.errors()[0]['msg'])}.") from error
+        raise _unusable(f"The password cannot be used: {fault(error.errors()[0]['msg'])}.") from error
     with manager(url) as client:
         made = client.send(calls.create_user(asked))
     _print(made, out)
@@ -147,7 +149,8 @@ def password(
         PasswordChange(current_password=current, new_password=new)
     except ValidationError as error:
         first = error.errors()[0]
-        raise _unusable(f"The {str(first['loc'][0]).replace('_', ' ')} cannot be: {fault(first['msg'])}.") from error
+        what = f"The {str(first['loc'][0]).replace('_', ' ')} cannot be used: {fault(first['msg'])}."
+        raise UsageError("NQR-USE-013", what, _BOTH) from error
     with manager(url, anonymous=True) as client:
         client.login(name, current)
         try:
@@ -168,7 +171,7 @@ def _reset(name: str, url: str | None) -> None:
     try:
         change = UserUpdate(password=new)
     except ValidationError as error:
-        raise _unusable(f"The password cannot be: {fault(error.errors()[0]['msg'])}.") from error
+        raise _unusable(f"The password cannot be used: {fault(error.errors()[0]['msg'])}.") from error
     with manager(url) as client:
         client.send(calls.update_user(_named(client, name).id, change))
     typer.echo(f"set a new password for {name}")
@@ -180,7 +183,7 @@ def _asked(name: str) -> tuple[str, str]:
     try:
         current = getpass(f"Current password of {name}: ")
     except EOFError as error:
-        raise _unusable("No password was typed.") from error
+        raise UsageError("NQR-USE-013", "No password was typed.", _BOTH) from error
     return current, _asked_new()
 
 
@@ -192,7 +195,9 @@ def _asked_new() -> str:
     except EOFError as error:
         raise _unusable("No password was typed.") from error
     if new != again:
-        raise _unusable("The two new passwords differ.")
+        raise UsageError(
+            "NQR-USE-013", "The two new passwords differ.", "Run the command again and type the same password twice."
+        )
     return new
 
 
@@ -208,9 +213,11 @@ def _lines(number: int) -> list[str]:
     except UnicodeDecodeError as error:
         raise _unusable("Standard input is not text.") from error
     if not all(found):
-        raise _unusable(f"Standard input must hold {'two passwords' if number == 2 else 'a password'}.")
+        if number == 2:
+            raise UsageError("NQR-USE-013", "Standard input must hold two passwords.", _BOTH)
+        raise _unusable("Standard input must hold a password.")
     return found
 
 
 def _unusable(what: str) -> UsageError:
-    return UsageError("NQR-USE-013", what, "Enter the current password, then a new one of at least 12 characters, one per line.")
+    return UsageError("NQR-USE-013", what, "Enter a password of at least 12 characters.")

@@ -7,6 +7,8 @@ from enum import Enum
 
 from pydantic import BaseModel, Field
 
+from nqrust.contract.text import PRINTABLE
+
 
 class Role(str, Enum):
     """Permissions of a user. Each role includes those after it."""
@@ -61,7 +63,7 @@ class Token(BaseModel):
 
 
 class TokenCreate(BaseModel):
-    name: str = Field(min_length=1, max_length=64)
+    name: str = Field(min_length=1, max_length=64, pattern=PRINTABLE)
     role: Role = Role.viewer
     ttl_seconds: int | None = Field(
         default=None,

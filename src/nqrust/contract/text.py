@@ -10,6 +10,19 @@ PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]*$"
 """A text without control characters."""
 LONGEST_SHOWN = 4096
 LONGEST_NAME = 255
+_FAULTS = (
+    (r"String should have at least 1 character", "it must not be empty"),
+    (r"String should have at least (\d+) characters", r"it must have at least \1 characters"),
+    (r"String should have at most (\d+) characters?", r"it must have at most \1 characters"),
+    (r"String should match pattern .*", "it does not have the right form"),
+    (r"Input should be greater than or equal to (\S+)", r"it must be at least \1"),
+    (r"Input should be less than or equal to (\S+)", r"it must be at most \1"),
+    (r"Input should be a valid integer.*", "it must be a whole number"),
+    (r"Input should be a valid number.*", "it must be a number"),
+    (r"Input should be a valid string", "it must be text"),
+    (r"Input should be a valid boolean.*", "it must be true or false"),
+)
+"""Messages of pydantic -> words for people."""
 _WORD = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._:/+@=-]*")
 
 
@@ -48,8 +61,13 @@ def word(text: str) -> str:
 
 
 def fault(message: object) -> str:
-    """Return what pydantic says of a value, without the words that it puts before the messages of validators."""
-    return str(message).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    """Return what pydantic says of a value, in words for people: no pattern, and not the prefixes of validators."""
+    said = str(message).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    for pattern, words in _FAULTS:
+        found = re.fullmatch(pattern, said, re.DOTALL)
+        if found:
+            return found.expand(words)
+    return said
 
 
 def first_fault(errors: Sequence[Any]) -> tuple[str, str]:

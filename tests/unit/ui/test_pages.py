@@ -121,7 +121,7 @@ def test_roles_include_those_below() -> None:
 def test_validation_error_names_the_field() -> None:
     with pytest.raises(ValidationError) as caught:
         VmCreate(name="web1", image="tiny", memory_mib=1)
-    assert complaint(caught.value) == "memory mib: Input should be greater than or equal to 64"
+    assert complaint(caught.value) == "memory mib: it must be at least 64"
 
 
 def test_an_error_is_told_with_its_cure_and_code() -> None:

@@ -77,12 +77,14 @@ def ls(
         if unknown:
             vm_unknown.ls(client, out)
         elif watch:
-            vm_watching.watch(lambda: client.send(calls.list_vms(host=host, tag=tag)), lambda found: _list(found, out))
+            vm_watching.watch(
+                lambda: client.send(calls.list_vms(host=host, tag=tag)), lambda found: _list(found, out, bool(host or tag))
+            )
         else:
-            _list(client.send(calls.list_vms(host=host, tag=tag)), out)
+            _list(client.send(calls.list_vms(host=host, tag=tag)), out, bool(host or tag))
 
 
-def _list(found: VmList, out: str) -> None:
+def _list(found: VmList, out: str, chosen: bool) -> None:
     output.listing(
         found,
         out,
@@ -95,7 +97,9 @@ def _list(found: VmList, out: str) -> None:
             for v in found.items
         ],
         wide=5,
-        empty="There is no VM. Make one with: nqr vm create web1 --image tiny",
+        empty="No VM matches. `nqr vm ls` lists all."
+        if chosen
+        else "There is no VM. Make one with: nqr vm create web1 --image tiny",
     )  # fmt: skip
 
 

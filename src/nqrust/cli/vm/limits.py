@@ -10,6 +10,7 @@ from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output
 from nqrust.cli.vm import options as opt
+from nqrust.cli.vm.names import flag_of
 from nqrust.cli.vm.settling import settled
 from nqrust.contract.text import fault
 from nqrust.installer.engine.errors import UsageError
@@ -41,7 +42,9 @@ def limit(
         limits = RateLimits(**wanted or {})
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError("NQR-USE-003", f"{first['loc'][0]}: {fault(first['msg'])}.", "See: nqr vm limit --help") from error
+        raise UsageError(
+            "NQR-USE-003", f"{flag_of(str(first['loc'][0]))} is not valid: {fault(first['msg'])}.", "See: nqr vm limit --help"
+        ) from error
     with manager(url) as client:
         found = client.send(calls.set_rate_limits(name, limits)) if wanted or none else client.send(calls.get_vm(name))
         if wanted or none:

@@ -134,7 +134,9 @@ def _wanted(size: str | None, keep: bool, name: str | None) -> VolumeCreate:
     except ValidationError as error:
         first = error.errors()[0]
         flag = "--size" if name is None else "--name"
-        raise UsageError("NQR-USE-003", f"{flag}: {fault(first['msg'])}.", "See: nqr volume attach --help") from error
+        raise UsageError(
+            "NQR-USE-003", f"{flag} is not valid: {fault(first['msg'])}.", "See: nqr volume attach --help"
+        ) from error
 
 
 def _has(device: str) -> Callable[[Vm], bool]:

@@ -274,7 +274,7 @@ def _expected(error: Mapping[str, Any], option: Option | None) -> str:
     if error["type"].startswith("int_"):
         return "it must be a whole number"
     if error["type"] in ("greater_than_equal", "less_than_equal"):
-        return "it must be between 1 and 65535" if "port" in str(error["loc"]) else str(error["msg"]).lower()
+        return "it must be between 1 and 65535" if "port" in str(error["loc"]) else fault(error["msg"])
     if error["type"] == "string_type":
         return "it must be text"
     text = fault(error["msg"])
