@@ -60,7 +60,7 @@ async def find(session: AsyncSession, ref: str, lock: bool = False) -> Host:
     query = select(Host).where(or_(Host.id == ref, Host.name == ref))
     host = await session.scalar(query.with_for_update(key_share=True) if lock else query)
     if host is None:
-        raise NotFound(f"There is no host {ref}.")
+        raise NotFound(f"There is no host {ref}.", cure="`nqr host ls` shows the hosts.")
     about(host=host.name)
     return host
 

@@ -274,7 +274,7 @@ async def blob_path(core: Core, name: str, file: str, host_id: str | None = None
         row = await _find(session, name)
         wanted = select(Vm.id).where(Vm.host_id == host_id, Vm.image_id == row.id).limit(1)
         if host_id is not None and await session.scalar(wanted) is None:
-            raise NotFound(f"There is no image {name}.")
+            raise NotFound(f"There is no image {name}.", cure="`nqr image ls` shows the images.")
     manifest = ImageManifest.model_validate(row.manifest)
     for blob in folder.blobs(manifest):
         if blob.file == file and row.state == "ready":
@@ -288,7 +288,7 @@ async def _find(session: AsyncSession, name: str, lock: bool = False) -> Image:
     query = select(Image).where(Image.name == name)
     row = await session.scalar(query.with_for_update() if lock else query)
     if row is None:
-        raise NotFound(f"There is no image {name}.")
+        raise NotFound(f"There is no image {name}.", cure="`nqr image ls` shows the images.")
     return row
 
 

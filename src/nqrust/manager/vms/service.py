@@ -50,7 +50,7 @@ async def find(session: AsyncSession, ref: str, lock: bool = False) -> Vm:
     query = select(Vm).where(or_(Vm.id == ref, Vm.name == ref))
     found = list(await session.scalars(query.with_for_update() if lock else query))
     if not found:
-        raise NotFound(f"There is no VM {ref}.")
+        raise NotFound(f"There is no VM {ref}.", cure="`nqr vm ls` shows the VMs.")
     vm = next((vm for vm in found if vm.id == ref), found[0])
     about(vm=vm.name)
     return vm
