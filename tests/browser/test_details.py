@@ -153,7 +153,7 @@ def test_volumes_of_a_stopped_vm_are_attached_and_detached(sign_in: SignIn, site
     answer(page, "Delete")
     expect(card).to_contain_text("None. A volume is an extra disk.")
     page.goto(f"{site.url}/volumes")
-    expect(page.get_by_role("row").filter(has_text="ledger-vdb-91c0")).to_contain_text("nobody")
+    expect(page.get_by_role("row").filter(has_text="ledger-vdb-91c0")).to_contain_text("–")
     expect(page.get_by_role("row").filter(has_text="batch-old-vdb")).to_have_count(0)
 
 
@@ -230,7 +230,7 @@ def test_a_host_is_drained(sign_in: SignIn, site: Site) -> None:
     expect(page.get_by_role("dialog")).to_contain_text("its 3 VMs shut down")
     answer(page, "Drain")
     expect(card.get_by_text("cordoned")).to_be_visible()
-    card.get_by_role("link", name="Look at its 3 VMs").click()
+    card.get_by_role("link", name="Show its 3 VMs").click()
     expect(page.get_by_label("Search")).to_have_value("kvm2")
     expect(row(page, "web2")).to_contain_text("stopped")
     expect(row(page, "web1")).to_have_count(0)

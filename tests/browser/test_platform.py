@@ -25,6 +25,25 @@ def test_overview_counts_and_warns(sign_in: SignIn, site: Site) -> None:
     expect(main).to_contain_text("build-7 was created on")
 
 
+def test_an_unknown_address_leads_back_to_the_overview(sign_in: SignIn, site: Site) -> None:
+    answer = site.get("/nothing/here")
+    assert answer.status_code == 404 and "HTTPException" not in answer.text
+    page = sign_in()
+    page.context.new_page().goto(site.url + "/nothing/here")  # the browser logs its status as an error
+    other = page.context.pages[-1]
+    expect(other.get_by_role("heading", name="Page not found")).to_be_visible()
+    other.get_by_role("link", name="Go to the overview").click()
+    expect(other.get_by_role("main").locator("h1").first).to_have_text("Overview")
+
+
+@pytest.mark.parametrize(("width", "told"), [(360, "on kvm1 · not attached"), (1280, "–")])
+def test_a_kept_volume_without_a_vm_says_so(sign_in: SignIn, site: Site, width: int, told: str) -> None:
+    site.arrange("busy")
+    page = sign_in(path="/volumes", title="Volumes")
+    page.set_viewport_size({"width": width, "height": 800})
+    expect(page.get_by_text(told, exact=True).first).to_be_visible()
+
+
 def test_images_are_added_scanned_and_removed(sign_in: SignIn) -> None:
     page = sign_in("olga", "/images", "Images")
     table = page.get_by_role("table")
@@ -73,10 +92,10 @@ def test_a_join_token_is_shown_with_what_to_do(sign_in: SignIn) -> None:
     page.get_by_role("button", name="Add host").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Name of the host").fill("kvm1")
-    dialog.get_by_role("button", name="Make token").click()
+    dialog.get_by_role("button", name="Create token").click()
     expect(dialog.get_by_role("alert")).to_contain_text("already a host named kvm1")
     dialog.get_by_role("checkbox", name="Replace an existing host of that name").click()
-    dialog.get_by_role("button", name="Make token").click()
+    dialog.get_by_role("button", name="Create token").click()
     expect(dialog).to_contain_text("nqr_join_")
     expect(dialog).to_contain_text("nqr install --mode agent --manager-url")
     expect(dialog).to_contain_text("--agent-name kvm1")
@@ -93,7 +112,7 @@ def test_administrator_creates_and_deletes_users_and_tokens(sign_in: SignIn) -> 
     dialog.get_by_label("Password", exact=True).fill("long enough now")
     dialog.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_role("row").filter(has_text="nina")).to_contain_text("viewer")
-    page.get_by_role("button", name="Make token").click()
+    page.get_by_role("button", name="Create token").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Description").fill("monitoring")
     dialog.get_by_role("button", name="Make", exact=True).click()
@@ -103,7 +122,7 @@ def test_administrator_creates_and_deletes_users_and_tokens(sign_in: SignIn) -> 
     expect(row).to_contain_text("admin")
     in_90_days = datetime.now(timezone.utc) + timedelta(days=90)
     expect(row).to_contain_text(fmt.clock(in_90_days)[:10])
-    page.get_by_role("button", name="Make token").click()
+    page.get_by_role("button", name="Create token").click()
     dialog.get_by_label("Description").fill("forever")
     dialog.get_by_label("Expires after").click()
     page.get_by_role("option", name="never").click()

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Site
@@ -144,11 +145,12 @@ def test_shell_tab_tells_a_guest_without_an_agent(sign_in: SignIn, site: Site) -
     expect(page.get_by_role("button", name="Reconnect")).to_be_visible()
 
 
-def test_all_tabs_of_a_vm_fit_a_phone(sign_in: SignIn, site: Site) -> None:
+@pytest.mark.parametrize("width", [360, 390])
+def test_all_tabs_of_a_vm_fit_a_phone(sign_in: SignIn, site: Site, width: int) -> None:
     page = sign_in("olga", "/vms", "VMs")
     create(page, "web1")
     row(page, "web1").get_by_role("link", name="web1").click()
-    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_viewport_size({"width": width, "height": 844})
     expect(page.get_by_role("tab", name="Events")).to_be_in_viewport(ratio=1)
     expect(page.locator(".q-tabs__arrow--right")).to_be_hidden()
 

@@ -22,6 +22,7 @@ from nqrust.serving.websocket import MESSAGE_BYTES, BoundedWebSocket
 from nqrust.tls.reloading import ReloadingContext
 from nqrust.ui import session
 from nqrust.ui.pace import Paced, PacedFiles, PacedMessages
+from nqrust.ui.pages.missing import missing
 from nqrust.ui.settings import SESSION_HOURS, BadSetting, UiSettings
 from nqrust.ui.waiting import WaitingPages, bound_names
 
@@ -122,6 +123,7 @@ def serve(settings: UiSettings) -> None:
         storage_secret=settings.storage_secret,
         session_middleware_kwargs={"max_age": SESSION_HOURS * 3600, "same_site": "strict"},
     )
+    core.app.add_exception_handler(404, missing)  # NiceGUI's own page shows its error and leads nowhere
     # Sessions of long polling belong to no connection, and anybody could open any number of them.
     core.app.config.socket_io_js_transports = ["websocket"]
     core.sio.eio.transports = ["websocket"]

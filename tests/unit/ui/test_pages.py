@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -16,7 +17,7 @@ from nqrust.contract.vms import DesiredState, GuestReport, RateLimits, Vm, VmCre
 from nqrust.ui.fields import lines, words
 from nqrust.ui.forms import complaint
 from nqrust.ui.pages import images
-from nqrust.ui.pages.dashboard import Overview, attention, room
+from nqrust.ui.pages.dashboard import Overview, _counts, attention, room
 from nqrust.ui.pages.vm_attachments import describe_rates
 from nqrust.ui.pages.vm_detail import describe
 from nqrust.ui.pages.vms import row
@@ -105,6 +106,16 @@ def test_overview_lists_what_needs_attention() -> None:
     loud = Overview([vm(VmState.failed, error="Out of disk.")], [host(HostState.offline), host(accel="tcg")], [])
     assert [tone for tone, _, _ in attention(loud)] == ["bad", "bad", "calm"]
     assert "Out of disk." in attention(loud)[1][1]
+    silent = Overview([], [host(HostState.degraded)], [])
+    assert re.fullmatch(r"Host \S+ was last seen .+ ago\.", attention(silent)[0][1])
+
+
+@pytest.mark.parametrize(
+    ("hosts", "told"),
+    [([], "no host takes VMs"), ([host(HostState.offline)], "no host takes VMs"), ([host()], "all take new VMs")],
+)
+def test_the_count_of_hosts_says_whether_they_take_vms(hosts: list[Host], told: str) -> None:
+    assert _counts(Overview([], hosts, []))["Hosts"][2] == told
 
 
 def test_room_counts_what_is_up_on_hosts_that_are_there() -> None:

@@ -129,7 +129,7 @@ def access(request: Request) -> RedirectResponse | None:
             parts.primary("Add user", lambda: _add_user(manager, users), icon="person_add")
         users = Live(lambda: manager.send(calls.users()), build_users, every=5.0)
         with head("API tokens"), parts.box("actions"):
-            parts.primary("Make token", lambda: _add_token(manager, tokens), icon="key")
+            parts.primary("Create token", lambda: _add_token(manager, tokens), icon="key")
         tokens = Live(
             lambda: manager.send(calls.tokens()),
             build_tokens,

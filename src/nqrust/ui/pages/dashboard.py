@@ -36,7 +36,7 @@ def attention(data: Overview) -> list[tuple[str, str, str]]:
         if host.state is HostState.offline:
             found.append(("bad", f"Host {host.name} is offline; the state of its VMs is unknown.", "/hosts"))
         elif host.state is HostState.degraded:
-            found.append(("", f"Host {host.name} has not been heard of {fmt.ago(host.last_seen_at)}.", "/hosts"))
+            found.append(("", f"Host {host.name} was last seen {fmt.ago(host.last_seen_at)}.", "/hosts"))
     for vm in data.vms:
         if vm.state is VmState.failed:
             found.append(("bad", f"VM {vm.name} failed: {vm.error or 'no reason given'}", f"/vms/{vm.name}"))
@@ -45,7 +45,9 @@ def attention(data: Overview) -> list[tuple[str, str, str]]:
             found.append(("", f"Image {image.name} is {image.state}.", "/images"))
     slow = [host.name for host in data.hosts if host.accel == "tcg"]
     if slow:
-        found.append(("calm", f"VMs on {', '.join(slow)} run under emulation (no KVM there): correct, but slow.", "/hosts"))
+        found.append(
+            ("calm", f"VMs on {', '.join(slow)} run under emulation, many times slower: KVM does not work there.", "/hosts")
+        )
     return found
 
 
@@ -135,7 +137,7 @@ def _build(data: Overview) -> Callable[[Overview], None]:
             with notes:
                 for tone, sentence, path in found[:5]:
                     with parts.notice(sentence, tone, "info" if tone == "calm" else "warning"):
-                        ui.link("Look", path).props('aria-label="Look at it"')
+                        ui.link("Show", path)
             notes.set_visibility(bool(found))
 
     notes.set_visibility(False)
@@ -151,6 +153,10 @@ def _counts(data: Overview) -> dict[str, tuple[int, str, str]]:
     ready = sum(image.state == "ready" for image in data.images)
     return {
         "VMs": (running, f" of {len(data.vms)} running", f"{up} with a guest agent that reports"),
-        "Hosts": (online, f" of {len(data.hosts)} online", f"{cordoned} cordoned" if cordoned else "all take new VMs"),
+        "Hosts": (
+            online,
+            f" of {len(data.hosts)} online",
+            f"{cordoned} cordoned" if cordoned else "all take new VMs" if online else "no host takes VMs",
+        ),
         "Images": (ready, f" of {len(data.images)} ready", f"{fmt.size(sum(i.size for i in data.images))} on disk"),
     }

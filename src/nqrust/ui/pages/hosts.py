@@ -138,7 +138,7 @@ class _Card:
             self._bars[name][1].say(said)
         for name, value in _describe(host):
             self._facts[name].say(value)
-        self._look.set_text(f"Look at its {fmt.count(host.vms, 'VM')}")
+        self._look.set_text(f"Show its {fmt.count(host.vms, 'VM')}")
         self._look.set_visibility(host.vms > 0)
         self._show_unknown(host)
         if self._after is not None:
@@ -197,14 +197,14 @@ class _Card:
 
 
 def _describe(host: Host) -> list[tuple[str, str]]:
-    how = {"kvm": "hardware virtualisation (KVM)", "tcg": "emulation (TCG): slow"}.get(host.accel, host.accel)
+    how = {"kvm": "hardware virtualization (KVM)", "tcg": "emulation (TCG): slow"}.get(host.accel, host.accel)
     network = host.network
     return [
         ("VMs run on", f"{host.vmm}, {how}"),
         ("VMs", str(host.vms)),
         ("Network", f"{network.bridge} {network.cidr} ({network.mode})".replace("  ", " ")),
         ("Agent", f"{host.version} at {host.url}"),
-        ("Heard of", fmt.ago(host.last_seen_at)),
+        ("Last seen", fmt.ago(host.last_seen_at)),
     ]
 
 
@@ -223,7 +223,7 @@ async def _join(manager: AsyncManagerClient) -> None:
         with form.instead() as close:
             _show_token(made, close)
 
-    form.open("Make token", make)
+    form.open("Create token", make)
 
 
 def _show_token(made: JoinToken, close: parts.Handler) -> None:

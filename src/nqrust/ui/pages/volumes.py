@@ -18,8 +18,9 @@ from nqrust.ui.live import Live
 from nqrust.ui.tables import Column, Listing, Row, button
 
 _NAME = """<span class="name break">{{ props.row.name }}</span>"""
-_VM = """<a v-if="props.row.vm" :href="'/vms/' + encodeURIComponent(props.row.vm)">{{ props.row.vm }}</a>
-<span v-else class="muted">nobody</span>"""
+_LINK = """<a v-if="props.row.vm" :href="'/vms/' + encodeURIComponent(props.row.vm)">{{ props.row.vm }}</a>"""
+_VM = f"""{_LINK}<span v-else class="muted">–</span>"""
+_USE = f"""<template v-if="props.row.vm"> · attached to {_LINK}</template><template v-else> · not attached</template>"""
 _AGE = '<span class="muted nowrap">{{ props.row.age }}</span>'
 
 
@@ -60,7 +61,7 @@ def volumes(request: Request) -> RedirectResponse | None:
             search="Name, host or VM",
             handlers={"remove": remove} if may_act else None,
             card=f'<div class="top">{_NAME}<span class="nowrap">{{{{ props.row.size_text }}}}</span></div>'
-            f'<div class="muted small">on {{{{ props.row.host }}}} · attached to {_VM}</div>',
+            f'<div class="muted small">on {{{{ props.row.host }}}}{_USE}</div>',
             actions=button("delete_outline", "Remove", "remove", "name", "!props.row.vm", danger=True) if may_act else "",
         )
 
