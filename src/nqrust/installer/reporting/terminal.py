@@ -182,11 +182,10 @@ class TerminalReporter:
         for note in wording.run_notes(verb, summary):
             self._print(note, "yellow")
         rows = wording.facts(verb, summary)
-        if rows:
-            table = Table.grid(padding=(0, 2))
-            for label, value in rows:
-                table.add_row(Text(f"  {label}", style="dim"), Text(wording.shown(value)))
-            self._console.print(table)
+        width = max((len(label) for label, _ in rows), default=0)
+        for label, value in rows:  # a table would cut an address or a path on a narrow terminal
+            line = Text.assemble((f"  {label:<{width}}  ", "dim"), wording.shown(value))
+            self._console.print(line, soft_wrap=True)
 
     def failure(self, error: NqrError, log_path: str = "") -> None:
         self.close()

@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,14 @@ def test_the_terminal_obeys_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = told_at_a_terminal(RUN, SUMMARY)
     assert not re.search(r"\x1b\[[0-9;]*3[0-7][0-9;]*m", shown)
     assert "NQRust-MicroVM is installed." in shown and "/etc/x/admin-password" in shown
+
+
+def test_a_narrow_terminal_cuts_no_path_and_no_address() -> None:
+    path = "/etc/nqrust-microvm/admin-password"
+    out, summary = io.StringIO(), replace(SUMMARY, authority="2e" * 32, admin_password_file=path)
+    TerminalReporter(Console(file=out, force_terminal=True, width=40, highlight=False)).summary("install", summary)
+    shown = out.getvalue()
+    assert path in shown and "2e" * 32 in shown and "http://h:18080" in shown and "…" not in shown
 
 
 def test_the_terminal_leaves_no_spinner_behind() -> None:
