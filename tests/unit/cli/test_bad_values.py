@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.unit.cli.test_vm_commands import Handler, Manager, answering
+from tests.unit.cli.test_vm_commands import VM, Handler, Manager, answering
 
 from nqrust.cli.__main__ import run
 
@@ -35,6 +35,8 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
         ("vm start web1 --timeout", "NQR-USE-004  `nqr vm start`: Option '--timeout' needs a value."),
         ("token create |", "NAME cannot be “”: it must not be empty."),
         ("token create a\nb", "it does not have the right form."),
+        ("run --name Bad nginx:alpine", "A VM cannot be named “Bad”."),
+        ("run --vcpus 99 nginx:alpine", "--vcpus cannot be “99”: it must be at most 32."),
         ("bundle verify /nothing/here", "NQR-USE-240  There is no file /nothing/here."),
     ],
 )
@@ -54,3 +56,14 @@ def test_a_list_that_is_empty_by_its_filter_says_so(
     assert capsys.readouterr().out == "No VM matches. `nqr vm ls` lists all.\n"
     assert run(["vm", "ls"]) == 0
     assert capsys.readouterr().out.startswith("There is no VM. Make one with")
+
+
+def test_a_vm_that_fails_is_told_with_the_way_to_create_it_again(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = {**VM, "state": "failed", "error": "Port 22/tcp of this host is kept for the platform and for SSH."}
+    monkeypatch.setattr(Handler, "reply", lambda _: (200, failed))
+    assert run(["vm", "create", "web1", "--image", "tiny", "--forward", "22:22"]) == 1
+    said = capsys.readouterr().err
+    assert "NQR-API-197  VM web1 failed: Port 22/tcp" in said
+    assert "cure: Delete it with `nqr vm rm web1`, then create it with other options." in said

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -187,7 +189,8 @@ def create(
         made = client.send(calls.create_vm(asked))
         until: Any = "stopped" if not start else "guest_up" if wait else "running"
         if wait is not False:
-            made = _waited(client, made, until, timeout, f"create VM {made.name}", 0.0 if wait else _STEADY)
+            with _created(made.name):
+                made = _waited(client, made, until, timeout, f"create VM {made.name}", 0.0 if wait else _STEADY)
         if keys:
             vm_ssh.warn_without_server(client, made)
     output.details(made, out, [("id", made.id), ("name", made.name), ("state", made.state), ("ip", made.ip)])
@@ -278,6 +281,19 @@ def _waited(client: ManagerClient, vm: Vm, until: Any, timeout: float, doing: st
     """Wait, and return the VM as it then is. A signal ends the wait, not the change."""
     with stopping.told(f"The manager continues to {doing}.", f"nqr vm show {vm.name}"):
         return client.wait_for(vm.id, until, timeout, since=vm.generation, steady=steady) or vm
+
+
+@contextmanager
+def _created(name: str) -> Iterator[None]:
+    """Give the error of a VM that was created and failed a cure: its name is in use from then on."""
+    from nqrust.client.errors import WaitFailed, WaitTimeout
+
+    try:
+        yield
+    except WaitFailed as error:
+        if not isinstance(error, WaitTimeout):
+            error.cure = f"Delete it with `nqr vm rm {name}`, then create it with other options. `nqr vm show {name}` tells more."
+        raise
 
 
 def _print_short(found: Vm, out: str) -> None:

@@ -77,16 +77,11 @@ def run(
     words = _command(image, command or [])
     variables, forwards = _variables(env or [], env_file), vm_ports.parse(publish or [])
     chosen = opt.fields(vcpus=vcpus, memory=memory, disk=disk, restart=restart or "never")
+    chosen |= {"command": words or None, "env": variables or None, "forwards": forwards or None}
+    checked(name=name or "any", image="any", **chosen)  # a wrong option costs no download
     with manager(url) as client:
         found = _image(client, image, credentials, insecure)
-        asked = checked(
-            name=name or _made_up(found.name),
-            image=found.name,
-            command=words or None,
-            env=variables or None,
-            forwards=forwards or None,
-            **chosen,
-        )
+        asked = checked(name=name or _made_up(found.name), image=found.name, **chosen)
         vm = client.send(calls.create_vm(asked))
         if detach:
             vm = _started(client, vm)
