@@ -187,6 +187,15 @@ def test_page_of_a_missing_vm_says_so(sign_in: SignIn) -> None:
     expect(page.get_by_role("alert").first).to_contain_text("There is no VM ghost")
 
 
+def test_a_long_name_pushes_no_column_out_of_the_list(sign_in: SignIn, site: Site) -> None:
+    page = sign_in("olga", "/vms", "VMs")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    create(page, "a" * 63)
+    expect(page.get_by_role("button", name=f"Delete {'a' * 63}")).to_be_in_viewport(ratio=1)
+    scroller = page.locator(".q-table__middle")
+    assert scroller.evaluate("table => table.scrollWidth - table.clientWidth") == 0
+
+
 def test_the_list_narrows_to_cards(sign_in: SignIn, site: Site) -> None:
     site.arrange("busy")
     page = sign_in("olga", "/vms", "VMs")

@@ -178,7 +178,7 @@ async def _change_user(manager: AsyncManagerClient, user: User, mine: bool, live
 
 
 async def _add_token(manager: AsyncManagerClient, live: Live[TokenList]) -> None:
-    with FormDialog("Make a token") as form:
+    with FormDialog("Create a token") as form:
         name = ui.input("Description", placeholder="monitoring")
         role = ui.select(_ROLES, label="Role", value="viewer")
         life = ui.select(_LIFE, label="Expires after", value=TOKEN_DAYS * 86400)
@@ -198,4 +198,4 @@ async def _add_token(manager: AsyncManagerClient, live: Live[TokenList]) -> None
                 parts.primary("Done", close)
         await live.refresh()
 
-    form.open("Make", make)
+    form.open("Create", make)
