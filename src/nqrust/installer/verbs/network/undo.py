@@ -161,12 +161,19 @@ def card(context: UndoContext, args: dict[str, Any]) -> Outcome:
         load=tuple(tuple(argv) for argv in args["restore"]),
         restore=tuple(tuple(argv) for argv in args.get("again", args["load"])),
         live=live,
-        gateways=live.gateways or tuple(args["gateways"]),
+        gateways=_still_used(tuple(args["gateways"]), live.gateways),
         early=tuple(tuple(argv) for argv in args.get("early", ())),
     )
     guarded(host, change, alarms, window=args["window"], tell=context.tell)
     _remove_empty(host, args)
     return Reverted()
+
+
+def _still_used(recorded: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the recorded gateways that are in use now. If the LAN has others since, return these. A default route that somebody
+    added besides is not the network manager's, and would not come back."""
+    still = tuple(one for one in recorded if one in now)
+    return still or (now or recorded if recorded else ())
 
 
 def _remove_empty(host: Host, args: dict[str, Any]) -> None:

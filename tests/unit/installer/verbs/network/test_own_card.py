@@ -106,6 +106,25 @@ def test_way_back_is_proven_by_the_gateway_of_today(site: Card) -> None:
     assert undo.card(context(site), record.args) == Reverted()
 
 
+@pytest.mark.parametrize(
+    ("recorded", "now", "asked"),
+    [(["10.0.0.1", "fe80::1"], ["10.0.0.1", "fe80::2"], ["10.0.0.1"]), (["10.0.0.1"], ["10.0.0.9", "10.0.0.1"], ["10.0.0.1"]),
+     ([], ["10.0.0.9"], []), (["10.0.0.1"], ["10.0.0.9"], ["10.0.0.9"])],
+    ids=["another router of one family", "a default route besides", "none at the install", "another router"],
+)  # fmt: skip
+def test_way_back_asks_the_recorded_gateways_that_are_still_used(
+    site: Card, recorded: list[str], now: list[str], asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = moved(site)
+    changes: list[NetworkChange] = []
+    monkeypatch.setattr(undo, "guarded", lambda host, change, *words, **options: changes.append(change))
+    site.put("/sys/class/net/fcbr0/ifindex", "9")
+    routes = json.dumps([{"dst": "default", "gateway": one, "dev": "fcbr0", "flags": []} for one in now])
+    site.on("ip", "-json", "-4", "route", "show", "table", "all", "dev", "fcbr0", answer=routes)
+    undo.card(context(site), {**record.args, "gateways": recorded})
+    assert [list(change.gateways) for change in changes] == [asked]
+
+
 def test_way_back_is_proven_by_the_recorded_gateway_where_there_is_none_now(site: Card) -> None:
     record = moved(site)
     site.answers = set()
