@@ -40,6 +40,14 @@ def installed(request: pytest.FixtureRequest) -> Iterator[Installed]:
         yield Installed(host, before, host.snapshot())
 
 
+@pytest.fixture(scope="module")
+def uninstalled(installed: Installed) -> Snapshot:
+    """After an uninstall that keeps the data, and a reboot."""
+    killing.restore(installed.host, installed.disk)
+    done(installed.host)
+    return installed.host.snapshot()
+
+
 def done(host: Machine, *arguments: str) -> Result:
     result = host.run([UNINSTALL, "--non-interactive", *arguments], check=False, timeout=900)
     assert result.code == 0, result.describe()
@@ -100,11 +108,14 @@ BETWEEN = {
 
 @pytest.mark.parametrize("way", ["nqr", "script"])
 @pytest.mark.parametrize("between", BETWEEN)
-def test_purge_completes_after_changes_since_uninstall(installed: Installed, between: str, way: str) -> None:
+def test_purge_completes_after_changes_since_uninstall(
+    installed: Installed, uninstalled: Snapshot, between: str, way: str
+) -> None:
     host = installed.host
-    killing.restore(host, installed.disk)
     flag, command = BETWEEN[between]
-    done(host, *flag.split())
+    killing.restore(host, installed.disk if flag else uninstalled)
+    if flag:
+        done(host, *flag.split())
     host.run(command, env={"DEBIAN_FRONTEND": "noninteractive"}, timeout=300)
     if way == "nqr":
         said = done(host, "--purge-data", "--drop-database")
@@ -118,11 +129,10 @@ def test_purge_completes_after_changes_since_uninstall(installed: Installed, bet
 
 
 @pytest.mark.parametrize("way", ["nqr", "script"])
-def test_a_database_whose_server_was_removed_waits_for_it(installed: Installed, way: str) -> None:
+def test_a_database_whose_server_was_removed_waits_for_it(installed: Installed, uninstalled: Snapshot, way: str) -> None:
     """Nobody can tell then whether the data folder holds databases of others too."""
     host, quiet = installed.host, {"DEBIAN_FRONTEND": "noninteractive"}
-    killing.restore(host, installed.disk)
-    done(host)
+    killing.restore(host, uninstalled)
     host.run("apt-get remove -y -q postgresql-15 postgresql", env=quiet, timeout=300)
     finish = [UNDO, *ALL] if way == "script" else [UNINSTALL, *ALL]
     first = host.run(finish, check=False, timeout=900)
