@@ -19,6 +19,9 @@ from nqrust.installer.verbs.postgres.login import TcpLogin
 from nqrust.installer.verbs.postgres.role import Role
 from nqrust.installer.verbs.postgres.sql import Connection
 
+_CREATES_ROLES = "CREATEROLE"
+"""A release whose role has this attribute may let roles of its own connect."""
+
 
 def login(context: Context) -> Connection:
     """Return the database login that the services use."""
@@ -62,7 +65,14 @@ def plan(context: Context) -> PhasePlan:
         steps += [
             PostgresClusterRunning(choice, context.supervisor, distro.postgres_layout),
             Role(choice, db.user, context.secrets.db_password, tuple(context.release.database_role_attributes)),
-            Database(choice, db.name, db.user, tuple(context.release.database_extensions), first=context.first),
+            Database(
+                choice,
+                db.name,
+                db.user,
+                tuple(context.release.database_extensions),
+                first=context.first,
+                closed=_CREATES_ROLES not in context.release.database_role_attributes,
+            ),
             TcpLogin(choice, login(context)),
         ]
         if database_port(context) != db.port:

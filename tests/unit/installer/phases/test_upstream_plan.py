@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -149,6 +150,12 @@ def test_images_and_kernels_become_files_that_stay_with_the_data() -> None:
     assert {"/srv/images/alpine.ext4", "/srv/images/vmlinux-6.1.bin"} <= found.keys()
     assert found["/srv/images/alpine.ext4"].mode == 0o644 and found["/srv/images/alpine.ext4"].retain.value == "data"
     assert all(path.startswith(("/srv/images/", "/opt/nqrust-microvm/releases/0.4.2/bin/")) for path in found)
+
+
+def test_only_a_release_with_roles_of_its_own_leaves_the_database_open() -> None:
+    made = context()
+    own = replace(made, files=replace(made.files, release=made.release.model_copy(update={"database_role_attributes": ()})))
+    assert [[step.closed for step in steps(one) if isinstance(step, Database)] for one in (made, own)] == [[False], [True]]
 
 
 def test_database_gets_what_its_migrations_need_and_is_copied_first() -> None:

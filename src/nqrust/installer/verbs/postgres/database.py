@@ -29,7 +29,8 @@ MIGRATED_BY = frozenset(("alembic_version", "_sqlx_migrations"))
 @dataclass(frozen=True)
 class Database:
     """A database. The step adopts an existing one of the role; a foreign owner is a conflict. It creates `extensions` in it.
-    `first`: nqr was never installed here, so tables in it belong to another program, also a conflict."""
+    `first`: nqr was never installed here, so tables in it belong to another program, also a conflict. `closed`: other roles may not
+    connect to it. They could hold the advisory locks that the manager needs: those of a database are for all of its sessions."""
 
     kind: ClassVar[str] = "pg-database"
 
@@ -38,6 +39,7 @@ class Database:
     owner: str
     extensions: tuple[str, ...] = ()
     first: bool = False
+    closed: bool = False
 
     @property
     def id(self) -> str:
@@ -97,6 +99,8 @@ class Database:
             # The default from PostgreSQL 15 on. An operator that another role creates there could run with the owner's rights.
             "REVOKE CREATE ON SCHEMA public FROM PUBLIC;",
         ]
+        if self.closed:
+            lines.append(f"REVOKE CONNECT, TEMPORARY ON DATABASE {name} FROM PUBLIC;")
         lines += [f"CREATE EXTENSION IF NOT EXISTS {identifier(extension)} SCHEMA public;" for extension in self.extensions]
         try:
             as_owner(host, cluster, "\n".join(lines), self.name)
@@ -139,16 +143,17 @@ class Database:
 
     def _lacks(self, host: Host, cluster: PostgresCluster) -> list[str]:
         owner = literal(self.owner)
+        closed = " AND NOT has_database_privilege('public', current_database(), 'CONNECT, TEMPORARY')" if self.closed else ""
         out = as_owner(
             host,
             cluster,
             f"SELECT has_schema_privilege({owner}, 'public', 'CREATE') AND has_schema_privilege({owner}, 'public',"
             f" 'USAGE') AND has_database_privilege({owner}, current_database(), 'CREATE, CONNECT, TEMPORARY')"
-            " AND NOT has_schema_privilege('public', 'public', 'CREATE');\n"
+            f" AND NOT has_schema_privilege('public', 'public', 'CREATE'){closed};\n"
             "SELECT extname FROM pg_extension;",
             self.name,
         ).splitlines()
-        lines = [] if out[:1] == ["t"] else [f"rights in {self.name}: all for {self.owner}, and no new functions of other roles"]
+        lines = [] if out[:1] == ["t"] else [f"rights in {self.name}: all for {self.owner}, and fewer for other roles"]
         return lines + [f"+ extension {name} in {self.name}" for name in self.extensions if name not in out[1:]]
 
     def _extension_lines(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from nqrust.installer.verbs.postgres.cluster import ClusterChoice
 from nqrust.installer.verbs.postgres.database import Database
 from nqrust.installer.verbs.postgres.role import Role
 from nqrust.installer.verbs.postgres.sql import as_owner, program
+from nqrust.manager.store.database import LEADER_LOCK
 
 _OWNER = "nobody"
 _TRAP = """CREATE FUNCTION public.{} RETURNS {} LANGUAGE plpgsql AS $$ BEGIN
@@ -124,6 +125,29 @@ _OPERATOR = """CREATE FUNCTION public.trap(varchar, varchar) RETURNS boolean LAN
 CREATE OPERATOR public.= (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = public.trap);"""
 """Fits each comparison of the manager's columns: PostgreSQL has none of its own for varchar."""
 _COMPARED = "SELECT 'a'::varchar = 'b'::varchar;"
+
+
+def test_a_role_that_holds_the_lock_of_the_managers_leader(host: LocalHost, cluster: PostgresCluster) -> None:
+    """Without the lock, no manager runs operations, for as long as the other role likes."""
+    step = Database(_Fixed(one=cluster), "nexus", "nexus", closed=True)
+    takes = f"SELECT pg_try_advisory_lock({LEADER_LOCK});"
+    assert isinstance(step.inspect(host), Needed), "a database of before"
+    step.apply(host)
+    assert isinstance(step.inspect(host), Satisfied)
+    with pytest.raises(subprocess.CalledProcessError):
+        as_role(host, cluster, "nexus", takes, "neighbour")
+    assert as_role(host, cluster, "nexus", takes) == "t"
+    as_owner(host, cluster, "GRANT CONNECT ON DATABASE nexus TO PUBLIC;", "nexus")
+    where = ["-h", cluster.socket_dir, "-U", "neighbour", "-d", "nexus"]
+    with subprocess.Popen(
+        [program(host), "-X", "-A", "-t", "-q", *where], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdin is not None and holder.stdout is not None
+        holder.stdin.write(takes.encode() + b"\n")
+        holder.stdin.flush()
+        assert holder.stdout.readline() == b"t\n"
+        assert as_role(host, cluster, "nexus", takes) == "f", "the test can see a hole"
+        holder.stdin.close()
 
 
 def test_a_role_that_creates_operators_in_the_database(host: LocalHost, cluster: PostgresCluster) -> None:
