@@ -132,20 +132,31 @@ async def test_half_a_message_ends_the_connection(port: int, half: str | bytes) 
                 await asyncio.wait_for(connection.recv(), 20)
 
 
-async def test_sources_that_ask_for_many_pages_keep_no_other_page_away(port: int) -> None:
-    honest, first = await page(port, "192.0.2.2"), await page(port, "192.0.2.10")
-    sources = [behind(f"192.0.2.{10 + number}") for number in range(40)]
+async def from_40_sources(port: int, path: str, number: int) -> None:
+    """Ask for `path` so often, in turns of the sources 192.0.2.10 to 192.0.2.49."""
+    sources = [behind(f"192.0.2.{10 + one}") for one in range(40)]
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(httpx.AsyncClient(headers=one, timeout=60)) for one in sources]
-        for number in range(MOST + 20):
-            client = clients[number % len(clients)]
-            answer = await client.get(f"http://127.0.0.1:{port}/" + (f"nothing{number}" if number % 2 else "sign-in"))
-            assert answer.status_code != 429
+        for turn in range(number):
+            client = clients[turn % len(clients)]
+            assert (await client.get(f"http://127.0.0.1:{port}{path}")).status_code != 429
             client.cookies.clear()
+
+
+async def test_sources_that_ask_for_many_pages_keep_no_other_page_away(port: int) -> None:
+    honest, first = await page(port, "192.0.2.2"), await page(port, "192.0.2.10")
+    await from_40_sources(port, "/sign-in", MOST + 20)
     async with joined(port, f"&client_id={honest}") as connection:
         assert await holds(connection, honest)
     async with joined(port, f"&client_id={first}") as connection:
         assert not await holds(connection, first)
+
+
+async def test_an_address_without_a_page_leaves_no_page_that_waits(port: int) -> None:
+    waits = await page(port, "192.0.2.10")
+    await from_40_sources(port, "/nothing", MOST + 20)
+    async with joined(port, f"&client_id={waits}") as connection:
+        assert await holds(connection, waits)
 
 
 async def test_many_sources_keep_no_new_page_away(port: int) -> None:
