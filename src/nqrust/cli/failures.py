@@ -173,7 +173,7 @@ def _usage(error: Any, names: set[str], argv: list[str]) -> UsageError:
         rest = argv[argv.index(name) + 1 :] if name in argv else []
         root = context.find_root().command if context is not None else None
         near = _suggestions().command(name, path.split()[1:], rest, root) if root is not None else ""
-        return UsageError("NQR-USE-005", f"`{path}` has no command {name}.", near or see)
+        return UsageError("NQR-USE-005", f"`{path}` has no command {name or '“”'}.", near or see)
     if "unexpected extra argument" in message:
         extra = message.partition("(s) (")[2].removesuffix(").") or message.partition("argument (")[2].removesuffix(").")
         return UsageError("NQR-USE-006", f"`{path}` takes nothing more, but got: {extra}.", see)

@@ -37,6 +37,7 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
         ("token create a\nb", "it does not have the right form."),
         ("run --name Bad nginx:alpine", "A VM cannot be named “Bad”."),
         ("run --vcpus 99 nginx:alpine", "--vcpus cannot be “99”: it must be at most 32."),
+        ("|", "NQR-USE-005  `nqr` has no command “”."),
         ("bundle verify /nothing/here", "NQR-USE-240  There is no file /nothing/here."),
     ],
 )
