@@ -179,7 +179,7 @@ def test_what_is_no_mac_is_refused(mac: str) -> None:
 
 def test_the_agent_writes_it_once_and_tells(bench: Bench) -> None:
     asked = {"network_config": NetworkConfig.dhcp, "run": False}
-    told = "left to the image: no network configurator that is known is in it"
+    told = "left to the image: it has no network configurator that nqr knows"
     assert bench.service.put(bench.spec(**asked)).network_written == told
     disk = bench.vm_dir() / "disk.ext4"
     before = disk.stat().st_mtime_ns

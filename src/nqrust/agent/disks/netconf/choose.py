@@ -58,7 +58,7 @@ def _decided(image: Image, nic: Nic) -> Plan:
             continue
         odd = next((path for written in plan.files for path in _in_the_way(image, written)), None)
         return plan if odd is None else Plan(plan.configurator, why=f"{odd} of the image is in the way")
-    return Plan("", why="no network configurator that is known is in it")
+    return Plan("", why="it has no network configurator that nqr knows")
 
 
 def _in_the_way(image: Image, path: str) -> list[str]:
