@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nqrust.cli.failures import require_root
-from nqrust.installer.engine.errors import UsageError
+from nqrust.installer.engine.errors import NqrError, UsageError
 
 
 def build(app: typer.Typer) -> typer.Typer:
@@ -63,9 +63,13 @@ def verify(
 ) -> None:
     from nqrust.installer.operations.bundling import verify_bundle
 
-    if not os.path.isfile(_absolute(file)):
-        raise UsageError("NQR-USE-240", f"There is no file {file}.", "Give the path of a bundle of `nqr bundle build`.")
-    found = verify_bundle(_absolute(file), _absolute(key))
+    try:
+        found = verify_bundle(_absolute(file), _absolute(key))
+    except NqrError as error:
+        if os.path.isfile(_absolute(file)):
+            raise
+        what, cure = f"There is no file {file}.", "Give the path of a bundle of `nqr bundle build`."
+        raise UsageError("NQR-USE-240", what, cure) from error
     signed = "signed by that key" if found.signed else "signature not checked (no --key)"
     typer.echo(f"nqr {found.version} for {found.system} with Python {found.python}")
     typer.echo(f"{found.files} files, {found.size / 1e6:.0f} MB: all good; {signed}")
