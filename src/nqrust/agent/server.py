@@ -216,6 +216,7 @@ class Agent:
                 dhcp_first=network.dhcp_first,
                 dhcp_last=network.dhcp_last,
                 guest_relay=self.service.relay_url(),
+                kept_ports=sorted(self.settings.platform_ports),
             ),
         )
 

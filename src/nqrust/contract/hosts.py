@@ -18,6 +18,9 @@ class HostState(str, Enum):
     offline = "offline"  # silent for 5 min; its VMs are `unknown`
 
 
+_Port = Annotated[int, Field(ge=1, le=65535)]
+
+
 class HostNetwork(BaseModel):
     """The VM network of a host. Addresses are handed out by reservation from [dhcp_first, dhcp_last]."""
 
@@ -28,6 +31,9 @@ class HostNetwork(BaseModel):
     dhcp_first: Name = ""
     dhcp_last: Name = ""
     guest_relay: Name = Field(default="", description="http://ADDRESS:PORT that guests report to")
+    kept_ports: Annotated[list[_Port], Field(max_length=64)] = Field(
+        default=[], description="TCP ports that lead to no VM: the platform's and SSH's"
+    )
 
 
 _Mib = Annotated[int, Field(ge=0, le=2**40)]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from nqrust.client import calls
 from nqrust.client.errors import Refused
+from nqrust.contract.hosts import HostNetwork
 from nqrust.contract.vms import PortForward, VmCreate
+from nqrust.manager.store.tables import Host
 from nqrust.manager.work import diff
 from nqrust.manager.work.reconciler import Reconciler
 
@@ -84,6 +86,41 @@ async def test_a_port_of_a_vm_without_a_record_leads_to_no_other(manager: Any) -
     await manager.admin.send(calls.delete_vm("web1"))
     await manager.until(vm.id, "deleted")
     assert (await manager.admin.send(calls.set_forwards("web2", [WEB]))).forwards == [WEB]
+
+
+async def test_a_port_that_the_host_keeps_is_refused_before_anything_is_made(manager: Any) -> None:
+    await manager.host()
+    await _keep(manager, 22, 18080)
+    ssh = PortForward(host_port=22, guest_port=22)
+    with pytest.raises(Refused, match="Host h1 keeps port 22/tcp for the platform and for SSH") as refused:
+        await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB, ssh])))
+    assert refused.value.cure.startswith("Choose other ports of the host")
+    assert (await manager.admin.send(calls.list_vms())).items == []
+    vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB])))
+    await manager.until("web1", "running")
+    await _idle(manager, vm.id)
+    with pytest.raises(Refused) as refused:
+        await manager.admin.send(calls.set_forwards("web1", [WEB, ssh]))
+    assert (refused.value.status, refused.value.code) == (409, "NQR-API-121")
+    dns = PortForward(host_port=22, guest_port=53, protocol="udp")
+    assert (await manager.admin.send(calls.set_forwards("web1", [dns]))).forwards == [dns], "the host keeps TCP ports"
+
+
+async def test_a_vm_keeps_a_forward_that_its_host_would_refuse_today(manager: Any) -> None:
+    await manager.host()
+    vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", forwards=[WEB])))
+    await manager.until("web1", "running")
+    await _idle(manager, vm.id)
+    await _keep(manager, WEB.host_port)
+    more = PortForward(host_port=9090, guest_port=90)
+    assert (await manager.admin.send(calls.set_forwards("web1", [WEB, more]))).forwards == [WEB, more]
+
+
+async def _keep(manager: Any, *ports: int) -> None:
+    """What hosts say when they register."""
+    async with manager.core.db.transaction() as session:
+        for host in await session.scalars(select(Host)):
+            host.network = HostNetwork.model_validate({**host.network, "kept_ports": list(ports)}).model_dump(mode="json")
 
 
 async def test_duplicate_port_forward_is_refused(manager: Any) -> None:

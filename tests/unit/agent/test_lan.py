@@ -17,6 +17,7 @@ from nqrust.agent.network.lan import LanGuard, Protected, passing, protected, ta
 from nqrust.agent.network.sources import Sources
 from nqrust.agent.network.taps import Taps
 from nqrust.agent.server import Agent
+from nqrust.contract.hosts import HostCapacity
 from nqrust.contract.names import LAN_MARK, mac_address, tap_mac
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command, Completed
@@ -178,6 +179,18 @@ def test_the_agent_filters_as_its_network_needs_it(mode: str, kind: type, monkey
     for folder in ("/srv", "/var/lib/nqrust-microvm"):
         host.put_directory(folder)
     assert type(Agent(host, settings.load({"AGENT_NETWORK_MODE": mode})).sources) is kind
+
+
+def test_the_agent_tells_which_ports_lead_to_no_vm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.launch, "prepare", lambda host, settings: None)
+    told = {"advertised_url": "http://192.0.2.1:9090", "boot_id": "b", "capacity": HostCapacity(cpus=1, memory_mib=512)}
+    for name, value in told.items():
+        monkeypatch.setattr(server.facts, name, lambda *_, value=value: value)
+    host = FakeHost.debian12()
+    for folder in ("/srv", "/var/lib/nqrust-microvm"):
+        host.put_directory(folder)
+    agent = Agent(host, settings.load({"AGENT_BIND": "0.0.0.0:9090", "MANAGER_BASE": "http://127.0.0.1:8888"}))
+    assert {22, 5432, 8888, 9090} < set(agent._describe().network.kept_ports)
 
 
 def test_the_relay_moves_with_the_address_of_the_lans_bridge(monkeypatch: pytest.MonkeyPatch) -> None:

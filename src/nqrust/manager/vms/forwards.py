@@ -25,10 +25,10 @@ async def replace(core: Core, ref: str, wanted: list[PortForward], actor: str) -
                 cure="Wait until the VM is running or stopped, then try again.",
                 code="NQR-API-111",
             )
-        before = vm.spec.model_dump(mode="json", include={"forwards"})
+        had, before = vm.spec.forwards, vm.spec.model_dump(mode="json", include={"forwards"})
         vm.change(forwards=forwards)
         mine = [host for host in hosts if host.id == vm.host_id]
-        if forwards and (reason := (await ports.why_not(session, vm, mine)).get(vm.host_id or "")):
+        if forwards and (reason := (await ports.why_not(session, vm, mine, had)).get(vm.host_id or "")):
             raise Conflict(f"Host {mine[0].name} {reason}.", cure="Choose another port.", code="NQR-API-121")
         if vm.state in (VmState.running.value, VmState.paused.value):
             await operations.enqueue(session, vm, "update", DesiredState(vm.desired_state), actor, before)

@@ -25,6 +25,7 @@ from nqrust.manager.volumes import service as volumes
 
 _GOES = ("detaching", "withdrawing")
 _MAKE_ROOM = "Request less, stop or delete VMs, or add a host. `nqr host ls` shows the hosts."
+_OTHER_PORTS = "Choose other ports of the host, or add a host. `nqr host ls` shows the hosts."
 
 
 async def lock_hosts(session: AsyncSession) -> list[Host]:
@@ -92,7 +93,9 @@ async def check(core: Core, session: AsyncSession, vm: Vm) -> None:
             )
     except NoHost as error:
         if not error.later:
-            raise Conflict(str(error), cure=_MAKE_ROOM, code="NQR-API-139") from error
+            cannot = [one.cannot for one in candidates if one.online]
+            cure = _OTHER_PORTS if cannot and all(cannot) else _MAKE_ROOM
+            raise Conflict(str(error), cure=cure, code="NQR-API-139") from error
 
 
 def _demand(core: Core, vm: Vm) -> Demand:

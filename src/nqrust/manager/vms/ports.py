@@ -22,12 +22,16 @@ def in_order(forwards: Iterable[PortForward]) -> list[PortForward]:
     return ordered
 
 
-async def why_not(session: AsyncSession, vm: Vm, hosts: list[Host]) -> dict[str, str]:
-    """Return host id -> the reason, for hosts that cannot forward the ports of `vm`."""
+async def why_not(session: AsyncSession, vm: Vm, hosts: list[Host], before: Iterable[PortForward] = ()) -> dict[str, str]:
+    """Return host id -> the reason, for hosts that cannot forward the ports of `vm`. `before`: those that it has now, and keeps."""
     found = {
         host.id: "has no NAT network, which port forwards need" for host in hosts if host.network.get("mode", "nat") != "nat"
     }
     wanted = {_key(one) for one in vm.spec.forwards}
+    new = {port for protocol, port in wanted - {_key(one) for one in before} if protocol == "tcp"}
+    for host in hosts:
+        for port in sorted(new.intersection(host.network.get("kept_ports", ()))):
+            found.setdefault(host.id, f"keeps port {port}/tcp for the platform and for SSH")
     query = select(Vm.host_id, Vm.name, Vm.spec).where(
         Vm.host_id.in_([host.id for host in hosts]), Vm.id != vm.id, func.jsonb_array_length(SPEC["forwards"]) > 0
     )
