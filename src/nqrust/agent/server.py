@@ -13,7 +13,7 @@ import nqrust
 from nqrust.agent import facts
 from nqrust.agent.api import app as agent_api
 from nqrust.agent.api import relay
-from nqrust.agent.api.listeners import GuestServer, Server, bind, bind_all
+from nqrust.agent.api.listeners import GuestServer, Server, bind_all, bind_relay
 from nqrust.agent.disks.blobs import Blobs
 from nqrust.agent.errors import SettingsError
 from nqrust.agent.keep_up import KeepUp
@@ -147,7 +147,7 @@ class Agent:
             try:
                 if not address:
                     raise OSError(errno.EADDRNOTAVAIL, "the bridge has no address")
-                listener = bind(address, self.settings.network.relay_port)
+                listener = bind_relay(address, self.settings.network.relay_port)
                 break
             except (OSError, SettingsError) as error:
                 if not told:

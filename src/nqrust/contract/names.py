@@ -65,6 +65,8 @@ SOURCE_CHAIN = ("raw", "NQR-SOURCE", "PREROUTING")
 """The same, for the addresses that each VM may send from."""
 RELAY_CHAIN = ("filter", "NQR-RELAY", "OUTPUT")
 """The same, for the answers from the relay's port."""
+RELAY_MARK = "0x4e515257"
+"""Mark of what the relay's socket sends. Only a privileged program can set one; socket(7), SO_MARK."""
 LAN_TABLE = ("bridge", PRODUCT)
 """Family and name of the nftables table that filters the ports of VMs on a LAN's bridge. The agent fills it."""
 LAN_MARK = "0x4e515256"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,9 +15,10 @@ import pytest
 from fastapi import FastAPI
 
 from nqrust.agent.api import listeners, relay
-from nqrust.agent.api.listeners import GuestProtocol, GuestServer, bind
+from nqrust.agent.api.listeners import GuestProtocol, GuestServer, bind, bind_relay
 from nqrust.agent.errors import SettingsError
 from nqrust.agent.vms.guests import RateLimit
+from nqrust.contract.names import RELAY_MARK
 
 Address = tuple[str, int]
 
@@ -36,8 +38,8 @@ async def address(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Address]:
 
 
 @asynccontextmanager
-async def serving(app: FastAPI) -> AsyncIterator[Address]:
-    listener = bind("127.0.0.1", 0)
+async def serving(app: FastAPI, listen: Callable[[str, int], socket.socket] = bind) -> AsyncIterator[Address]:
+    listener = listen("127.0.0.1", 0)
     server = GuestServer(app)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
@@ -56,6 +58,24 @@ async def ask(address: Address, source: str = "127.0.0.1") -> bytes:
         return b""
     finally:
         writer.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mark a socket")
+async def test_the_listener_of_guests_has_a_mark_and_their_connections_have_none() -> None:
+    """By its mark, the host knows the answer that the kernel makes without a socket."""
+
+    def mark(one: Any) -> int:
+        return int(one.getsockopt(socket.SOL_SOCKET, socket.SO_MARK))
+
+    listening = bind_relay("127.0.0.1", 0)
+    assert mark(listening) == int(RELAY_MARK, 16)
+    async with serving(FastAPI(), lambda *_: listening) as address:
+        _, writer = await asyncio.open_connection(*address)
+        await asyncio.sleep(0.1)
+        (one,) = GuestProtocol._all
+        assert mark(one.transport.get_extra_info("socket")) == 0
+        writer.close()
+        await asyncio.sleep(0.1)
 
 
 async def test_a_source_has_few_connections_and_none_for_long(address: Address) -> None:

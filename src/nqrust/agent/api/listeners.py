@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from nqrust.agent.errors import SettingsError
 from nqrust.agent.vms.guests import RateLimit
+from nqrust.contract.names import RELAY_MARK
 from nqrust.serving.connections import Bounds
 from nqrust.serving.measured import MeasuredProtocol
 from nqrust.serving.protocol import HEADER_BYTES, bounded
@@ -53,6 +54,18 @@ def bind(address: str, port: int) -> socket.socket:
         listener.close()
         raise _not_available(address, port, error) from error
     return listener
+
+
+def bind_relay(address: str, port: int) -> socket.socket:
+    """Return the guests' listening socket, whose answers network/relay_port.py knows by their mark. Raises SettingsError."""
+    listener = bind(address, port)
+    _mark(listener, int(RELAY_MARK, 16))
+    return listener
+
+
+def _mark(one: socket.socket, mark: int) -> None:
+    with contextlib.suppress(OSError):  # without the right to; the kernel needs no mark unless many guests begin at once
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
 
 
 def bind_all(address: str, port: int) -> list[socket.socket]:
@@ -93,6 +106,7 @@ class GuestProtocol(MeasuredProtocol):
             oldest = next(iter(self._all))
             del self._all[oldest]
             oldest.transport.abort()
+        _mark(transport.get_extra_info("socket"), 0)  # what others on this host do with marks is for no other packet
         self._source = source
         self._open[source] += 1
         self._all[self] = None

@@ -1,8 +1,12 @@
 """The port of the relay, where root alone answers guests. iptables-extensions(8): owner.
 
 A guest sends its token there in plain text, and cannot see who listens. Any user of the host may listen on a free port, such as
-while the agent restarts. So the host drops another user's answer to the first packet, and no connection begins. Later packets may have
+while the agent restarts. So the host drops each packet with a SYN that another user sends from there, and no connection begins: the
+answer to a guest's first packet, and a first packet of that user, because both ends may begin (RFC 9293, 3.5). Later packets may have
 no owner: those of a socket that is closed.
+
+An answer has no owner either while the kernel makes no socket for it (tcp(7), tcp_syncookies), as when many guests begin at once. The
+relay's answers have a mark then.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 import threading
 
 from nqrust.agent.network import own_chain
-from nqrust.contract.names import RELAY_CHAIN
+from nqrust.contract.names import RELAY_CHAIN, RELAY_MARK
 from nqrust.contract.text import word
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
@@ -40,5 +44,6 @@ class RelayPort:
 
 def answers(bridge: str, port: int) -> own_chain.Rule:
     """Return the rule in the form of `iptables -S`. Pure."""
-    first = ("-p", "tcp", "-m", "tcp", "--sport", str(port), "--tcp-flags", "SYN,ACK", "SYN,ACK")
-    return ("-o", word(bridge), *first, "-m", "owner", "!", "--uid-owner", "0", "-j", "DROP")
+    first = ("-p", "tcp", "-m", "tcp", "--sport", str(port), "--tcp-flags", "SYN", "SYN")
+    strange = ("-m", "owner", "!", "--uid-owner", "0", "-m", "mark", "!", "--mark", RELAY_MARK)
+    return ("-o", word(bridge), *first, *strange, "-j", "DROP")

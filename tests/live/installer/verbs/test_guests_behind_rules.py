@@ -125,6 +125,7 @@ def test_no_user_of_the_host_answers_guests_in_place_of_the_relay(script: Path) 
     """A guest would send its token to whoever listens there."""
     assert seen(script, "owner") == {
         "without the rule": "tcp:19091", "drawn": [True, False], "lacking": "", "a user": "", "root": "tcp:19091",
+        "heard without the rule": "query", "a user who calls": "", "a user with cookies": "", "the relay with cookies": "tcp:19091",
         "of the guest's ended connections wait": 0, "put back": [True, False], "a user then": "",
     }  # fmt: skip
 
