@@ -112,11 +112,14 @@ def asks_dhcp(mac: str, *, part: int = 0) -> bytes:
     return bytes(first)
 
 
-def asks_for_members() -> bytes:
-    """Of all groups; RFC 2236, 2. A bridge looks at it, and passes on only a right one."""
+def asks_for_members(part: int = 0) -> bytes:
+    """Of all groups; RFC 2236, 2. A bridge looks at it, and passes on only a right one. `part`: as the header calls a fragment."""
     body = struct.pack("!BBH4s", 0x11, 100, 0, bytes(4))
     body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
-    return ethernet(MAC, "01:00:5e:00:00:01", 0x0800, ipv4(MINE, "224.0.0.1", 2, body))
+    packet = ipv4(MINE, "224.0.0.1", 2, body)
+    head = packet[:6] + struct.pack("!H", part) + packet[8:10] + bytes(2) + packet[12:20]
+    head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+    return ethernet(MAC, "01:00:5e:00:00:01", 0x0800, head + packet[20:])
 
 
 def asks_for_listeners() -> bytes:
@@ -153,6 +156,8 @@ DROPPED = {
     "a router advertisement": from_v6(icmpv6(134)),
     "a router advertisement behind a header": from_v6(ipv6(MY_LINK_LOCAL, "ff02::1", 0, HOP_BY_HOP + icmpv6(134)[40:])),
     "a query for members of groups": asks_for_members(),
+    "a query for members in a last fragment": asks_for_members(part=1),
+    "a query for members in a first fragment": asks_for_members(part=0x2000),
     "a query for listeners": asks_for_listeners(),
     "a redirect": from_v6(icmpv6(137, LINK_LOCAL)),
     "a neighbour advertisement of the host's": from_v6(icmpv6(136, LINK_LOCAL)),

@@ -210,6 +210,8 @@ def _guest(kept: Protected) -> list[str]:
         "udp sport { 67, 547 } drop",
         "udp dport { 68, 546 } drop",
         "icmpv6 type { nd-router-advert, nd-redirect, mld-listener-query } drop",
+        # The bridge reads a query in a fragment, too, and no rule the start of a later one.
+        "ip protocol igmp ip frag-off & 0x3fff != 0 drop",
         "ip protocol igmp @th,0,8 0x11 drop",
     ]
     if kept.v4:
