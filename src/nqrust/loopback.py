@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 SERVICE_USER = "nqrust"
 """The manager's user."""
+_POSTGRES = "postgres"
 _MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2
 _LISTEN = 0x0A  # net/tcp_states.h
 _ALL, _ANY = 0xFFFFFFFF, 0xFFFFFFFF  # states; INET_DIAG_NOCOOKIE of linux/inet_diag.h
@@ -51,6 +52,25 @@ def is_own(address: str) -> bool:
 def is_local(host: str) -> bool:
     """Return whether the host of an address, or the name `localhost`, is this machine's loopback."""
     return host == "localhost" or is_loopback(host.removeprefix("[").removesuffix("]"))
+
+
+def is_person(user: int) -> bool:
+    """Return whether a user may be a person, or a container of one, and no service: login.defs(5), UID_MIN and SYS_UID_MAX;
+    systemd's "Users, Groups, UIDs and GIDs" for those after them. `postgres` is none, whatever number it was given."""
+    with contextlib.suppress(KeyError):
+        if pwd.getpwuid(user).pw_name == _POSTGRES:
+            return False
+    return 1000 <= user < 60_578 or user > 65_535
+
+
+def person_at(host: str, port: int) -> int | None:
+    """Return the person whose program listens at `host`, a loopback address or `localhost`. Neither root nor this process's user is
+    one. None: it is a service, or nobody listens."""
+    for address in ("127.0.0.1", "::1") if host == "localhost" else (host.strip("[]"),):
+        for user in sorted(_listening(address, port) - {0, os.geteuid()}):
+            if is_person(user):
+                return user
+    return None
 
 
 def check(host: str, port: int, *, connected: bool = False) -> None:

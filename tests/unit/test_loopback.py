@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -56,6 +57,13 @@ def test_kernel_and_table_name_the_same_listeners() -> None:
 )
 def test_loopback_is_known_by_its_address(host: str, address: bool, local: bool) -> None:
     assert (loopback.is_loopback(host), loopback.is_local(host)) == (address, local)
+
+
+def test_a_person_is_no_service_and_postgres_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    services, people = (0, 33, 999, 60_578, 61_184, 65_534, 65_535), (1000, 54_321, 60_513, 65_536, 100_999)
+    assert [user for user in (*services, *people) if loopback.is_person(user)] == list(people)
+    monkeypatch.setattr("pwd.getpwuid", lambda user: SimpleNamespace(pw_name="postgres" if user == 1001 else "anna"))
+    assert (loopback.is_person(1000), loopback.is_person(1001)) == (True, False)
 
 
 @pytest.mark.parametrize("family, address", [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])

@@ -14,6 +14,8 @@ from nqrust.manager.errors import SettingsError
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
+PROVES = "scram-sha-256"
+"""How a PostgreSQL on loopback must prove itself (libpq, require_auth)."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def _of_whom_to_ask(url: str, *, password: bool) -> str:
         raise SettingsError(f"DATABASE_URL cannot be read: {error}.") from error
     if not local or "require_auth" in parse_qs(parts.query, keep_blank_values=True):
         return url
-    return f"{url}{'&' if parts.query else '?'}require_auth=scram-sha-256"
+    return f"{url}{'&' if parts.query else '?'}require_auth={PROVES}"
 
 
 def _readable(env: Mapping[str, str], name: str) -> str | None:

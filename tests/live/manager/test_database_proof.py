@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from nqrust import loopback
+from nqrust.manager.errors import DatabaseAway
 from nqrust.manager.settings import from_environment
 from nqrust.manager.store.database import Database
+from nqrust.manager.store.migrate import migrate
 
 CLEAR_TEXT, NO_PASSWORD = 3, 0  # AuthenticationCleartextPassword, AuthenticationOk (PostgreSQL documentation, 55.7)
 
@@ -54,6 +61,44 @@ async def test_manager_gives_an_impostor_no_password(tmp_path: Path, asks: int, 
             async with database.engine.connect():
                 pass
         assert b"the-password" not in heard
+
+
+_PASSES_ON = """
+import os, socket, sys, threading
+os.setuid(54_321)
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+def copy(one, other):
+    while said := one.recv(65536):
+        other.sendall(said)
+    other.shutdown(socket.SHUT_WR)
+while True:
+    peer, _ = server.accept()
+    real = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    for ends in ((peer, real), (real, peer)):
+        threading.Thread(target=copy, args=ends, daemon=True).start()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to listen as another user")
+async def test_manager_signs_in_through_no_program_of_a_person(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL starts without an address that is taken if it has another. Who took it could pass on the manager's sign-in, then
+    speak in its name."""
+    port = urlsplit(database_url).port
+    argv = [sys.executable, "-c", _PASSES_ON, str(port)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as person:
+        assert person.stdout is not None
+        settings = from_environment({"DATABASE_URL": database_url.replace(f":{port}/", f":{int(person.stdout.readline())}/")})
+        database = Database(settings.sqlalchemy_url)
+        with pytest.raises(psycopg.OperationalError, match="a program of user 54321"):
+            await database.alone("test")
+        assert not await database.ping()
+        with pytest.raises(DatabaseAway, match="a program of user 54321"):
+            migrate(settings.sqlalchemy_url, wait_seconds=0)
+        monkeypatch.setattr(loopback, "is_person", lambda _: False)
+        assert await database.ping(), "the test can see a hole"
+        await database.engine.dispose()
+        person.kill()
 
 
 async def test_real_database_proves_itself(database_url: str) -> None:

@@ -12,6 +12,7 @@ from nqrust.host.errors import HostError
 from nqrust.host.facts.model import ListeningPort
 from nqrust.host.facts.reading import names, text
 from nqrust.host.port import Host
+from nqrust.loopback import is_person
 
 _LISTEN = {"tcp": 0x0A, "udp": 0x07}  # net/tcp_states.h; an unconnected UDP socket is in state CLOSE
 
@@ -22,6 +23,7 @@ class Socket:
     address: str
     port: int
     inode: int
+    user: int = 0
 
 
 def probe(host: Host, processes: dict[int, str]) -> tuple[ListeningPort, ...]:
@@ -44,6 +46,20 @@ def probe(host: Host, processes: dict[int, str]) -> tuple[ListeningPort, ...]:
     return tuple(sorted(found, key=lambda one: (one.protocol, one.port, one.address, one.pid)))
 
 
+def person_at(host: Host, place: str, port: int) -> int | None:
+    """Return the person whose program listens where a connection to `place` arrives, a loopback address or `localhost`. None: it is a
+    service or root, or nobody listens."""
+    for address in ("127.0.0.1", "::1") if place == "localhost" else (place,):
+        found = [
+            one for table in ("tcp", "tcp6") for one in parse_sockets(text(host, f"/proc/net/{table}"), "tcp") if one.port == port
+        ]
+        every = ("::",) if ":" in address else ("0.0.0.0", "::")
+        users = next((users for at in (address, *every) if (users := {one.user for one in found if one.address == at})), set())
+        if people := sorted(filter(is_person, users)):
+            return people[0]
+    return None
+
+
 def parse_sockets(content: str, protocol: str) -> tuple[Socket, ...]:
     """Return the listening sockets of a table. Lines that do not parse (the header is one) are skipped."""
     found = []
@@ -55,7 +71,7 @@ def parse_sockets(content: str, protocol: str) -> tuple[Socket, ...]:
             if int(fields[3], 16) != _LISTEN[protocol]:
                 continue
             address, _, port = fields[1].partition(":")
-            found.append(Socket(protocol, parse_address(address), int(port, 16) & 0xFFFF, int(fields[9])))
+            found.append(Socket(protocol, parse_address(address), int(port, 16) & 0xFFFF, int(fields[9]), int(fields[7])))
         except ValueError:
             continue
     return tuple(found)

@@ -118,6 +118,7 @@ class Migrate:
         # nqr creates the file first, so that others can never read it; pg_dump keeps mode and owner.
         host.write_file(partial, b"", mode=0o600)
         try:
+            self.login.check(host)
             host.run(
                 command(
                     "pg_dump", "-w", "--format=custom", f"--file={partial}",

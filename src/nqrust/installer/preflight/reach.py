@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from nqrust import loopback
 from nqrust.contract.credentials import hash_token
 from nqrust.contract.text import plain
 from nqrust.host.errors import HostError
@@ -52,6 +53,13 @@ def remote_database(
         return
     import psycopg
 
+    if loopback.is_local(db.host) and (user := loopback.person_at(db.host, db.port)) is not None:
+        yield error(
+            "NQR-DB-250",
+            f"A program of user {user} listens on {db.host}:{db.port}, so it got no password: any user may listen there.",
+            "Let root or a system user run it, such as PostgreSQL or a tunnel to it. End it if it is neither.",
+        )
+        return
     try:
         with psycopg.connect(
             host=db.host,

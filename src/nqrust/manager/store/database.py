@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from nqrust.manager.errors import DatabaseAway, SchemaMissing
+from nqrust.manager.store import listener
 from nqrust.manager.store.password import Password
 
 SCHEMA_HEAD = "0006"
@@ -65,6 +66,7 @@ class Database:
                 "options": "-c TimeZone=UTC",
             },
         )
+        listener.guard(self.engine.sync_engine)
         event.listen(self.engine.sync_engine, "do_connect", self._connect)
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
@@ -87,6 +89,7 @@ class Database:
 
         Raises psycopg.Error, OSError.
         """
+        listener.check(self.engine.url)
         url = self.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         for password in (candidates := self._password.candidates()):
             try:

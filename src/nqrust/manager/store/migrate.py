@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from nqrust.manager.errors import DatabaseAway
+from nqrust.manager.store import listener
 from nqrust.manager.store.database import MIGRATION_LOCK
 
 log = structlog.get_logger("nqrust.manager.migrate")
@@ -28,6 +29,7 @@ def migrate(url: str, wait_seconds: float = 60.0) -> tuple[str | None, str]:
     config = Config()
     config.set_main_option("script_location", os.path.join(os.path.dirname(__file__), "migrations"))
     engine = create_engine(url, connect_args={"connect_timeout": 5, "application_name": "nqrust-manager-migrate"})
+    listener.guard(engine)
     deadline = time.monotonic() + wait_seconds
     pause = 0.2
     try:

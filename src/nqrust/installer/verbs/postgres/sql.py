@@ -9,8 +9,10 @@ from typing import Any
 
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.facts.model import PostgresCluster
+from nqrust.host.facts.ports import person_at
 from nqrust.host.port import Command, Host, command
 from nqrust.host.secret import Secret
+from nqrust.loopback import is_local
 
 _PSQL = ("-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1")
 _DEBIANS = "/usr/lib/postgresql/*/bin/psql"
@@ -111,4 +113,14 @@ class Connection:
 
     def run(self, host: Host, sql: str) -> str:
         """Run SQL like `as_owner`, over this login. Raises HostError."""
+        self.check(host)
         return _patiently(host, command(program(host), *_PSQL, input=sql.encode(), env=self.environment()))
+
+    def check(self, host: Host) -> None:
+        """Raise HostError if a person's program listens there: while PostgreSQL is away, any user of the machine may.
+
+        libpq sends a password in clear text to a server that asks for that. From PostgreSQL 16 on it can refuse (`require_auth`).
+        That does not stop a program that passes on what PostgreSQL says at another address.
+        """
+        if is_local(self.host) and (user := person_at(host, self.host, self.port)) is not None:
+            raise HostError(f"a program of user {user} listens at {self.host}:{self.port}, and got no password")
