@@ -98,6 +98,11 @@ class Layout:
         return f"{self.config_dir}/database-password"
 
     @property
+    def database_ca_file(self) -> str:
+        """A copy of the authority of a database on another machine (`--db-ca`). 0644."""
+        return f"{self.config_dir}/database-ca.crt"
+
+    @property
     def cli_token_file(self) -> str:
         """The token of root's `nqr vm|image|host` for the manager. 0600 root."""
         return f"{self.config_dir}/cli-token"

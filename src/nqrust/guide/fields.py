@@ -133,6 +133,7 @@ GROUPS = (
             Field("database.name", "Name", shown=_remote),
             Field("database.user", "Role", shown=_remote),
             Field(DB_PASSWORD, "Password", Kind.secret, shown=_remote, about="Password of the database role."),
+            Field("database.ca", "Authority", shown=_remote, placeholder="PEM file on this host"),
         ),
     ),
     Group(

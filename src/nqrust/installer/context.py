@@ -92,6 +92,7 @@ class Context:
     own: ReleaseFiles | None = None  # nqr's own, beside a release that does not contain nqr
     node: Node | None = None  # runs the web UI of a release that needs it
     own_tls: tuple[str, Secret] | None = None  # the operator's certificate and key
+    database_ca: tuple[str, str] | None = None  # the remote database's authority, and the file that root reads it from
     cache: str = CACHE_DIR
     firecracker: Source | None = None  # where Firecracker comes from; None on a host without an agent
     first: bool = False

@@ -162,12 +162,14 @@ def test_paths_that_nqr_only_reads_may_have_spaces(tmp_path: Path) -> None:
         "agent.join_token_file": str(stick / "join"),
         "tls.certificate": str(stick / "cert.pem"),
         "tls.key": str(stick / "key.pem"),
+        "database.ca": str(stick / "cert.pem"),
     }
     for name, value in given.items():
         mode = {"mode": "agent", "agent.manager_base": "https://10.0.0.5:18080"} if name.startswith("agent") else {}
         pair = {key: given[key] for key in ("tls.certificate", "tls.key")} if name.startswith("tls") else {}
         source = {"release.source": "https://host/v1"} if name == "release.public_key" else {}
-        found = gather(flags={name: value, **mode, **pair, **source}, environ={}).settings
+        there = {"database.type": "remote", "database.host": "db1"} if name.startswith("database") else {}
+        found = gather(flags={name: value, **mode, **pair, **source, **there}, environ={}).settings
         assert value_of(found, name) == value
 
 

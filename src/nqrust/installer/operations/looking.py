@@ -81,6 +81,7 @@ def _checked(site: Site, request: Request, facts: Facts, context: Context) -> tu
         agent_token=_agent_token(site),
         cli_token=context.secrets.cli_token,
         db_password=context.secrets.db_password if request.environment.db_password or site.installed_settings else None,
+        database_ca=context.database_ca[1] if context.database_ca else "",
         join_token=context.secrets.join_token,
         role_attributes=context.release.database_role_attributes,
         explicit=request.explicit,

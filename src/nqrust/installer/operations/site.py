@@ -28,7 +28,7 @@ from nqrust.installer.engine.journal_file import CrashingJournalStore, FileJourn
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.step import Satisfied, Step
-from nqrust.installer.operations import own_certificate
+from nqrust.installer.operations import database_authority, own_certificate
 from nqrust.installer.platform import node
 from nqrust.installer.platform.firecracker.source import Source, source
 from nqrust.installer.release.build_step import BuildRelease
@@ -179,6 +179,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *
         build_roles=_build_roles(site.host, settings, (*files.steps, *(own.steps if own else ())), facts),
         explicit=request.explicit,
         own_tls=own_certificate.read(site.host, settings.tls) if settings.has_manager else None,
+        database_ca=database_authority.read(site.host, settings, site.installed_settings),
         first=not site.receipt.entries and not site.receipt.unfinished,
         former=site.former_settings,
         own_bridges=site.own_bridges,

@@ -46,6 +46,7 @@ def plan(context: Context) -> PhasePlan:
         # The manager stores fetched images beside root's built images. The sticky bit stops it from moving root's.
         steps += [
             Mode(layout.image_dir, 0o1775, "root", names.SERVICE_GROUP),
+            *([File(layout.database_ca_file, context.database_ca[0], mode=0o644)] if context.database_ca else ()),
             File(layout.manager_env, env.manager_env(context), mode=CONFIG_MODE, group=names.SERVICE_GROUP),
             *(_documents(context) if context.speaks_our_api else ()),
         ]

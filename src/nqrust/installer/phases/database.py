@@ -26,7 +26,8 @@ _CREATES_ROLES = "CREATEROLE"
 def login(context: Context) -> Connection:
     """Return the database login that the services use."""
     db = context.settings.database
-    return Connection(database_host(context), database_port(context), db.name, db.user, context.secrets.db_password)
+    ca = context.database_ca[1] if context.database_ca else ""
+    return Connection(database_host(context), database_port(context), db.name, db.user, context.secrets.db_password, ca)
 
 
 def cluster(context: Context) -> ClusterChoice:

@@ -84,6 +84,9 @@ CHANGES: dict[str, Change] = {
         How.in_place, "Refused for a local database, and if the database there belongs to another installation."
     ),
     "database.password_file": Change(How.in_place, "The role of a local database gets the new password."),
+    "database.ca": Change(
+        How.in_place, "The manager restarts, unless only the content of the file changed. New connections then use it."
+    ),
     "agent.manager_base": Change(
         How.in_place, "The agent moves to that manager. Refused while this host has VMs that the new manager does not know."
     ),

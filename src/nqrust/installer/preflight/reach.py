@@ -14,9 +14,9 @@ from nqrust.contract.text import plain
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
-from nqrust.installer.preflight.findings import Finding, error
+from nqrust.installer.preflight.findings import Finding, error, warning
 from nqrust.installer.preflight.remote_manager import NotProven, RemoteManager
-from nqrust.installer.settings.model import DbType, Settings
+from nqrust.installer.settings.model import Settings
 from nqrust.tls import pinning
 
 if TYPE_CHECKING:
@@ -38,12 +38,20 @@ def remote_database(
     password: Secret | None,
     role_attributes: tuple[str, ...] = (),
     cli_token: Secret | None = None,
+    ca: str = "",
 ) -> Iterator[Finding]:
     """Connect, and check version and rights. Creates nothing. `cli_token`: given if the installation has used another
-    database until now. This one must have the same data, including that token."""
+    database until now. This one must have the same data, including that token. `ca`: file with the authority that the server's
+    certificate must come from, or ""."""
     db = settings.database
-    if not settings.has_manager or db.type is not DbType.remote:
+    if not settings.has_remote_database:
         return
+    if not ca and not loopback.is_local(db.host):
+        yield warning(
+            "NQR-DB-261",
+            f"Nobody checks who answers as PostgreSQL on {db.host}:{db.port}. A program in the network between can get the password.",
+            "Add --db-ca FILE with the certificate authority (PEM) of that server.",
+        )
     if password is None or not password:
         yield error(
             "NQR-DB-010",
@@ -68,6 +76,8 @@ def remote_database(
             user=db.user,
             password=password.reveal(),
             connect_timeout=8,
+            sslmode="verify-full" if ca else None,
+            sslrootcert=ca or None,
             application_name="nqr-preflight",
         ) as connection:
             yield from _rights(settings, connection, role_attributes)
@@ -80,7 +90,7 @@ def remote_database(
                     " old settings.",
                 )
     except psycopg.OperationalError as failure:
-        yield _refusal(settings, str(failure))
+        yield _not_proven(settings, ca, str(failure)) or _refusal(settings, str(failure))
 
 
 def _is_ours(connection: psycopg.Connection[tuple[object, ...]], cli_token: Secret) -> bool:
@@ -103,6 +113,32 @@ def knows(host: Host, base: str, agent_token: Secret) -> bool:
     except HostError:
         return True
     return status not in (401, 403)
+
+
+def _not_proven(settings: Settings, ca: str, text: str) -> Finding | None:
+    """Return what libpq said of the server's certificate, if it refused that; None for any other failure."""
+    at = f"{settings.database.host}:{settings.database.port}"
+    if not ca:
+        return None
+    if "does not support SSL" in text:
+        return error(
+            "NQR-DB-262",
+            f"PostgreSQL on {at} offers no TLS, so it got no password.",
+            "Set `ssl = on` with a certificate in its postgresql.conf, and restart it.",
+        )
+    if "does not match host name" in text or "could not get server's host name" in text:
+        return error(
+            "NQR-DB-262",
+            f"The certificate of PostgreSQL on {at} is for another name, so it got no password.",
+            "Pass --db-host a name that is in the certificate.",
+        )
+    if "certificate verify failed" in text or "root certificate file" in text:
+        return error(
+            "NQR-DB-262",
+            f"PostgreSQL on {at} shows no valid certificate of {ca}, so it got no password.",
+            "Pass --db-ca the authority that signed its certificate. If it did, find out which machine answers there.",
+        )
+    return None
 
 
 def _refusal(settings: Settings, text: str) -> Finding:

@@ -38,7 +38,7 @@ class Situation:
     `installed`: settings of the installation on this host, if any. `known`: the journal has entries. `agent_token`: this
     host's agent's credential, if it has joined. `explicit`: settings that the user chose, by dotted name. `own`: processes of
     nqr's services. `vms`: folders of this host's VMs. `former`: settings of earlier runs. `cli_token`: token of this
-    installation, which its database has. `version` of the release, the id of the key that `signed_by` it, and whether the
+    installation, which its database has. `database_ca`: file with the remote database's authority, or "". `version` of the release, the id of the key that `signed_by` it, and whether the
     user asked for an older one (`allow_downgrade`). `own_bridges`: bridges to the LAN that nqr made here.
     `form` of the release.
     """
@@ -48,6 +48,7 @@ class Situation:
     agent_token: Secret | None = None
     cli_token: Secret | None = None
     db_password: Secret | None = None
+    database_ca: str = ""
     join_token: Secret | None = None
     role_attributes: tuple[str, ...] = ()
     explicit: frozenset[str] = frozenset()
@@ -128,7 +129,9 @@ def _subjects(settings: Settings, facts: Facts, host: Host, situation: Situation
     yield (
         "Remote services",
         (
-            *reach.remote_database(settings, situation.db_password, situation.role_attributes, _moved(settings, situation)),
+            *reach.remote_database(
+                settings, situation.db_password, situation.role_attributes, _moved(settings, situation), situation.database_ca
+            ),
             *_manager(settings, facts, host, situation),
         ),
     )
@@ -147,7 +150,8 @@ def _moved(settings: Settings, situation: Situation) -> Secret | None:
     was = situation.installed
     if was is None or not was.has_manager or was.database.type is not settings.database.type:
         return None
-    same = was.database.model_copy(update={"password_file": None}) == settings.database.model_copy(update={"password_file": None})
+    files = {"password_file": None, "ca": None}
+    same = was.database.model_copy(update=files) == settings.database.model_copy(update=files)
     return None if same else situation.cli_token
 
 

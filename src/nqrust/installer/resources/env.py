@@ -57,7 +57,15 @@ def database_url(context: Context, *, with_password: bool = True) -> str:
     if with_password:
         user += ":" + quote(context.secrets.db_password.reveal(), safe="")
     host = database_host(context)
-    return f"postgresql://{user}@{f'[{host}]' if ':' in host else host}:{database_port(context)}/{quote(db.name, safe='')}"
+    at = f"{f'[{host}]' if ':' in host else host}:{database_port(context)}"
+    return f"postgresql://{user}@{at}/{quote(db.name, safe='')}{_proven_by(context)}"
+
+
+def _proven_by(context: Context) -> str:
+    """Return the query that lets libpq and sqlx send a password only to a server with a certificate of the authority."""
+    if context.database_ca is None:
+        return ""
+    return f"?sslmode=verify-full&sslrootcert={quote(context.layout.database_ca_file)}"
 
 
 def manager_env(context: Context) -> Secret:

@@ -54,6 +54,7 @@ def _ui_fits_mode(settings: Settings, given: Mapping[str, Source], notes: list[s
 _HAS_AGENT = (lambda s: s.has_agent, "hosts with an agent (any mode but manager)")
 _FIRECRACKER = (lambda s: s.has_agent and s.vmm is not VmmChoice.qemu, "hosts with an agent and --vmm auto or firecracker")
 _HAS_MANAGER = (lambda s: s.has_manager, "hosts with a manager (any mode but agent)")
+_REMOTE_DATABASE = (lambda s: s.has_remote_database, "a database on another host (--db-type remote)")
 _AGENT_ONLY = (lambda s: not s.has_manager, "mode agent")
 _HAS_UI = (lambda s: s.has_ui, "hosts with the web UI")
 _OWN_NETWORK = (lambda s: s.has_agent and s.network.mode is not NetworkMode.bridged, "NAT and isolated networks")
@@ -84,6 +85,7 @@ APPLIES: dict[str, tuple[Callable[[Settings], bool], str]] = {
     "database.name": _HAS_MANAGER,
     "database.user": _HAS_MANAGER,
     "database.password_file": _HAS_MANAGER,
+    "database.ca": _REMOTE_DATABASE,
     "agent.manager_base": _AGENT_ONLY,
     "agent.join_token_file": _AGENT_ONLY,
     "agent.bind": _HAS_AGENT,

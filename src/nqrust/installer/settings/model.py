@@ -148,7 +148,8 @@ class NetworkSettings(Section):
 
 
 class DatabaseSettings(Section):
-    """Settings of PostgreSQL, without its password. That comes from `password_file` or DB_PASSWORD, or nqr generates it (local)."""
+    """Settings of PostgreSQL, without its password. That comes from `password_file` or DB_PASSWORD, or nqr generates it (local).
+    `ca`: certificates (PEM) of the authority that a remote server's certificate must come from."""
 
     type: DbType = DbType.local
     host: str = "localhost"
@@ -156,6 +157,7 @@ class DatabaseSettings(Section):
     name: SqlName = "nexus"
     user: SqlName = "nexus"
     password_file: ReadPath | None = None
+    ca: ReadPath | None = None
 
 
 class ComponentSettings(Section):
@@ -252,6 +254,15 @@ class Settings(Section):
     @property
     def has_manager(self) -> bool:
         return self.mode is not Mode.agent
+
+    @property
+    def has_remote_database(self) -> bool:
+        return self.has_manager and self.database.type is DbType.remote
+
+    @property
+    def database_ca(self) -> str | None:
+        """Return the file with the authority of the remote database; None without such a database."""
+        return self.database.ca if self.has_remote_database else None
 
     @property
     def has_agent(self) -> bool:

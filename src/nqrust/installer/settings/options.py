@@ -139,6 +139,13 @@ OPTIONS: tuple[Option, ...] = (
         metavar="FILE",
     ),
     Option(
+        "database.ca",
+        "--db-ca",
+        "Certificate authority (PEM) of a remote database. nqr and the manager then take no other server.",
+        Form.path,
+        metavar="FILE",
+    ),
+    Option(
         "agent.manager_base",
         "--manager-url",
         "Address of the manager, for agents.",

@@ -24,6 +24,7 @@ from nqrust.installer.preflight import images, machine, network, ports
 from nqrust.installer.release.sources import Opened
 from nqrust.installer.request import Environment, Request
 from nqrust.installer.settings.sources import Gathered, gather
+from nqrust.tls.authority import new_authority
 
 CONFIG = "config.yaml"
 """It lists every setting, so a line in it is no effect."""
@@ -47,6 +48,8 @@ def context_of(found: Gathered, host: Any) -> Any:
     fake = FakeHost.debian12()
     if found.settings.agent.join_token_file:
         fake.put(found.settings.agent.join_token_file, "nqr_of_the_manager\n")
+    if found.settings.database.ca:
+        fake.put(found.settings.database.ca, new_authority("of the database").certificate)
     site = opening.Site(fake, Journal(MemoryJournalStore(), fake.now), Originals(fake, "/originals"))
     environment = Environment(found.db_password, found.admin_password, found.join_token, checkout="/src")
     request = Request(found.settings, environment=environment, explicit=found.explicit)

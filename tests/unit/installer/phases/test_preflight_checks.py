@@ -120,7 +120,9 @@ ROWS = [
         settings(manager={"bind": "192.0.2.10:18080"}, agent={"bind": "127.0.0.2:19090"}, ui={"bind": "[::]:3000"})),
     Row("on the VM bridge, which comes with the install", fit(), set(), settings(manager={"bind": "10.0.0.1:18080"})),
     Row("addresses that cannot be read", fit(network=replace(fit().network, links=())), set(), settings(manager={"bind": "198.51.100.7:18080"})),
-    Row("a remote database without a password", fit(), {"error NQR-DB-010"}, settings(database={"type": "remote", "host": "db1"})),
+    Row("a remote database without a password or an authority", fit(), {"warning NQR-DB-261", "error NQR-DB-010"},
+        settings(database={"type": "remote", "host": "db1"})),
+    Row("a database behind a tunnel that ends here", fit(), {"error NQR-DB-010"}, settings(database={"type": "remote", "host": "::1"})),
 ]  # fmt: skip
 
 
@@ -222,6 +224,13 @@ def test_every_check_runs_and_errors_come_first() -> None:
 def test_an_ignored_error_warns() -> None:
     found = run(Settings(), fit(memory=Memory(100, 50)), FakeHost.debian12(), Situation(), ("NQR-PRE-005",))
     assert [(f.severity, f.code) for f in found] == [(Severity.warning, "NQR-PRE-005")]
+
+
+def test_a_remote_database_with_an_authority_needs_no_warning() -> None:
+    found = run(
+        settings(database={"type": "remote", "host": "db1"}), fit(), FakeHost.debian12(), Situation(database_ca="/root/ca.pem")
+    )
+    assert [one.code for one in found] == ["NQR-DB-010"]
 
 
 def test_ports_of_the_installation_are_not_reported_as_taken() -> None:

@@ -45,6 +45,10 @@ CASES: dict[str, dict[str, Any]] = {
         "mode": "manager",
         "database": {"type": "remote", "host": "db.example", "port": 6432, "name": "vms", "user": "nq"},
     },
+    "manager-proven-database": {
+        "mode": "manager",
+        "database": {"type": "remote", "host": "db.example", "ca": "/root/db-ca.pem"},
+    },
     "agent": {"mode": "agent", "agent": {"manager_base": "http://m1:18080", "name": "kvm7", "advertise_address": "192.0.2.10"}},
     "without-systemd": {},
 }
@@ -57,6 +61,7 @@ def rendered(case: str) -> dict[str, str]:
         settings=Settings.model_validate(CASES[case]),
         facts=facts,
         secrets=SECRETS,
+        database_ca=(SECRETS.authority, "/root/db-ca.pem") if case == "manager-proven-database" else None,
         files=ReleaseFiles(RELEASE, "/var/cache/nqrust-microvm/releases/1.2.3"),
         python=Interpreter("/usr/bin/python3.11", "3.11.2", "/usr/bin/python3.11"),
     )

@@ -93,6 +93,7 @@ ALWAYS_FINE: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {"database.port": 5433}),
     ({}, {"database.password_file": "/root/p"}),
     (REMOTE, {**REMOTE, "database.host": "db2", "database.name": "vms"}),
+    (REMOTE, {**REMOTE, "database.ca": "/root/db-ca.pem"}),
     ({}, {"release.public_key": "/root/key", "release.source_dir": "/root/src", "release.mirror": "https://m/v1"}),
     ({}, {"tls.mode": "off"}),
     ({}, {"tls.certificate": "/root/vms.pem", "tls.key": "/root/vms.key"}),
@@ -222,9 +223,13 @@ def test_a_database_is_known_by_the_token_that_the_installation_made(answer: obj
 
 def test_only_another_remote_database_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Secret | None] = []
-    monkeypatch.setattr(reach, "remote_database", lambda s, p, a, token: asked.append(token) or ())
+    monkeypatch.setattr(reach, "remote_database", lambda s, p, a, token, ca: asked.append(token) or ())
     token, was = Secret("nqr_c"), settings(REMOTE)
-    for now in (REMOTE, {**REMOTE, "database.password_file": "/root/p"}, {**REMOTE, "database.host": "db2"}):
+    for now in (
+        REMOTE,
+        {**REMOTE, "database.password_file": "/root/p", "database.ca": "/root/c"},
+        {**REMOTE, "database.host": "db2"},
+    ):
         run(settings(now), fit(), FakeHost.debian12(), Situation(installed=was, known=True, cli_token=token))
     run(settings(REMOTE), fit(), FakeHost.debian12(), Situation(cli_token=token))
     assert asked == [None, None, token, None]

@@ -93,6 +93,14 @@ def test_manager_reads_its_variables_and_the_password_in_its_url() -> None:
     }
 
 
+def test_manager_believes_only_a_remote_database_of_the_authority() -> None:
+    made = replace(context(database={"type": "remote", "host": "db1", "ca": "/root/c.pem"}), database_ca=("PEM\n", "/root/c.pem"))
+    found = files(made)
+    url = variables(found["/etc/nqrust-microvm/manager.env"])["DATABASE_URL"].strip("'")
+    assert url.endswith("@db1:5432/nexus?sslmode=verify-full&sslrootcert=/etc/nqrust-microvm/database-ca.crt")
+    assert found["/etc/nqrust-microvm/database-ca.crt"] == "PEM\n"
+
+
 @pytest.mark.parametrize(
     ("settings", "address", "base"),
     [

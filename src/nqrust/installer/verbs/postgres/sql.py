@@ -92,13 +92,14 @@ def _patiently(host: Host, cmd: Command) -> str:
 
 @dataclass(frozen=True)
 class Connection:
-    """A login over TCP."""
+    """A login over TCP. `ca`: file with the authority that the server's certificate must come from; "": any server is believed."""
 
     host: str
     port: int
     database: str
     user: str
     password: Secret = field(repr=False)
+    ca: str = ""
 
     def environment(self) -> dict[str, str | Secret]:
         """Return libpq's variables."""
@@ -109,6 +110,7 @@ class Connection:
             "PGUSER": self.user,
             "PGPASSWORD": self.password,
             "PGCONNECT_TIMEOUT": _CONNECT_SECONDS,
+            **({"PGSSLMODE": "verify-full", "PGSSLROOTCERT": self.ca} if self.ca else {}),
         }
 
     def run(self, host: Host, sql: str) -> str:

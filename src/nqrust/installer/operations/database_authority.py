@@ -1,0 +1,49 @@
+"""The authority of a database on another machine (`--db-ca`), read and checked before any change."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
+from nqrust.installer.engine.errors import UsageError
+from nqrust.installer.settings.model import Settings
+
+
+def read(host: Host, settings: Settings, installed: Settings | None) -> tuple[str, str] | None:
+    """Return the certificates (PEM, without any other text of the file), and the file that has them. None: the settings name none.
+
+    `installed`: settings of the installation on this host. If they name the same file and it is gone, its copy counts.
+
+    Raises UsageError NQR-DB-260 if there is no certificate in the file, if one cannot be read, or if all have ended.
+    """
+    path = settings.database_ca
+    if path is None:
+        return None
+    copy = settings.layout.database_ca_file
+    if installed is not None and installed.database_ca == path and not host.exists(path) and host.exists(copy):
+        path = copy
+    from nqrust.tls import authority, pem  # slow to import, and rarely needed
+
+    try:
+        found = [pem.encode([one]) for one in pem.blocks(host.read_text(path))]
+        ends = [authority.expires_at(one) for one in found]
+    except (HostError, authority.CertificateError, ValueError) as error:  # UnicodeDecodeError and PemError are a ValueError
+        raise UsageError(
+            "NQR-DB-260",
+            f"The database's authority {path} cannot be read ({error}).",
+            "Check --db-ca. It is a PEM file on this host.",
+        ) from error
+    if not found:
+        raise UsageError(
+            "NQR-DB-260",
+            f"There is no certificate in {path}.",
+            "Give --db-ca the certificate (PEM) of the authority that signed the database server's.",
+        )
+    if max(ends) <= datetime.now(timezone.utc):
+        raise UsageError(
+            "NQR-DB-260",
+            f"The database's authority {path} ended on {max(ends):%Y-%m-%d}.",
+            "Give --db-ca its new certificate.",
+        )
+    return "".join(found), path
