@@ -7,17 +7,25 @@ from typing import Any
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.fakes.journal import MemoryJournalStore
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
+from nqrust.contract import paths
 from nqrust.host.secret import Secret
 from nqrust.installer import planner
 from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.errors import UsageError
-from nqrust.installer.operations import database_authority
+from nqrust.installer.engine.events import NullReporter
+from nqrust.installer.engine.journal import Journal
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.operations import database_authority, looking, site
 from nqrust.installer.phases import services
 from nqrust.installer.platform.migrate import Migrate
+from nqrust.installer.preflight import reach
 from nqrust.installer.release.interpreter import Interpreter
+from nqrust.installer.release.sources import Opened
+from nqrust.installer.request import Request
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.verbs.file.file import File
 from nqrust.tls import authority
@@ -105,3 +113,15 @@ def test_a_new_authority_in_the_same_file_restarts_nothing() -> None:
         for ca in (None, MADE.certificate, OTHER.certificate)
     )
     assert one == other and none[services.MANAGER] != one[services.MANAGER]
+
+
+@pytest.mark.parametrize("ca", [FILE, None])
+def test_preflight_gets_the_file_of_the_authority(monkeypatch: pytest.MonkeyPatch, ca: str | None) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(reach, "remote_database", lambda s, p, a, token, ca: asked.append(ca) or ())
+    monkeypatch.setattr(site, "open_source", lambda *_: Opened(RELEASE, "/cache/releases/1.2.3"))
+    monkeypatch.setattr(site, "_build_roles", lambda *_: ())
+    host = host_with(MADE.certificate)
+    here = site.Site(host, Journal(MemoryJournalStore(), host.now), Originals(host, paths.ORIGINALS_DIR))
+    looking.look(here, Request(settings(ca=ca)), fit(), NullReporter())
+    assert asked == [ca or ""]
