@@ -19,12 +19,18 @@ from tests.hosts.sniffing import Sniffer, is_tls
 pytestmark = pytest.mark.timeout(2400)
 
 PASSWORD = "a-password-of-the-database-people"
+DATABASES = authority.new_authority("of the database people")
 POSTGRESQL = f"""
 set -e
 apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends postgresql
 runuser -u postgres -- psql -qc "CREATE ROLE nexus LOGIN PASSWORD '{PASSWORD}'" -c 'CREATE DATABASE nexus OWNER nexus'
 echo "listen_addresses = '*'" > /etc/postgresql/15/main/conf.d/test.conf
-echo 'host nexus nexus 10.77.0.0/16 scram-sha-256' >> /etc/postgresql/15/main/pg_hba.conf
+echo "ssl_cert_file = '/etc/postgresql/15/main/db.crt'" >> /etc/postgresql/15/main/conf.d/test.conf
+echo "ssl_key_file = '/etc/postgresql/15/main/db.key'" >> /etc/postgresql/15/main/conf.d/test.conf
+cp /run/db.crt /run/db.key /etc/postgresql/15/main
+chown postgres: /etc/postgresql/15/main/db.*
+chmod 600 /etc/postgresql/15/main/db.key
+echo 'hostssl nexus nexus 10.77.0.0/16 scram-sha-256' >> /etc/postgresql/15/main/pg_hba.conf
 systemctl restart postgresql@15-main
 """
 
@@ -58,7 +64,7 @@ class Pair:
     @property
     def as_manager(self) -> tuple[str, ...]:
         return ("--mode", "manager", "--db-type", "remote", "--db-host", self.agent.address, "--db-password-file", "/run/db-password",
-                "--non-interactive")  # fmt: skip
+                "--db-ca", "/run/db-ca.crt", "--non-interactive")  # fmt: skip
 
     @property
     def as_agent(self) -> tuple[str, ...]:
@@ -69,10 +75,14 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
     with TestNetwork() as network, Machine(network=network) as manager, Machine(network=network) as agent:
+        made_for = Authority(DATABASES).issue([agent.address])
+        agent.write("/run/db.crt", made_for.certificate)
+        agent.write("/run/db.key", made_for.key, mode=0o600)
         agent.run(POSTGRESQL, timeout=900)
         for host in (manager, agent):
             product.clone(host)
         manager.write("/run/db-password", "wrong\n", mode=0o600)
+        manager.write("/run/db-ca.crt", authority.new_authority("of somebody").certificate)
         agent.write("/run/join-token", "nqr_wrong\n", mode=0o600)
         # (outside of what a fingerprint compares, since the tests rewrite them)
         with Sniffer(network.bridge) as sniffer:
@@ -93,6 +103,11 @@ def refused(host: Machine, arguments: tuple[str, ...], code: str) -> str:
     besides = ("/var/lib/dpkg", "/var/lib/apt", "/var/cache", "/var/lib/postgresql")
     assert product.touched(host, before, besides) == []
     return found[0].what
+
+
+def test_a_database_of_another_authority_is_found_before_anything_is_touched(pair: Pair) -> None:
+    assert "/run/db-ca.crt" in refused(pair.manager, pair.as_manager, "NQR-DB-262")
+    pair.manager.write("/run/db-ca.crt", DATABASES.certificate)
 
 
 def test_a_wrong_database_password_is_found_before_anything_is_touched(pair: Pair) -> None:
@@ -126,6 +141,10 @@ def test_a_manager_with_a_remote_database(pair: Pair) -> None:
     )
     assert int(tables.stdout) > 5
     assert document(host, "host", "ls")["items"] == []
+    assert host.run(f"cat {CONFIG}/database-ca.crt").stdout == DATABASES.certificate
+    encrypted = "select count(*), bool_and(ssl) from pg_stat_ssl join pg_stat_activity using (pid) where usename = 'nexus'"
+    found = pair.agent.run(["runuser", "-u", "postgres", "--", "psql", "-Atd", "nexus", "-c", encrypted]).stdout.strip()
+    assert found.endswith("|t") and not found.startswith("0|"), found
 
 
 def test_a_bad_join_token_is_found_before_anything_is_touched(pair: Pair) -> None:
