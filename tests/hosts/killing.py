@@ -28,6 +28,7 @@ RANDOM_CONTENT = re.compile(
     r"/etc/nqrust-microvm/(manager\.env|agent\.env|ui\.env|bootstrap\.json|admin-password|cli-token|join-token|database-password|tls/ca\.crt|tls/ca\.key)$"
     r"|/var/lib/nqrust-microvm/manager-tls/ui\.pem$"
     r"|/var/lib/nqrust-microvm/(secrets\.json|journal\.jsonl|undo\.sh|ballast|fingerprint[^/]*|vmm\.json|proof\.json)$"
+    r"|/var/lib/nqrust-microvm/started/[^/]+$"  # digests of files above
     r"|/var/lib/nqrust-microvm/agent/(credentials\.json|local-token|lock)$"
     r"|/var/lib/nqrust-microvm/dhcp/leases$"  # dnsmasq's own, of the canary that was
     r"|/srv/images/[^/]+/image\.json$"  # tells when the image was built; the image itself is compared
