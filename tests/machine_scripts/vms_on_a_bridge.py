@@ -176,14 +176,16 @@ async def guest(client: AgentClient, vm_id: str) -> VmStatus:
     raise SystemExit("the guest does not report:\n" + await client.console_log(vm_id))
 
 
-async def typed(client: AgentClient, vm_id: str, *lines: str, wait: float = 1.5) -> str:
-    """What the console shows after each line was typed."""
+async def typed(client: AgentClient, vm_id: str, *lines: str, wait: float = 1.5, until: str = "") -> str:
+    """What the console shows after each line was typed, for `wait` seconds each. `until`: what the last line brings, in 20 s at
+    most."""
     shown = b""
     async with client.connect_console(vm_id) as socket:
-        for line in ("", *lines):
+        for number, line in enumerate(("", *lines)):
             await socket.send(line.encode() + b"\r")
-            end = time.monotonic() + wait
-            while (left := end - time.monotonic()) > 0:
+            last = bool(until) and number == len(lines)
+            end = time.monotonic() + (20 if last else wait)
+            while (left := end - time.monotonic()) > 0 and not (last and until.encode() in shown):
                 try:
                     piece = await asyncio.wait_for(socket.recv(), left)
                 except asyncio.TimeoutError:

@@ -154,7 +154,7 @@ async def scenario(site: Site) -> dict[str, Any]:
         await typed(client, A, "fill 16", wait=0.5)
         snapshot = await client.create_snapshot(A, "one")
         seen["snapshot"] = [snapshot.kind, (await client.get_vm(A) or first).pids == first.pids]
-        seen["count_after"] = "counter 3" in await typed(client, A, "count", wait=0.5)
+        seen["count_after"] = "counter 3" in await typed(client, A, "count", wait=0.5, until="counter 3")
         await client.stop_vm(A)
         before = len(await client.console_log(A))
         began = time.monotonic()
@@ -180,7 +180,7 @@ async def scenario(site: Site) -> dict[str, Any]:
         after = await client.get_vm(A)
         seen["connected"] = await connected(tap)
         seen["after_kill"] = after is not None and [after.state, after.pids == restored.pids]
-        seen["typed_after_kill"] = "counter 4" in await typed(client, A, "count", wait=0.5)
+        seen["typed_after_kill"] = "counter 4" in await typed(client, A, "count", wait=0.5, until="counter 4")
 
         # the agent is replaced by a newer one, from another folder
         new = newer_copy(site.work / "newer")
@@ -193,7 +193,7 @@ async def scenario(site: Site) -> dict[str, Any]:
         seen["new_version"] = (await client.health()).version
         upgraded = await client.get_vm(A)
         seen["after_upgrade"] = upgraded is not None and [upgraded.state, upgraded.pids == restored.pids]
-        seen["typed_after_upgrade"] = "counter 5" in await typed(client, A, "count", wait=0.5)
+        seen["typed_after_upgrade"] = "counter 5" in await typed(client, A, "count", wait=0.5, until="counter 5")
 
         # a graceful stop, a forced one, a reset, a crash
         began = time.monotonic()
