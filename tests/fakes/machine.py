@@ -170,8 +170,9 @@ class FakeMachine:
     @contextlib.contextmanager
     def locked(self, path: str, timeout: float) -> Iterator[None]:
         """Nobody else takes a lock here. `locks`: the paths, in order."""
-        self._absolute(path)
-        self.locks.append(path)
+        if path:
+            self._absolute(path)
+            self.locks.append(path)
         yield
 
     def kill_all_of(self, user: int, other: int) -> None:

@@ -261,7 +261,8 @@ class Host(Protocol):
         ...
 
     def locked(self, path: str, timeout: float) -> AbstractContextManager[None]:
-        """Hold the lock of an existing file, flock(2), exclusively. Without the file, or after `timeout` seconds, go on without."""
+        """Hold the lock of an existing file, flock(2), exclusively. Go on without if there is none (also for ""), or after `timeout`
+        seconds."""
         ...
 
     # --- time and identity

@@ -326,6 +326,17 @@ def test_rules_that_something_else_wrote_at_the_same_moment_are_put_right(host: 
     assert isinstance(step.inspect(host), Satisfied)
 
 
+def test_chain_that_became_anothers_meanwhile_is_not_emptied(host: FakeHost) -> None:
+    Tables(host)
+    step = IptablesRules(SPEC)
+    step.apply(host)
+    tables = host.memory["rules"]["filter"]
+    tables["INPUT"], tables["NQR-INPUT"] = [], [["-s", "198.51.100.7/32", "-j", "DROP"]]
+    with pytest.raises(StepFailed, match="NQR-INPUT"):
+        step.verify(host)
+    assert tables["NQR-INPUT"] == [["-s", "198.51.100.7/32", "-j", "DROP"]]
+
+
 def test_foreign_chain_is_not_emptied(host: FakeHost) -> None:
     Tables(host)
     tables = host.memory["rules"]["filter"]

@@ -7,7 +7,6 @@ text comparison is enough.
 from __future__ import annotations
 
 import shlex
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -42,8 +41,7 @@ _NO_DNS = ("-p", "tcp", "-m", "tcp", "!", "--dport", "53")
 _NEW = ("-m", "conntrack", "--ctstate", "NEW")
 _EXISTS = (0, 1)
 _AGAIN = 3
-ALONE = 10
-"""Seconds that nqr and the boot script wait for each other at most. Any user may hold a lock."""
+ALONE = 10  # seconds that nqr and the boot script wait for each other at most: any user may hold a lock
 
 
 @dataclass(frozen=True)
@@ -279,7 +277,7 @@ class IptablesRules:
         return Prepared(Origin.created, (undo_rules(self.binary, jumps, chains),))
 
     def apply(self, host: Host) -> None:
-        with host.locked(self.script, ALONE) if self.script else nullcontext():
+        with host.locked(self.script, ALONE):
             self._set(host)
 
     def _set(self, host: Host) -> None:
@@ -302,10 +300,12 @@ class IptablesRules:
     def verify(self, host: Host) -> None:
         """Check the rules, and put them right again: other software may write rules at the same moment."""
         for _ in range(_AGAIN):
-            if isinstance(self.inspect(host), Satisfied):
+            found = self.inspect(host)
+            if isinstance(found, Satisfied):
                 return
-            host.sleep(0.5)
-            self.apply(host)
+            if isinstance(found, Needed):  # a chain of somebody else is not ours to fill
+                host.sleep(0.5)
+                self.apply(host)
         verify_by_inspection(self, host)
 
     def _fill(self, host: Host, table: str) -> None:
