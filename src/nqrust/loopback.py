@@ -63,10 +63,15 @@ def is_person(user: int) -> bool:
     return 1000 <= user < 60_578 or user > 65_535
 
 
+def addresses(host: str) -> tuple[str, ...]:
+    """Return the addresses to which a connection to `host` may go, a loopback address or `localhost`."""
+    return ("127.0.0.1", "::1") if host == "localhost" else (host.strip("[]"),)
+
+
 def person_at(host: str, port: int) -> int | None:
     """Return the person whose program listens at `host`, a loopback address or `localhost`. Neither root nor this process's user is
     one. None: it is a service, or nobody listens."""
-    for address in ("127.0.0.1", "::1") if host == "localhost" else (host.strip("[]"),):
+    for address in addresses(host):
         for user in sorted(_listening(address, port) - {0, os.geteuid()}):
             if is_person(user):
                 return user
@@ -78,7 +83,7 @@ def check(host: str, port: int, *, connected: bool = False) -> None:
 
     Check before and after connecting: a listener that is replaced between must be trusted both times.
     """
-    for address in ("127.0.0.1", "::1") if host == "localhost" else (host.strip("[]"),):
+    for address in addresses(host):
         users = _listening(address, port)
         strange = sorted(users - _trusted())
         if strange:

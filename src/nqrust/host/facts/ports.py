@@ -12,7 +12,7 @@ from nqrust.host.errors import HostError
 from nqrust.host.facts.model import ListeningPort
 from nqrust.host.facts.reading import names, text
 from nqrust.host.port import Host
-from nqrust.loopback import is_person
+from nqrust.loopback import addresses, is_person
 
 _LISTEN = {"tcp": 0x0A, "udp": 0x07}  # net/tcp_states.h; an unconnected UDP socket is in state CLOSE
 
@@ -49,10 +49,10 @@ def probe(host: Host, processes: dict[int, str]) -> tuple[ListeningPort, ...]:
 def person_at(host: Host, place: str, port: int) -> int | None:
     """Return the person whose program listens where a connection to `place` arrives, a loopback address or `localhost`. None: it is a
     service or root, or nobody listens."""
-    for address in ("127.0.0.1", "::1") if place == "localhost" else (place,):
-        found = [
-            one for table in ("tcp", "tcp6") for one in parse_sockets(text(host, f"/proc/net/{table}"), "tcp") if one.port == port
-        ]
+    found = [
+        one for table in ("tcp", "tcp6") for one in parse_sockets(text(host, f"/proc/net/{table}"), "tcp") if one.port == port
+    ]
+    for address in addresses(place):
         every = ("::",) if ":" in address else ("0.0.0.0", "::")
         users = next((users for at in (address, *every) if (users := {one.user for one in found if one.address == at})), set())
         if people := sorted(filter(is_person, users)):
