@@ -37,7 +37,7 @@ class KeepUp:
         self._service, self._verbs, self._rules, self._sources, self._announce = service, verbs, rules, sources, announce
         self._relay = relay
         self._verdict: Verdict | None = None
-        self._lacking = self._relay_lacking = ""
+        self._lacking: dict[str, str] = {}
         self._drawing = asyncio.Lock()  # the script looks for a jump before it adds one
         self.steps: tuple[Callable[[], Awaitable[None]], ...] = (
             self.continue_vms,
@@ -103,9 +103,7 @@ class KeepUp:
     async def keep_relay(self) -> None:
         if await self._verbs.run(self._relay.sync):
             log.info("relay.port_kept")
-        if self._relay.lacking != self._relay_lacking:
-            self._relay_lacking = self._relay.lacking
-            log.warning("relay.port_not_kept", why=self._relay_lacking)
+        self._warn("relay.port_not_kept", self._relay.lacking)
 
     async def draw_forwards(self) -> None:
         if await self._verbs.run(self._service.forwards.sync):
@@ -136,9 +134,13 @@ class KeepUp:
             log.warning("tap.put_back", tap=tap, why="; ".join(reasons))
 
     async def watch_the_sources(self) -> None:
-        if self._sources.lacking != self._lacking:
-            self._lacking = self._sources.lacking
-            log.warning("network.sources_not_bound", why=self._lacking)
+        self._warn("network.sources_not_bound", self._sources.lacking)
+
+    def _warn(self, event: str, lacking: str) -> None:
+        """Log what the kernel lacks, each time that it changes."""
+        if lacking != self._lacking.get(event, ""):
+            self._lacking[event] = lacking
+            log.warning(event, why=lacking)
 
     async def _try(self, step: str, work: Callable[[], Awaitable[object]]) -> None:
         try:

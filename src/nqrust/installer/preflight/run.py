@@ -38,9 +38,9 @@ class Situation:
     `installed`: settings of the installation on this host, if any. `known`: the journal has entries. `agent_token`: this
     host's agent's credential, if it has joined. `explicit`: settings that the user chose, by dotted name. `own`: processes of
     nqr's services. `vms`: folders of this host's VMs. `former`: settings of earlier runs. `cli_token`: token of this
-    installation, which its database has. `database_ca`: file with the remote database's authority, or "". `version` of the release, the id of the key that `signed_by` it, and whether the
-    user asked for an older one (`allow_downgrade`). `own_bridges`: bridges to the LAN that nqr made here.
-    `form` of the release.
+    installation, which its database has. `database_ca`: file with the remote database's authority, or "". `version` of the
+    release, the id of the key that `signed_by` it, and whether the user asked for an older one (`allow_downgrade`).
+    `own_bridges`: bridges to the LAN that nqr made here. `form` of the release.
     """
 
     installed: Settings | None = None

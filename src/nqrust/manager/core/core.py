@@ -28,9 +28,9 @@ SIGN_INS, SIGN_IN_SECONDS = 200, 5.0
 class Core:
     """`trust`: the certificates; None without TLS. `wake`: set if there may be an operation to run. `changed`: pulses after each operation.
 
-    `deleting`: names of kept volumes that their hosts are to delete now. `downloads`: running downloads by image id. `fetching`,
-    `checking` of images: allow two at a time. `reboots`: time of the last event about a reboot of a VM's guest. `ui_key_sha256`: of the key with which the web UI
-    passes on the addresses of its users.
+    `deleting`: names of kept volumes that their hosts are to delete now. `downloads`: running downloads by image id. `fetching` and
+    `checking` of images: two at a time. `reboots`: time of the last event about a reboot of a VM's guest. `ui_key_sha256`: of the
+    key with which the web UI passes on the addresses of its users.
     """
 
     settings: Settings
