@@ -1,8 +1,9 @@
-"""For all tests: the marker `hosts` and its skip reason; hypothesis does not fail a test for a busy machine; promtool."""
+"""For all tests: the marker `hosts` and its skip reason; hypothesis does not fail a test for a busy machine; promtool; signals."""
 
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,10 @@ from tests.hosts.machine.outside import why_not
 
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.load_profile("suite")
+
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:  # by nohup, or by a shell's `&`: every program of a test would inherit it
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 _HOSTS = Path(__file__).parent / "hosts"
 _WITH_HOSTS = (_HOSTS, _HOSTS.parent / "live")
