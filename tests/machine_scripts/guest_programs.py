@@ -113,3 +113,13 @@ while heard == "nothing" and (left := end - time.monotonic()) > 0:
         heard = socket.inet_ntoa(frame[58:62])
 print(heard)
 """
+ARP = """
+import random, socket, struct
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind(("eth0", 0x0806))
+mac = raw.getsockname()[4]
+for number in range(200):
+    source = struct.pack("!I", 0x0B000000 + number)
+    asks = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, mac, source, bytes(6), bytes([10, 0, 0, 1]))
+    raw.send(bytes([255] * 6) + mac + b"\\x08\\x06" + asks)
+"""

@@ -28,6 +28,7 @@ import dhcp_of_nqr  # beside this script
 import guest_programs
 import guest_that_broadcasts
 import guests_and_clouds
+import guests_in_fragments
 import guests_that_begin
 import others_at_the_gateway
 from tests.unit.installer.verbs.network.test_guest_rules import FORMER, IPV6, NOW
@@ -253,21 +254,9 @@ def led_round() -> dict[str, object]:
     return said | {"the neighbour hears without the rule": hears_of_the_neighbour(GUESTS[1])}
 
 
-_ARP = """
-import random, socket, struct
-raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-raw.bind(("eth0", 0x0806))
-mac = raw.getsockname()[4]
-for number in range(200):
-    source = struct.pack("!I", 0x0B000000 + number)
-    asks = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, mac, source, bytes(6), bytes([10, 0, 0, 1]))
-    raw.send(bytes([255] * 6) + mac + b"\\x08\\x06" + asks)
-"""
-
-
 def strange_neighbours() -> int:
     """Addresses outside the VM network that the host takes for neighbours, after a guest asked for the gateway as each of them."""
-    inside("guest0", _ARP)
+    inside("guest0", guest_programs.ARP)
     time.sleep(0.3)
     return sum(line.startswith("11.0.0.") for line in sh("ip -4 neigh show dev fcbr0").splitlines())
 
@@ -385,6 +374,7 @@ WHATS = {
     "pretend": pretended,
     "broadcast": broadcast,
     "begin": lambda: guests_that_begin.seen(records_of_guests(), inside, WEB, 8080),
+    "fragments": lambda: guests_in_fragments.seen(sh, inside, WEB, SCRIPT),
     "arp": asked_for,
     "owner": lambda: others_at_the_gateway.seen_of_a_user(inside, sh),
     "others": lambda: others_at_the_gateway.seen(inside, sh, ENDING),

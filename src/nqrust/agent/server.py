@@ -21,7 +21,9 @@ from nqrust.agent.link import farewell
 from nqrust.agent.link.credentials import CredentialStore, local_token_hash
 from nqrust.agent.link.manager_link import ManagerLink
 from nqrust.agent.network.dhcp import Dhcp
+from nqrust.agent.network.filters import Filters
 from nqrust.agent.network.forwards import Forwards
+from nqrust.agent.network.fragments import Fragments
 from nqrust.agent.network.lan import LanGuard
 from nqrust.agent.network.relay_port import RelayPort
 from nqrust.agent.network.rules import NetworkRules
@@ -61,7 +63,9 @@ class Agent:
         self.guests = GuestBook(store)
         lan = network.mode == "bridged"
         self.sources: Filter = (
-            LanGuard(host, network.bridge, store.all) if lan else Sources(host, network.bridge, store.all, settings.peers_ports)
+            LanGuard(host, network.bridge, store.all)
+            if lan
+            else Filters(Sources(host, network.bridge, store.all, settings.peers_ports), Fragments(host, store.all))
         )
         self.relay_port = RelayPort(host, network.bridge, network.relay_port)
         self.service = VmService(

@@ -13,6 +13,7 @@ from tests.unit.agent.test_network import TAP, machine, ran, record
 
 from nqrust.agent import server, settings
 from nqrust.agent.errors import Failed
+from nqrust.agent.network.fragments import Fragments
 from nqrust.agent.network.lan import LanGuard, Protected, passing, protected, table
 from nqrust.agent.network.sources import Sources
 from nqrust.agent.network.taps import Taps
@@ -172,13 +173,16 @@ def test_a_port_on_the_lan_is_pinned_to_its_vms_mac() -> None:
     assert not any("neigh" in " ".join(call) for call in seen), "the LAN gives addresses"
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("nat", Sources), ("isolated", Sources), ("bridged", LanGuard)])
-def test_the_agent_filters_as_its_network_needs_it(mode: str, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("mode", "kinds"), [("nat", [Sources, Fragments]), ("isolated", [Sources, Fragments]), ("bridged", [LanGuard])]
+)
+def test_the_agent_filters_as_its_network_needs_it(mode: str, kinds: list[type], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.launch, "prepare", lambda host, settings: None)
     host = FakeHost.debian12()
     for folder in ("/srv", "/var/lib/nqrust-microvm"):
         host.put_directory(folder)
-    assert type(Agent(host, settings.load({"AGENT_NETWORK_MODE": mode})).sources) is kind
+    found = Agent(host, settings.load({"AGENT_NETWORK_MODE": mode})).sources
+    assert [type(one) for one in getattr(found, "_filters", [found])] == kinds
 
 
 def test_the_agent_tells_which_ports_lead_to_no_vm(monkeypatch: pytest.MonkeyPatch) -> None:

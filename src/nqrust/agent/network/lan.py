@@ -30,14 +30,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from nqrust.agent.errors import Failed
-from nqrust.agent.network import own_chain
+from nqrust.agent.network import fragments, own_chain, own_table
+from nqrust.agent.network.own_table import chain
 from nqrust.agent.store import VmRecord
-from nqrust.contract.names import FORWARD_CHAIN, LAN_MARK, LAN_TABLE
+from nqrust.contract.names import FORWARD_CHAIN, LAN_MARK
 from nqrust.contract.text import word
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Host, command
 
-_TABLE = " ".join(LAN_TABLE)
 _FORWARD = ("filter", FORWARD_CHAIN, "FORWARD")
 _FEW_NEW = tuple(
     f"{what} limit rate over 100/second burst 300 packets drop"
@@ -49,11 +49,6 @@ _FEW_NEW = tuple(
     )
 )
 """The host remembers each of these as a connection. A VM makes up its addresses, so the limit is that of its port."""
-_FEW_FRAGMENTS = tuple(
-    f"{what} limit rate over 20/second burst 40 packets drop"
-    for what in ("ip frag-off & 0x3fff != 0", "ip6 nexthdr { 0, 43, 44, 60 }")
-)
-"""The host keeps each for 30 s, in a room of 4 MiB for all networks. IPv6 has its fragment header (44), or one before it."""
 _PROGRAMS = ("iptables", "ip6tables")
 
 
@@ -71,7 +66,7 @@ class LanGuard:
     def __init__(self, host: Host, bridge: str, records: Callable[[], Iterable[VmRecord]]) -> None:
         self._host, self._bridge, self._records = host, bridge, records
         self._lock = threading.Lock()
-        self._drawn = self._seen = ""
+        self._table = own_table.OwnTable(host)
         self.lacking = ""
         """Why frames of VMs may be lost in FORWARD; empty if nothing is wrong."""
 
@@ -92,26 +87,15 @@ class LanGuard:
 
     def _draw(self, records: list[VmRecord]) -> bool:
         """Tell in `lacking` what this kernel cannot do."""
-        kept, macs = self._protected(), self._own_macs()
+        kept, macs, few = self._protected(), self._own_macs(), fragments.of_all(self._host)
         self.lacking = ""
         try:
-            return self._fill(table(records, kept, macs))
+            return self._table.fill(table(records, kept, macs, few))
         except CommandFailed as error:
             if not macs:
                 raise
-            changed, self.lacking = self._fill(table(records, kept)), str(error)
+            changed, self.lacking = self._table.fill(table(records, kept, few=few)), str(error)
             return changed
-
-    def _fill(self, wanted: str) -> bool:
-        """nft(8) prints a table in a form of its own, so the comparison is with what it printed after the last change."""
-        if wanted == self._drawn and self._printed() == self._seen:
-            return False
-        self._host.run(command("nft", "-f", "-", input=wanted.encode()))
-        self._drawn, self._seen = wanted, self._printed()
-        return True
-
-    def _printed(self) -> str:
-        return self._host.run(command("nft", "-s", "-n", "list", "table", *LAN_TABLE, ok=(0, 1))).stdout
 
     def _protected(self) -> Protected:
         own = self._json("address", "show", "dev", self._bridge)
@@ -163,35 +147,37 @@ def protected(addresses: Iterable[str]) -> Protected:
     return Protected(tuple(map(str, sorted(v4))), tuple(map(str, sorted(v6))))
 
 
-def table(records: Iterable[VmRecord], kept: Protected, own_macs: tuple[str, ...] = ()) -> str:
+def table(
+    records: Iterable[VmRecord], kept: Protected, own_macs: tuple[str, ...] = (), few: fragments.Allowed | None = None
+) -> str:
     """Return input of nft(8) that replaces the table in one transaction. Pure.
 
     A client takes a DHCP answer by its destination port alone, so a VM sends to no client's port. A server believes the MAC in a
     request, which is 36 bytes behind the start of UDP; RFC 2131, 2. Of a neighbour advertisement, bytes 8 to 24 are the address
     that it is about; RFC 4861, 4.4. `own_macs`: of this host, which tracks the frames for these MACs alone. Empty: nothing would
-    track the others.
+    track the others. `few`: fragments of all VMs for this host.
     """
     taps = {word(one.tap): word(one.mac) for one in records}
-    lines = [f"table {_TABLE}", f"delete table {_TABLE}", f"table {_TABLE} {{"]
+    lines: list[str] = []
     if taps:
-        lines += [*_chain("guest", _guest(kept))]
+        lines += [*chain("guest", _guest(kept)), *fragments.shared(few or fragments.Allowed())]
         for tap, mac in taps.items():
             own = [f"ether saddr != {mac} drop", f"arp saddr ether != {mac} drop"]
             # The MAC in a request may be in a later fragment, where no rule finds it.
             own += ["udp dport 67 ip frag-off & 0x3fff != 0 drop"]
             if own_macs:  # br_netfilter puts packets for the host together before the next hook
-                own += [f"ether daddr {{ {', '.join(own_macs)} }} {line}" for line in _FEW_FRAGMENTS]
+                own += fragments.few(f"ether daddr {{ {', '.join(own_macs)} }} ")
             own += [f"udp dport 67 @th,288,48 != {int(mac.replace(':', ''), 16):#x} drop", "goto guest"]
-            lines += _chain(f"vm-{tap}", own)
-            lines += _chain(f"host-{tap}", [*_FEW_NEW, *_FEW_FRAGMENTS, f"meta mark set {LAN_MARK}"])
+            lines += chain(f"vm-{tap}", own)
+            lines += chain(f"host-{tap}", [*_FEW_NEW, *fragments.few(), f"meta mark set {LAN_MARK}"])
         hook = "type filter hook {} priority -250; policy accept;"
         untracked = _untracked(taps, own_macs)
-        for name, place, chain in (("from-vms", "prerouting", "vm"), ("to-host", "input", "host")):
-            jumps = ", ".join(f'"{tap}" : jump {chain}-{tap}' for tap in taps)
-            lines += _chain(
+        for name, place, kind in (("from-vms", "prerouting", "vm"), ("to-host", "input", "host")):
+            jumps = ", ".join(f'"{tap}" : jump {kind}-{tap}' for tap in taps)
+            lines += chain(
                 name, [hook.format(place), f"iifname vmap {{ {jumps} }}", *(untracked if place == "prerouting" else [])]
             )
-    return "\n".join([*lines, "}", ""])
+    return own_table.text(lines)
 
 
 def _untracked(taps: Mapping[str, str], own_macs: tuple[str, ...]) -> list[str]:
@@ -222,10 +208,6 @@ def _guest(kept: Protected) -> list[str]:
     for one in kept.v6:
         found.append(f"icmpv6 type nd-neighbor-advert @th,64,128 {int(ipaddress.IPv6Address(one)):#x} drop")
     return found
-
-
-def _chain(name: str, lines: Iterable[str]) -> list[str]:
-    return [f"\tchain {name} {{", *(f"\t\t{line}" for line in lines), "\t}"]
 
 
 def passing(bridge: str, records: Iterable[VmRecord]) -> list[own_chain.Rule]:

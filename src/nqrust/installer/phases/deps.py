@@ -50,7 +50,9 @@ def roles(context: Context) -> list[str]:
         wanted.append(NODE)
     if settings.has_agent:
         wanted += [*(["qemu"] if context.speaks_our_api else []), "screen", "iptables"]
-        wanted.append("nftables" if settings.network.mode is NetworkMode.bridged else "dnsmasq")
+        bridged = settings.network.mode is NetworkMode.bridged
+        wanted += ["nftables"] if bridged or context.speaks_our_api else []
+        wanted += [] if bridged else ["dnsmasq"]
     return wanted
 
 

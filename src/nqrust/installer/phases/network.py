@@ -129,6 +129,7 @@ def plan(context: Context) -> PhasePlan:
         # asks under any address would fill it, and the host would reach no new neighbour in any network.
         Sysctl(f"net.ipv4.conf.{network.bridge_name.replace('.', '/')}.arp_filter", "1"),
         *(IptablesRules(spec, script_path(context)) for spec in rules),
+        *([BridgeTable(optional=True)] if context.speaks_our_api else []),
         *(_firewalld(context, dns) if "firewalld" in context.facts.packages else ()),
         Directory(context.layout.libexec_dir, adopt_modes=True),
         File(script_path(context), boot_script(context), mode=0o755, what="the same at every boot"),

@@ -37,6 +37,7 @@ def network_script(network: NetworkSettings, *firewall: FirewallSpec) -> str:
     rules_up, rules_check, down = _rules(firewall)
     up += rules_up
     check += rules_check
+    down.append(f"nft delete table {' '.join(LAN_TABLE)} 2>/dev/null || :")
     down.append(f"if ours; then ip link delete {bridge}; fi")
     ours = [
         "# A bridge that was there before nqr is used as it is.",

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.machine_scripts.calling import run_script
 from tests.machine_scripts.guests_that_begin import MANY
 from tests.unit.installer.phases.test_rendered_files import rendered
 
+from nqrust.agent.network import fragments
 from nqrust.agent.network.sources import _BEGINS_A_SECOND, _BEGINS_AT_ONCE
 from nqrust.contract.names import bridge_mac
 
@@ -194,3 +196,24 @@ def test_guests_begin_few_connections_to_the_platform_on_another_machine(script:
     assert found.pop("to another port") == [MANY, MANY]
     first, second = found.pop("to the platform")
     assert _BEGINS_AT_ONCE <= first <= _BEGINS_AT_ONCE + 2 and second <= 3 * _BEGINS_A_SECOND, "all guests together"
+
+
+def test_guests_leave_the_host_room_for_fragments(script: Path) -> None:
+    """A packet in fragments waits there until all have come. When the room is full, nobody's packet comes together."""
+    if shutil.which("nft") is None:
+        pytest.skip("needs nft")
+    found = seen(script, "fragments")
+    assert found.pop("without the rules") == [False, False], "one guest fills it"
+    assert found.pop("drawn") == [True, False] and found.pop("lacking") == ""
+    assert found.pop("of long and tagged ones") == 0
+    most = fragments.A_SECOND * (found.pop("seconds of one") + 2)
+    assert fragments.A_SECOND <= found["of one"] <= fragments.AT_ONCE + most
+    assert fragments.A_SECOND <= found.pop("of IPv6") <= fragments.AT_ONCE + fragments.A_SECOND
+    of_all = fragments.of_all(FakeHost.debian12())
+    most = of_all.at_once + of_all.a_second * (found.pop("seconds") + 1)
+    assert found.pop("of one") < found["of all"] < most and found.pop("memory") < most * fragments._MEMORY
+    found.pop("of all")
+    assert found == {
+        "then": [True, True], "beside one": [True, True], "from beyond beside all": True,
+        "put back": [True, False], "without VMs": False, "left": False,
+    }  # fmt: skip

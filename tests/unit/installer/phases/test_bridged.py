@@ -191,6 +191,21 @@ def test_a_kernel_without_filters_for_bridges_fails_with_the_cure() -> None:
     assert failed.value.code == "NQR-NET-139" and "nat" in failed.value.cure
 
 
+def test_a_kernel_without_filters_for_bridges_does_without_them_in_a_network_of_nqrs_own() -> None:
+    host = FakeHost.debian12()
+    host.install("nft")
+    host.on("nft", prefix=True, answer=lambda h, c: Completed(c.argv, 1, "", "Operation not supported"), changes=False)
+    assert isinstance(BridgeTable(optional=True).inspect(host), Satisfied)
+    assert not isinstance(BridgeTable().inspect(host), Satisfied)
+
+
+def test_a_network_of_nqrs_own_has_the_table_too_where_nqrs_agent_fills_it() -> None:
+    nat = replace(context(), settings=Settings())
+    assert "bridge-table:nqrust-microvm" in steps(nat, "network") and "nftables" in deps.roles(nat)
+    upstream = replace(nat, files=ReleaseFiles(RELEASE.model_copy(update={"form": "upstream"}), "/var/cache/x"))
+    assert "bridge-table:nqrust-microvm" not in steps(upstream, "network") and "nftables" not in deps.roles(upstream)
+
+
 # --- preflight
 
 

@@ -207,7 +207,7 @@ def test_nat_that_becomes_bridged_removes_its_own_network_and_nothing_of_the_lan
     assert own <= set(result.retired.gone) and not own & set(things(here))
     assert {"firewall:iptables", "bridge-table:nqrust-microvm", "service:nqrust-network"} <= set(things(here))
     assert here.run(ledger(context(lan, nat, lan, facts=facts))).changed == 0
-    assert here.run(ledger(context(nat, nat, lan))).outcome == "ok" and "bridge-table:nqrust-microvm" not in things(here)
+    assert here.run(ledger(context(nat, nat, lan))).outcome == "ok" and "ready-bridge:br0" not in things(here)
 
 
 def test_switching_the_web_ui_off_removes_only_its_own_things() -> None:

@@ -15,11 +15,12 @@ from nqrust.installer.verbs.firewall.undo import undo_bridge_table
 
 @dataclass(frozen=True)
 class BridgeTable:
-    """The table exists. Its content is the agent's."""
+    """The table exists. Its content is the agent's. `optional`: a kernel without such tables does not need it."""
 
     kind: ClassVar[str] = "bridge-table"
 
     name: str = LAN_TABLE[1]
+    optional: bool = False
 
     @property
     def id(self) -> str:
@@ -29,9 +30,11 @@ class BridgeTable:
         return f"add the nftables table bridge {self.name}, which filters the ports of VMs"
 
     def inspect(self, host: Host) -> Inspection:
-        look = command("nft", "list", "table", "bridge", self.name, ok=(0, 1))
-        if host.which("nft") is not None and host.run(look).code == 0:
-            return Satisfied()
+        if host.which("nft") is not None:
+            if host.run(command("nft", "list", "table", "bridge", self.name, ok=(0, 1))).code == 0:
+                return Satisfied()
+            if self.optional and host.run(command("nft", "--check", "add", "table", "bridge", self.name, ok=(0, 1))).code != 0:
+                return Satisfied("this kernel has no nftables for bridges")
         return Needed((f"+ nftables table bridge {self.name}",))
 
     def prepare(self, host: Host) -> Prepared:

@@ -1,0 +1,105 @@
+"""Few fragments of packets from VMs: the host keeps each until its rest comes, or for 30 seconds. nft(8), bridge family.
+
+The room for them is one for all networks of the host, and 4 MiB by default. When it is full, the host takes no packet in fragments
+from anybody. It puts packets together before iptables(8) sees them, because it tracks connections. So the rules are those of the
+bridge's ports, where a frame comes in.
+
+The host counts the memory of a frame and not the length in its header. So a frame that is longer than a VM's network allows could
+take the room of many. All VMs together get most of the room. ip-sysctl: ipfrag_high_thresh, ipfrag_time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from nqrust.agent.network import own_chain, own_table
+from nqrust.agent.store import VmRecord
+from nqrust.contract.text import word
+from nqrust.host.errors import HostError
+from nqrust.host.port import Host
+
+CHAIN = "fragments"
+A_SECOND, AT_ONCE = 10, 45
+"""Of a VM. A packet of 64 KiB has 45 fragments."""
+_LARGEST = 1500  # bytes: the MTU of a TAP
+_MEMORY = 2560  # bytes that the kernel takes for a fragment of that size: 2504 with Linux 6.18
+_ROOM, _SECONDS = 4 << 20, 30
+_KINDS = ("ip frag-off & 0x3fff != 0", "ip6 nexthdr { 0, 43, 44, 51, 60 }")
+"""IPv6 has its fragment header (44), or one of those that may come before it."""
+_SYSCTL = "/proc/sys/net/ipv4/"
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Of all VMs: fragments a second, after `at_once`."""
+
+    a_second: int = 33
+    at_once: int = 204
+
+
+def of_all(host: Host) -> Allowed:
+    """Return what the VMs may send: for as long as the host keeps it, it takes three quarters of the room."""
+    room, seconds = _number(host, "ipfrag_high_thresh", _ROOM), _number(host, "ipfrag_time", _SECONDS)
+    most = room * 3 // 4 // _MEMORY
+    at_once = most // 6
+    return Allowed(max(1, (most - at_once) // (seconds + 1)), max(1, at_once))
+
+
+def _number(host: Host, name: str, otherwise: int) -> int:
+    try:
+        return int(host.read_text(_SYSCTL + name))
+    except (HostError, ValueError):
+        return otherwise
+
+
+def few(condition: str = "") -> list[str]:
+    """Return the rules for the chain of one port. `condition`: what else holds of the frames. Pure."""
+    found = []
+    for kind in _KINDS:
+        found.append(f"{condition}{kind} limit rate over {A_SECOND}/second burst {AT_ONCE} packets drop")
+        found.append(f"{condition}{kind} jump {CHAIN}")
+    return found
+
+
+def shared(allowed: Allowed) -> list[str]:
+    """Return the chain that the fragments of all ports pass. Pure."""
+    limit = f"limit rate over {allowed.a_second}/second burst {allowed.at_once} packets drop"
+    return own_table.chain(CHAIN, [f"meta length > {_LARGEST} drop", limit])
+
+
+def table(records: Iterable[VmRecord], allowed: Allowed) -> str:
+    """Return input of nft(8) for the ports of a VM network of nqr's own. Pure.
+
+    A frame with a VLAN tag of number 0 is a plain packet to the host, and no rule finds the fragment in it. So no tag passes.
+    """
+    taps = [word(one.tap) for one in records]
+    if not taps:
+        return own_table.text([])
+    lines = shared(allowed)
+    for tap in taps:
+        lines += own_table.chain(f"vm-{tap}", ["ether type != { ip, arp, ip6 } drop", *few()])
+    jumps = ", ".join(f'"{tap}" : jump vm-{tap}' for tap in taps)
+    hook = "type filter hook prerouting priority -250; policy accept;"
+    return own_table.text([*lines, *own_table.chain("from-vms", [hook, f"iifname vmap {{ {jumps} }}"])])
+
+
+class Fragments:
+    """`records` returns the records on disk. `lacking`: why VMs run without these rules; empty if nothing is wrong."""
+
+    def __init__(self, host: Host, records: Callable[[], Iterable[VmRecord]]) -> None:
+        self._host, self._records, self._table = host, records, own_table.OwnTable(host)
+        self._lock = threading.Lock()
+        self.lacking = ""
+
+    def sync(self) -> bool:
+        """The ports of the VMs that run or still have one have these rules. Return whether anything changed."""
+        with self._lock:
+            records = sorted((one for one in self._records() if own_chain.has_port(self._host, one)), key=lambda one: one.id)
+            self.lacking = ""
+            try:
+                return self._table.fill(table(records, of_all(self._host)))
+            except HostError as error:
+                self.lacking = str(error) if records else ""
+                return False
