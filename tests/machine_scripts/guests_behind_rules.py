@@ -30,6 +30,7 @@ import guest_that_broadcasts
 import guests_and_clouds
 import guests_in_fragments
 import guests_that_begin
+import names_for_guests
 import others_at_the_gateway
 from tests.unit.installer.verbs.network.test_guest_rules import FORMER, IPV6, NOW
 
@@ -375,6 +376,7 @@ WHATS = {
     "broadcast": broadcast,
     "begin": lambda: guests_that_begin.seen(records_of_guests(), inside, WEB, 8080),
     "fragments": lambda: guests_in_fragments.seen(sh, inside, WEB, SCRIPT),
+    "names": lambda: names_for_guests.seen(sh, inside, ENDING),
     "arp": asked_for,
     "owner": lambda: others_at_the_gateway.seen_of_a_user(inside, sh),
     "others": lambda: others_at_the_gateway.seen(inside, sh, ENDING),

@@ -9,8 +9,9 @@ from nqrust.host.facts.model import ListeningPort
 from nqrust.installer.settings.model import NetworkMode, NetworkSettings
 
 QUERIES_AT_ONCE = 5000
-"""That dnsmasq forwards for all guests. It waits 10 s for an answer, and a guest may ask 50 times a second (firewall rules). So
-seven guests take all. Its default of 150 would let one do so. dnsmasq goes through the list for each query, in 0.1 ms."""
+"""That dnsmasq forwards for all guests. It waits 10 s for an answer. The firewall rules (verbs/firewall/bounds.py) keep 125 guests
+from taking all. Its default of 150 would let one do so. dnsmasq goes through the list and its sockets for each query: with a list
+that is full, a query takes 0.1 to 1 ms of a processor. A longer list would cost the guests more than it gives."""
 
 
 def serves_dns(network: NetworkSettings, ports: tuple[ListeningPort, ...]) -> bool:

@@ -217,3 +217,12 @@ def test_guests_leave_the_host_room_for_fragments(script: Path) -> None:
         "then": [True, True], "beside one": [True, True], "from beyond beside all": True,
         "put back": [True, False], "without VMs": False, "left": False,
     }  # fmt: skip
+
+
+def test_many_guests_that_ask_leave_another_its_names(script: Path) -> None:
+    """They ask for names of a server that does not answer: dnsmasq waits 10 seconds for each."""
+    if shutil.which("dnsmasq") is None:
+        pytest.skip("needs dnsmasq")
+    found = seen(script, "names")
+    assert found.pop("without the rule") < 4, "the test can see a hole"
+    assert found == {"alone": 8, "over TCP": True, "beside many": 8, "over TCP without it": False}

@@ -7,7 +7,8 @@ reach what they reached before. A packet that a VM may send RETURNs to the admin
 from __future__ import annotations
 
 from nqrust.contract.names import FORWARD_CHAIN, LAN_MARK, RELAY_CHAIN
-from nqrust.installer.verbs.firewall.rules import INPUT, Chain, FirewallSpec, more_at_once
+from nqrust.installer.verbs.firewall.bounds import more_at_once
+from nqrust.installer.verbs.firewall.rules import INPUT, Chain, FirewallSpec
 
 _MARKED = ("-m", "mark", "--mark", LAN_MARK)
 _OTHERS = (Chain("filter", FORWARD_CHAIN, "FORWARD", ()),)

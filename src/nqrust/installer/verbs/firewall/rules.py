@@ -24,6 +24,8 @@ from nqrust.installer.engine.step import (
     verify_by_inspection,
 )
 from nqrust.installer.engine.undo_record import Undo
+from nqrust.installer.verbs.firewall import bounds
+from nqrust.installer.verbs.firewall.bounds import more_at_once, more_often
 from nqrust.installer.verbs.firewall.kernel import BOUNDS, lacks_bounds, why_no_ipv6
 from nqrust.installer.verbs.firewall.undo import undo_rules, undo_ruleset
 
@@ -110,9 +112,9 @@ def vm_network(
     """
     to_gateway = ("-d", f"{gateway}/32", "-i", bridge)
     stranger = ("!", "-s", subnet, "-i", bridge, "-j", "DROP")
-    bounds = [
+    bounded = [
         stranger,
-        ("-i", bridge, *_NEW, *_more_often("nqr-new", 200, 1000), "-j", "DROP"),
+        ("-i", bridge, *_NEW, *more_often("nqr-new", 200, 1000), "-j", "DROP"),
         ("-i", bridge, *_NEW, *more_at_once(4096), "-j", "DROP"),
     ]
     forward: list[tuple[str, ...]] = [("-d", METADATA, "-i", bridge, "-j", "DROP")]
@@ -121,7 +123,7 @@ def vm_network(
     if outside:
         forward += [("-d", f"{one}/32", "-i", bridge, *_NO_DNS, "-j", "DROP") for one in CLOUD_SERVICES if ":" not in one]
     if outside or not apart:
-        forward += bounds
+        forward += bounded
     if not apart:
         forward.append(("-i", bridge, "-o", bridge, "-j", "ACCEPT"))
     if outside:
@@ -141,14 +143,13 @@ def vm_network(
     ]
     if dns:
         # A guest that asks again and again from one port has one connection, so queries are counted before answers pass.
-        inbound.append((*dns_of["udp"], *_more_often("nqr-dns", 50, 200), "-j", "DROP"))
+        inbound += bounds.queries(dns_of["udp"])
     inbound += [
         ("-i", bridge, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"),
-        ("-i", bridge, *_NEW, *_more_often("nqr-host", 100, 300), "-j", "DROP"),
+        ("-i", bridge, *_NEW, *more_often("nqr-host", 100, 300), "-j", "DROP"),
     ]
     if dns:
-        # dnsmasq(8) serves 20 connections at once, for all guests together.
-        inbound.append((*dns_of["tcp"], *more_at_once(2), "-j", "DROP"))
+        inbound += bounds.connections(dns_of["tcp"])
     inbound.append((*to_gateway, "-p", "icmp", "-m", "icmp", "--icmp-type", "8", "-j", "ACCEPT"))
     inbound += [(*rule, "-j", "ACCEPT") for rule in dns_of.values()]
     for port in tcp_ports:
@@ -179,17 +180,6 @@ def vm_network_ipv6(bridge: str, *, apart: bool = True) -> FirewallSpec:
         (Chain(*SOURCE_CHAIN, ()),),
         program="ip6tables",
     )
-
-
-def _more_often(name: str, a_second: int, burst: int) -> tuple[str, ...]:
-    """Matches what a source sends beyond `a_second` packets a second, after `burst` at once."""
-    above = ("--hashlimit-above", f"{a_second}/sec", "--hashlimit-burst", str(burst))
-    return ("-m", "hashlimit", *above, "--hashlimit-mode", "srcip", "--hashlimit-name", name)
-
-
-def more_at_once(connections: int) -> tuple[str, ...]:
-    """Matches what a source begins beyond that many open connections."""
-    return ("-m", "connlimit", "--connlimit-above", str(connections), "--connlimit-mask", "32", "--connlimit-saddr")
 
 
 # --- as text
