@@ -36,6 +36,8 @@ def _plainer(error: UnicodeError) -> tuple[str, int]:
 def _settle() -> None:
     """Make sure that programs get what they rely on: open standard streams that accept every character, and a working
     directory that exists."""
+    from nqrust.cli import outlet
+
     os.umask(0o022)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed: the next file to open, this one, gets its number
@@ -44,6 +46,7 @@ def _settle() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="plainer")
+    sys.stdout, sys.stderr = outlet.through(sys.stdout), outlet.through(sys.stderr)
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -56,6 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         from nqrust.cli import signals
 
         signals.begin()
+        from nqrust.cli import outlet
     except KeyboardInterrupt:
         os._exit(_STOPPED)
     _settle()
@@ -69,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
 
         sys.exit(complete(words[1:], command))
     code = run(words)
+    outlet.end()
     signals.end()
     sys.exit(code)
 
@@ -86,20 +91,18 @@ def run(argv: list[str]) -> int:
 
 
 def _outcome(argv: list[str], command: Callable[[], Any]) -> int:
-    from nqrust.cli import failures
+    from nqrust.cli import failures, outlet
 
     try:
         result = command().main(args=argv, prog_name="nqr", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except BrokenPipeError:
-        # The reader of the output is gone (`nqr … | head`): exit silently, as other programs do.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except outlet.ReaderGone as gone:
+        return gone.exit_code
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
             return failures.report(argv, error)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        outlet.to_nowhere(sys.stdout.fileno())
         return failures.report(argv, failures.not_written(error))
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nqrust.cli import output
+from nqrust.cli import outlet, output
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output, Quiet
 from nqrust.installer.engine.errors import UsageError
@@ -61,7 +61,7 @@ def export(
     from nqrust.client import calls
 
     start = _time(since)
-    with manager(url) as client:
+    with manager(url) as client, outlet.follows():
         while entries := client.send(calls.audit(_PAGE, after, start)).items:
             for entry in entries:
                 typer.echo(json.dumps(entry.model_dump(mode="json")))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nqrust.cli import output, stopping
+from nqrust.cli import outlet, output, stopping
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output, Quiet
 from nqrust.installer.engine.errors import UsageError
@@ -50,7 +50,7 @@ def ls(
             rows = [_row(event) for event in reversed(found.items)]
             output.listing(found, out, _COLUMNS, rows, empty="There is no event.", wide=2, name="id")
             return
-        with stopping.is_the_end():
+        with stopping.is_the_end(), outlet.follows():
             _follow(client, subject, out, list(reversed(found.items)))
 
 

@@ -14,10 +14,10 @@ ENVIRON = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "COLUMNS": "100", "H
 
 def test_an_interrupted_pipe_is_quiet() -> None:
     done = subprocess.run(
-        f"{sys.executable} -m nqrust.cli config schema | head -1",
-        shell=True, capture_output=True, text=True, env=ENVIRON, timeout=60,
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m nqrust.cli config schema | head -1"],
+        capture_output=True, text=True, env=ENVIRON, timeout=60,
     )  # fmt: skip
-    assert (done.stdout.strip(), done.stderr) == ("{", "")
+    assert (done.stdout.strip(), done.stderr, done.returncode) == ("{", "", 0)
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])

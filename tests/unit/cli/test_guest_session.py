@@ -23,11 +23,14 @@ PROGRAM = """
 import sys
 from nqrust.cli.vm.exec import attach
 from nqrust.cli.failures import report
+from nqrust.cli.outlet import ReaderGone
 from nqrust.contract.guest import ExecRequest
 url, command, *flags = sys.argv[1:]
 request = ExecRequest(tuple(command.encode().split()), terminal=(24, 80) if "-t" in flags else None)
 try:
     sys.exit(attach(url, "web1", None, request, interactive="-i" in flags))
+except ReaderGone as gone:
+    sys.exit(gone.exit_code)
 except Exception as error:
     sys.exit(report(["vm", "exec"], error))
 """
@@ -220,7 +223,7 @@ def test_a_reader_that_is_gone_ends_it(url: str) -> None:
     os.close(read)
     done = subprocess.run([sys.executable, "-c", PROGRAM, url, "both"], stdout=write, stderr=subprocess.PIPE, timeout=30)
     os.close(write)
-    assert done.returncode != 0 and b"Traceback" not in done.stderr
+    assert done.returncode == 125 and b"Traceback" not in done.stderr
 
 
 def test_a_reader_that_pauses_keeps_the_connection_alive(url: str) -> None:

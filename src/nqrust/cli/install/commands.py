@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -307,6 +308,7 @@ def _finish(run: session.Session, verb: str, summary: Summary) -> None:
         run.log.failure(summary.failure)
     run.display.summary(verb, replace(summary, log_path=run.log_path))
     if summary.farewell:  # removes the environment of this very process, so no code of nqr may run after it
-        sys.stdout.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
         os.execv("/bin/sh", ["sh", "-c", f"{summary.farewell}exit {summary.exit_code}\n"])
     raise typer.Exit(summary.exit_code)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nqrust.cli import outlet
 from nqrust.cli.failures import require_root
 from nqrust.contract.names import UNITS
 from nqrust.contract.text import plain
 from nqrust.installer.engine.errors import NqrError, UsageError
+
+if TYPE_CHECKING:
+    from nqrust.host.port import Command, Host
 
 _FOREVER = 10 * 365 * 86400.0
 _LINES = 100
@@ -46,7 +50,7 @@ def logs(
     elif os.path.isdir("/run/systemd/system"):
         units = UNITS.values() if service == "all" else [UNITS[service]]
         argv = ["journalctl", "--no-pager", "-n", count, *(f"--unit={unit}" for unit in units)]
-        host.run(command(*argv, *(["-f"] if follow else []), timeout=_FOREVER), on_line=typer.echo)
+        _show(host, command(*argv, *(["-f"] if follow else []), timeout=_FOREVER))
         return
     else:
         found = host.glob(f"{LOG_DIR}/{'*' if service == 'all' else f'*{service}*'}.log")
@@ -57,7 +61,12 @@ def logs(
             "See what is installed with: nqr status",
         )
     argv = ["tail", "-n", count, *(["-F"] if follow else []), *found]
-    host.run(command(*argv, timeout=_FOREVER), on_line=typer.echo)
+    _show(host, command(*argv, timeout=_FOREVER))
+
+
+def _show(host: Host, program: Command) -> None:
+    with outlet.follows():
+        host.run(program, on_line=typer.echo)
 
 
 def _of_vm(name: str, follow: bool, lines: int | None) -> None:

@@ -15,8 +15,9 @@ import typer
 
 from nqrust.cli import pages
 from nqrust.cli.connection import ManagerUrl
+from nqrust.cli.outlet import ReaderGone
 from nqrust.cli.vm import booting, terminal
-from nqrust.cli.vm.guest_session import Session, SessionFailed, connected, ticket
+from nqrust.cli.vm.guest_session import FAILED, Session, SessionFailed, connected, ticket
 from nqrust.contract import guest
 from nqrust.contract.guest import ExecRequest, Kind
 from nqrust.host.signals import ENDING, handled
@@ -122,7 +123,10 @@ def _joined(connection: ClientConnection, name: str, request: ExecRequest, *, in
         prepared.wait()
         view = memoryview(data)
         while view:
-            view = view[os.write(outputs[kind], view) :]
+            try:
+                view = view[os.write(outputs[kind], view) :]
+            except BrokenPipeError:
+                raise ReaderGone(FAILED) from None
 
     session = Session(connection, name, show, wake)
     raw = request.terminal is not None and interactive

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nqrust.cli import output, stopping
+from nqrust.cli import outlet, output, stopping
 from nqrust.cli.connection import ManagerUrl, manager
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the VM.")]
@@ -33,7 +33,7 @@ def logs(name: Name, follow: Follow = False, lines: Lines = None, url: ManagerUr
     with manager(url) as client:
         before = _whole(client.send(calls.console_log(name)))
         _show(before if lines is None else last(before, lines))
-        with stopping.is_the_end():
+        with stopping.is_the_end(), outlet.follows():
             while follow:
                 time.sleep(_EVERY)
                 now = _whole(client.send(calls.console_log(name, tail=WINDOW)))

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nqrust.cli import output
+from nqrust.cli import outlet, output
 from nqrust.cli import pulling as image_pulling
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.signals import Stopped
+from nqrust.cli.vm import guest_session
 from nqrust.cli.vm import logs as vm_logs
 from nqrust.cli.vm import options as opt
 from nqrust.cli.vm import ports as vm_ports
@@ -89,7 +90,8 @@ def run(
                 typer.echo(f"{vm.name} listens at {address}", err=True)
             typer.echo(vm.name)
             return
-        code = _followed(client, vm)
+        with outlet.follows(guest_session.FAILED):
+            code = _followed(client, vm)
         if remove:
             client.send(calls.delete_vm(vm.id))
             client.wait_for(vm.id, "deleted", timeout=_FOR_STOP)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from nqrust.cli import stopping
+from nqrust.cli import outlet, stopping
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def refuse_documents(out: str) -> None:
 def watch(ask: Callable[[], T], show: Callable[[T], None]) -> None:
     """Show each answer that differs from the one before it. A signal ends this with exit code 130."""
     before: T | None = None
-    with stopping.is_the_end():
+    with stopping.is_the_end(), outlet.follows():
         while True:
             now = ask()
             if now != before:
