@@ -12,7 +12,7 @@ from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.failures import choice, require_root
 from nqrust.cli.output import Output, Quiet
 from nqrust.contract.text import plain
-from nqrust.installer.engine.errors import UsageError
+from nqrust.installer.engine.errors import NqrError, UsageError
 
 if TYPE_CHECKING:
     from nqrust.client.manager import ManagerClient
@@ -158,13 +158,13 @@ def rm(
 
 
 def _name(client: ManagerClient, given: str) -> str:
-    """Return the name of the image that was pulled from the reference `given`, or `given` itself. Raises UsageError NQR-USE-090,
+    """Return the name of the image that was pulled from the reference `given`, or `given` itself. Raises NqrError NQR-USE-090,
     ImageError NQR-IMG-060."""
     if not pulling.is_reference(given):
         return given
     found = pulling.known(client, given)
     if found is None:
-        raise UsageError("NQR-USE-090", f"No image was pulled from {plain(given)}.", "List the images with: nqr image ls")
+        raise NqrError("NQR-USE-090", f"No image was pulled from {plain(given)}.", "List the images with: nqr image ls")
     return found.name
 
 

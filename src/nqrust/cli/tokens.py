@@ -12,7 +12,7 @@ from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.failures import choice
 from nqrust.cli.output import Document, Output, Quiet
 from nqrust.contract.text import fault
-from nqrust.installer.engine.errors import UsageError
+from nqrust.installer.engine.errors import NqrError, UsageError
 
 _ROLES = ("viewer", "operator", "admin")
 _UNITS = {"m": 60, "h": 3600, "d": 86400}
@@ -98,7 +98,7 @@ def rm(
         items = client.send(calls.tokens()).items
         found = [t for t in items if t.id == name] or [t for t in items if t.name == name]
         if not found:
-            raise UsageError("NQR-USE-015", f"There is no token {name}.", "List the tokens with: nqr token ls")
+            raise NqrError("NQR-USE-015", f"There is no token {name}.", "List the tokens with: nqr token ls")
         if len(found) > 1:
             raise UsageError("NQR-USE-015", f"{len(found)} tokens are named {name}.", "Pass the id, which `nqr token ls` shows.")
         client.send(calls.delete_token(found[0].id))

@@ -13,7 +13,7 @@ from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.failures import choice
 from nqrust.cli.output import Output, Quiet
 from nqrust.contract.text import fault
-from nqrust.installer.engine.errors import UsageError
+from nqrust.installer.engine.errors import NqrError, UsageError
 
 if TYPE_CHECKING:
     from nqrust.client.manager import ManagerClient
@@ -117,7 +117,7 @@ def _named(client: ManagerClient, name: str) -> User:
 
     found = next((user for user in client.send(calls.users()).items if name in (user.username, user.id)), None)
     if found is None:
-        raise UsageError("NQR-USE-015", f"There is no user {name}.", "List the users with: nqr user ls")
+        raise NqrError("NQR-USE-015", f"There is no user {name}.", "List the users with: nqr user ls")
     return found
 
 

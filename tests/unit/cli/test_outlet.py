@@ -45,7 +45,7 @@ def code(words: list[str], *closed: str) -> int:
 @pytest.mark.parametrize(
     "words",
     [
-        "", "vm --help", "version", "man", "config schema", "config show", "phase ls", "plan", "uninstall --dry-run",
+        "", "vm --help", "version", "man", "config schema", "config show", "phase ls", "uninstall --dry-run",
         "uninstall --dry-run --output json", "status -o json", "doctor", "vm ls", "vm ls -q", "vm show nope", "vm logs v1", "nothing",
         "_complete bash nqr vm",
     ],

@@ -75,6 +75,6 @@ def test_the_list_shows_owner_expiry_and_last_use(manager: Manager, capsys: pyte
 def test_a_token_is_revoked_by_name_or_id(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["token", "rm", "ci"]) == 0 and run(["token", "rm", "t3"]) == 0
     assert [path for method, path, _ in manager.asked if method == "DELETE"] == ["/v1/tokens/t1", "/v1/tokens/t3"]
-    for name, what in (("ops", "2 tokens are named ops."), ("nope", "There is no token nope.")):
-        assert run(["token", "rm", name]) == 2
+    for name, what, code in (("ops", "2 tokens are named ops.", 2), ("nope", "There is no token nope.", 1)):
+        assert run(["token", "rm", name]) == code
         assert what in capsys.readouterr().err

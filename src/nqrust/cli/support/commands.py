@@ -70,7 +70,7 @@ def _show(host: Host, program: Command) -> None:
 
 
 def _of_vm(name: str, follow: bool, lines: int | None) -> None:
-    """Print the output of a VM. Raises UsageError NQR-USE-070 if there is none and the word is like a service."""
+    """Print the output of a VM. Raises NqrError NQR-USE-070 if there is none and the word is like a service."""
     from nqrust.cli import suggestions
     from nqrust.cli.vm import logs as of_vm
 
@@ -80,7 +80,7 @@ def _of_vm(name: str, follow: bool, lines: int | None) -> None:
         near = suggestions.near(name, _SERVICES)
         if not near and error.code != "NQR-API-103":
             raise
-        raise UsageError(
+        raise NqrError(
             "NQR-USE-070",
             f"There is no service and no VM {plain(name)}. The services are {', '.join(_SERVICES)}.",
             near or "The VMs are in the list of: nqr vm ls",
