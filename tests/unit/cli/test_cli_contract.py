@@ -96,7 +96,6 @@ def test_loading_modules_is_interrupted_by_few_searches_for_garbage() -> None:
         (["image", "add", "mine"], "NQR-USE-007", "--path", "nqr image add"),
         (["image", "add", "mine", "--path", "/x", "--sha256", "0"], "NQR-USE-007", "--sha256", "--url"),
         (["phase", "run", "netwrk"], "NQR-USE-003", "netwrk", "Did you mean network?"),
-        (["logs", "manger"], "NQR-USE-070", "manger", "Did you mean manager?"),
     ],
 )  # fmt: skip
 def test_usage_errors_are_one_line_and_a_cure(words: list[str], code: str, what: str, cure: str) -> None:

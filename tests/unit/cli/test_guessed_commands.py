@@ -138,6 +138,16 @@ def test_logs_knows_vms_beside_services(manager: FakeManager, capsys: pytest.Cap
     assert run(["logs", "managr"]) == 1 and "Did you mean manager?" in capsys.readouterr().err
 
 
+def test_a_service_with_a_typing_error_needs_no_manager(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NQR_MANAGER_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("NQR_TOKEN", "t")
+    assert run(["logs", "manger"]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("NQR-USE-070  There is no service and no VM manger.") and second == "  cure: Did you mean manager?"
+
+
 def test_the_last_lines_of_a_vms_log() -> None:
     said = "one\r\r\ntwo\r\r\nlogin: "
     assert (last(said, 1), last(said, 2), last(said, 9)) == ("login: ", "two\r\r\nlogin: ", said)
