@@ -29,9 +29,15 @@ def add_to(app: typer.Typer) -> None:
         return None
 
 
-def version() -> None:
+def version(output: Document = "text") -> None:
+    import platform
+
     from nqrust import __version__
 
+    if output != "text":
+        found = {"version": __version__, "python": platform.python_version(), "architecture": platform.machine()}
+        data(found, output)
+        return
     typer.echo(f"nqr {__version__}")
 
 

@@ -78,6 +78,11 @@ def status_output(it: Bench) -> None:
     assert it.nqr("status") == 0 and it.out.startswith("NQRust-MicroVM is installed")
 
 
+def version_output(it: Bench) -> None:
+    assert it.nqr("version", "-o", "json") == 0 and json.loads(it.out)["version"] == __version__
+    assert set(json.loads(it.out)) == {"version", "python", "architecture"}
+
+
 def doctor_output(it: Bench) -> None:
     _status(it)
     assert it.nqr("doctor", "--output", "json") == 0 and json.loads(it.out)["status"]["version"] == "9.9"
@@ -324,6 +329,7 @@ ROWS: dict[tuple[str, str], tuple[str, Callable[[Bench], None]]] = {
     ("rotate", "names"): ("only that is replaced", rotate_names),
     ("rotate", "--timeout"): ("how long it waits for the hosts", rotate_timeout),
     ("status", "--output"): ("one JSON document", status_output),
+    ("version", "--output"): ("one JSON document", version_output),
     ("doctor", "--output"): ("one JSON document", doctor_output),
     ("config show", "--output"): ("one JSON document", config_output),
     ("network status", "--output"): ("one JSON document", network_output),
