@@ -82,6 +82,10 @@ def test_what_is_written_is_read(place: Path, tmp_path: Path) -> None:
         [member("top", tarfile.DIRTYPE), member("top/l", tarfile.LNKTYPE, linkname="/etc/passwd")],
         [member("top/" + "n" * 70_000, content=b"bad")],
         [member("top", tarfile.SYMTYPE, linkname="/root/.ssh/id_ed25519")],
+        [member("top", content=b"x"), member("top", tarfile.SYMTYPE, linkname="../outside")],
+        [member("top", content=b"x"), member("./top/.", tarfile.SYMTYPE, linkname="../outside")],
+        [member("top", content=b"x"), member("top", tarfile.LNKTYPE, linkname="top")],
+        [member("top", tarfile.CHRTYPE), member("top", tarfile.SYMTYPE, linkname="../outside")],
     ],
 )
 def test_a_hostile_archive_is_refused_and_nothing_outside_changes(place: Path, members: Any) -> None:
@@ -89,6 +93,13 @@ def test_a_hostile_archive_is_refused_and_nothing_outside_changes(place: Path, m
         read(tar(*members), place)
     assert (place.parent / "outside").read_text() == "safe"
     assert sorted(path.name for path in place.parent.iterdir()) == ["in", "outside"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_link_after_the_file_does_not_take_its_place(place: Path, kind: bytes) -> None:
+    with pytest.raises(archive.Hostile, match="it is a link"):
+        read(tar(member("top", content=b"report"), member("top", kind, linkname="top")), place)
+    assert (place / "copy").read_text() == "report" and not (place / "copy").is_symlink()
 
 
 def test_a_link_that_is_there_is_replaced_and_not_followed(place: Path) -> None:

@@ -81,7 +81,7 @@ def read(source: IO[bytes], folder: str, name: str, skipped: Callable[[str], Non
                 first, *rest = _parts(member.name)
                 if top not in (None, first):
                     raise Hostile("it has more than was asked for")
-                if top is None and member.issym():
+                if not rest and (member.issym() or member.islnk()):
                     raise Hostile("it is a link, and not what the link names")
                 top = first
                 if not _make(archive, member, place, [name, *rest], umask):
