@@ -4,11 +4,33 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from nqrust.host import locks
 from nqrust.host.local import LocalHost
+
+FILE = "/mnt/nqr-lock"
+HERE = f"""
+set -e
+mount -t tmpfs tmpfs /mnt
+: >{FILE}
+export WANTED=$(stat -c %i {FILE})
+unshare --mount sh -ec '
+    mount -t tmpfs -o mode=0777 tmpfs /mnt
+    until : >/mnt/$((tried += 1)); [ $(stat -c %i /mnt/$tried) -ge $WANTED ]; do :; done
+    mv /mnt/$tried {FILE}
+    echo "inode $(stat -c %i {FILE}) for $WANTED" >&2
+    exec flock --no-fork {FILE} sh -c "echo held; exec sleep 60"
+' >/mnt/said &
+until grep -q held /mnt/said; do kill -0 $!; sleep 0.05; done
+{sys.executable} -c 'from nqrust.host import local, locks; print(locks.holders(local.LocalHost(), "{FILE}"))'
+kill $!
+"""
 
 
 def test_holder_of_a_lock_is_found_without_taking_it(tmp_path: Path) -> None:
@@ -32,3 +54,19 @@ def test_a_lock_is_waited_for_and_then_done_without(tmp_path: Path) -> None:
         with host.locked(str(path), 0.2):
             assert time.monotonic() - began >= 0.2
     assert locks.holders(host, str(path)) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_file_of_the_same_path_and_inode_in_another_mount_namespace_is_another_file() -> None:
+    """Any user can have one, in a user namespace, and the agent would put no firewall rules back."""
+    made = subprocess.run(
+        ("unshare", "--mount", "--propagation", "private", "sh", "-c", HERE),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    told, wanted = made.stderr.split()[1::2]
+    if told != wanted:
+        pytest.skip("this kernel numbers the inodes of all tmpfs file systems in one row")
+    assert made.stdout.strip() == "[]", made.stderr

@@ -177,7 +177,7 @@ def test_no_rules_are_put_back_while_a_run_of_nqr_changes_them(taken: str, does:
     assert stat is not None
     host.put_directory("/proc/812/fd")
     host.symlink(LOCK_FILE, "/proc/812/fd/3")
-    held, ran = f"1: FLOCK  ADVISORY  WRITE 812 00:17:{stat.inode} 0 EOF\n", list[str]()
+    held, ran = f"1: FLOCK  ADVISORY  WRITE 812 08:01:{stat.inode} 0 EOF\n", list[str]()
     host.put("/proc/locks", held if taken == "before" else "")
 
     def answer(host: FakeHost, cmd: Command) -> Completed:
@@ -212,7 +212,7 @@ def test_rules_are_put_back_while_a_run_of_nqr_only_asks(noted: str, put_back: b
     assert stat is not None
     host.put_directory("/proc/812/fd")
     host.symlink(LOCK_FILE, "/proc/812/fd/3")
-    host.put("/proc/locks", f"1: FLOCK  ADVISORY  WRITE 812 00:17:{stat.inode} 0 EOF\n")
+    host.put("/proc/locks", f"1: FLOCK  ADVISORY  WRITE 812 08:01:{stat.inode} 0 EOF\n")
     host.on(SCRIPT, prefix=True, answer=lambda host, cmd: Completed(cmd.argv, 1 if cmd.argv[1] == "check" else 0, "", ""))
     assert NetworkRules(host, SCRIPT).keep() is put_back
 

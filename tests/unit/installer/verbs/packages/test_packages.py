@@ -237,8 +237,10 @@ def test_simulation_names_come_with_and_without_architecture() -> None:
 
 
 def test_lock_lines() -> None:
-    assert locks.parse(LOCKS.format(inode=131), 131) == [812]
-    assert locks.parse("garbage\n1: -> POSIX ADVISORY WRITE 5 08:01:131 0 EOF\n", 131) == []
+    assert locks.parse(LOCKS.format(inode=131), 131, {(8, 1)}) == [812]
+    assert locks.parse(LOCKS.format(inode=131), 131, {(8, 2), (0, 23)}) == [], "the file of another file system"
+    assert locks.parse("1: FLOCK  ADVISORY  WRITE 5 fd:1a:131 0 EOF\n", 131, {(253, 26)}) == [5], "hexadecimal"
+    assert locks.parse("garbage\n1: -> POSIX ADVISORY WRITE 5 08:01:131 0 EOF\n", 131, {(8, 1)}) == []
 
 
 def test_dnf_failure_of_a_full_disk_shows_without_its_label(host: FakeHost) -> None:
