@@ -157,6 +157,9 @@ def _service_section(spec: ServiceSpec) -> list[str]:
         lines += [f"Restart={spec.restart.value}", "RestartSec=2"] if spec.restart.value != "no" else []
         lines += [f"KillSignal=SIG{spec.stop_signal}"] if spec.stop_signal != "TERM" else []
         lines.append(f"TimeoutStopSec={spec.stop_seconds}")
+        # A program that reads a hostile image may run out of memory. systemd stops the whole service for that by default, since 243.
+        # An older one does neither, and ignores the line.
+        lines.append("OOMPolicy=continue")
     if spec.keeps_children:
         lines.append("KillMode=process")
     if spec.runtime_directory:

@@ -49,6 +49,11 @@ def test_memory_has_a_limit_where_the_service_asks_for_one() -> None:
     assert "MemoryMax" not in SYSTEMD.render(SPEC)
 
 
+def test_a_service_goes_on_when_a_program_of_it_runs_out_of_memory() -> None:
+    assert "OOMPolicy=continue" in SYSTEMD.render(SPEC).splitlines()
+    assert "OOMPolicy" not in SYSTEMD.render(dataclasses.replace(SPEC, oneshot=True)), "nothing of it runs on"
+
+
 def test_service_that_uses_sudo_keeps_what_sudo_needs() -> None:
     text = SYSTEMD.render(ServiceSpec("m", "M", ("/m",), user="nqrust", hardening=Hardening.sudo))
     assert "ProtectSystem=strict" in text
