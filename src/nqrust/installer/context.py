@@ -76,7 +76,7 @@ class Context:
     """Settings, facts and release of one run.
 
     `build_roles`: package roles (distro/) for building the release on this host. `explicit`: settings that somebody chose, by
-    dotted name. `first`: the journal has no record of nqr on this host. `former`: settings of all runs that changed this
+    dotted name. `first`: the journal has no record of nqr on this host. `own_database`: it says that nqr created the database. `former`: settings of all runs that changed this
     host, oldest first; their results may be in the way. `own_bridges`: bridges to the LAN that nqr made. `vms`: this host has
     VMs. `reach`: variables of proxies, mirrors and certificates. `tell` gets sentences for people. `interruption`: the signal flag
     of the run.
@@ -96,6 +96,7 @@ class Context:
     cache: str = CACHE_DIR
     firecracker: Source | None = None  # where Firecracker comes from; None on a host without an agent
     first: bool = False
+    own_database: bool = False
     former: tuple[Settings, ...] = ()
     own_bridges: tuple[OwnBridge, ...] = ()
     vms: bool = False

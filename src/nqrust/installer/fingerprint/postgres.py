@@ -14,8 +14,10 @@ _ROLES = (
 )
 _DATABASES = (
     "SELECT 'database', datname, pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datallowconn, datistemplate, "
-    "coalesce(array_to_string(datacl, ' '), '') FROM pg_database ORDER BY 2"
+    "CASE WHEN datacl @> acldefault('d', datdba) AND datacl <@ acldefault('d', datdba) THEN '' "
+    "ELSE coalesce(array_to_string(datacl, ' '), '') END FROM pg_database ORDER BY 2"
 )
+"""Rights that were taken and given back are the default again, which PostgreSQL then writes out."""
 _MEMBERS = (
     "SELECT 'member', pg_get_userbyid(roleid) || ' of ' || pg_get_userbyid(member), admin_option "
     "FROM pg_auth_members WHERE pg_get_userbyid(roleid) !~ '^pg_' ORDER BY 2"

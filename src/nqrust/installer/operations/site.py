@@ -180,6 +180,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *
         explicit=request.explicit,
         own_tls=own_certificate.read(site.host, settings.tls) if settings.has_manager else None,
         database_ca=database_authority.read(site.host, settings, site.installed_settings),
+        own_database=any(("database", settings.database.name) in entry.names for entry in site.receipt.entries),
         first=not site.receipt.entries and not site.receipt.unfinished,
         former=site.former_settings,
         own_bridges=site.own_bridges,

@@ -72,6 +72,7 @@ def plan(context: Context) -> PhasePlan:
                 db.user,
                 tuple(context.release.database_extensions),
                 first=context.first,
+                own=context.own_database,
                 closed=_CREATES_ROLES not in context.release.database_role_attributes,
             ),
             TcpLogin(choice, login(context)),

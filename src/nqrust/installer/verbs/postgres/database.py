@@ -18,9 +18,10 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
+from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.verbs.postgres.cluster import ClusterChoice
 from nqrust.installer.verbs.postgres.sql import as_owner, cluster_arguments, identifier, literal
-from nqrust.installer.verbs.postgres.undo import undo_database
+from nqrust.installer.verbs.postgres.undo import RIGHTS, undo_access, undo_database
 
 MIGRATED_BY = frozenset(("alembic_version", "_sqlx_migrations"))
 """Tables in which the tools of releases record migrations: a database with one was nqr's before."""
@@ -30,7 +31,8 @@ MIGRATED_BY = frozenset(("alembic_version", "_sqlx_migrations"))
 class Database:
     """A database. The step adopts an existing one of the role; a foreign owner is a conflict. It creates `extensions` in it.
     `first`: nqr was never installed here, so tables in it belong to another program, also a conflict. `closed`: other roles may not
-    connect to it. They could hold the advisory locks that the manager needs: those of a database are for all of its sessions."""
+    connect to it. They could hold the advisory locks that the manager needs: those of a database are for all of its sessions.
+    `own`: an earlier run created it. Other roles get back what they could do in a database that nqr adopted."""
 
     kind: ClassVar[str] = "pg-database"
 
@@ -40,6 +42,7 @@ class Database:
     extensions: tuple[str, ...] = ()
     first: bool = False
     closed: bool = False
+    own: bool = False
 
     @property
     def id(self) -> str:
@@ -78,7 +81,10 @@ class Database:
     def prepare(self, host: Host) -> Prepared:
         cluster = self.cluster.require(host)
         if cluster.online and self._owner_and_encoding(host, cluster) is not None:
-            return Prepared(Origin.modified, ())  # grants and extensions go with the foreign database
+            taken = self._taken(host, cluster)  # grants and extensions go with the foreign database
+            kept_closed = Retain.database if self.own else Retain.nothing
+            back = undo_access(cluster_arguments(cluster), self.name, taken, kept_closed)
+            return Prepared(Origin.modified, (back,) if taken else ())
         return Prepared(Origin.created, (undo_database(cluster_arguments(cluster), self.name),))
 
     def apply(self, host: Host) -> None:
@@ -155,6 +161,19 @@ class Database:
         ).splitlines()
         lines = [] if out[:1] == ["t"] else [f"rights in {self.name}: all for {self.owner}, and fewer for other roles"]
         return lines + [f"+ extension {name} in {self.name}" for name in self.extensions if name not in out[1:]]
+
+    def _taken(self, host: Host, cluster: PostgresCluster) -> list[str]:
+        """Return what `apply` takes from all roles in a database that exists."""
+        out = as_owner(
+            host,
+            cluster,
+            "SELECT has_database_privilege('public', current_database(), 'CONNECT'),"
+            " has_database_privilege('public', current_database(), 'TEMPORARY'),"
+            " has_schema_privilege('public', 'public', 'CREATE');",
+            self.name,
+        )
+        held = [right for right, answer in zip(RIGHTS, out.split("|"), strict=True) if answer == "t"]
+        return [right for right in held if self.closed or right == "CREATE"]
 
     def _extension_lines(self) -> tuple[str, ...]:
         return tuple(f"+ extension {name} in {self.name}" for name in self.extensions)

@@ -1,4 +1,4 @@
-"""Shell form of the records for PostgreSQL roles and databases: an undo script's functions and calls."""
+"""Shell form of the records for PostgreSQL roles, databases and rights: an undo script's functions and calls."""
 
 from __future__ import annotations
 
@@ -6,13 +6,26 @@ from collections.abc import Iterator
 from typing import Any
 
 from nqrust.installer.engine.verb import UndoContext
-from nqrust.installer.verbs.postgres.undo import DROP_DATABASE, DROP_ROLE, find, quote, role_stays, server
+from nqrust.installer.verbs.postgres.undo import (
+    CONNECTABLE,
+    DROP_DATABASE,
+    DROP_ROLE,
+    OPTIONS,
+    find,
+    give_back,
+    quote,
+    role_stays,
+    server,
+)
 from nqrust.installer.verbs.shell_words import call
 
-FUNCTIONS = r"""sql() { # user, statement, socket folder, port, program of the server, its configuration, its data folder, why it may stay
+FUNCTIONS = r"""sql() { # user, statement, socket folder, port, program of the server, its configuration, its data folder, why it may stay, database if not postgres
     if ! grep -q "^$1:" /etc/passwd || [ ! -e "$7/PG_VERSION" ]; then return 0; fi # the cluster is gone
     if has psql && psql_as "$1" "$3" "$4" 'SELECT 1' >/dev/null 2>&1; then
-        said=$(psql_as "$1" "$3" "$4" "$2" 2>&1) && return
+        if [ -n "${9:-}" ] && ! psql_as "$1" "$3" "$4" 'CONNECTABLE' | grep -qxF -e "$9"; then
+            return # the database is gone, or takes no connections
+        fi
+        said=$(psql_as "$1" "$3" "$4" "$2" "${9:-}" 2>&1) && return
     elif [ -x "$5" ]; then
         said=$(without_server "$@" 2>&1) && return
     else
@@ -26,32 +39,38 @@ FUNCTIONS = r"""sql() { # user, statement, socket folder, port, program of the s
                 return
             fi
             ;;
+        *3D000*) # invalid_catalog_name: the database is gone
+            if [ -n "${9:-}" ]; then return; fi
+            ;;
     esac
     printf '%s\n' "$said" >&2
     try false "$2" || missed=1
 }
-psql_as() { # user, socket folder, port, statement
-    runuser -u "$1" -- psql -X -A -t -q -w -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -h "$2" -p "$3" -d postgres -c "$4"
+psql_as() { # user, socket folder, port, statement, database if not postgres
+    PGOPTIONS='OPTIONS' runuser -u "$1" -- psql -X -A -t -q -w -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -h "$2" -p "$3" -d "${5:-postgres}" -c "$4"
 }
 without_server() { # as sql, for a cluster that does not run: postgres(1), --single
     printf '%s\n' "$2" | runuser -u "$1" -- "$5" --single -D "$7" ${6:+-c "config_file=$6"} -c exit_on_error=on \
-        -c log_destination=stderr -c log_min_messages=fatal -c log_error_verbosity=verbose postgres >/dev/null
+        -c log_destination=stderr -c log_min_messages=fatal -c log_error_verbosity=verbose "${9:-postgres}" >/dev/null
 }
-"""
+""".replace("'CONNECTABLE'", f"'{CONNECTABLE}'").replace("'OPTIONS'", f"'{OPTIONS}'")
 
 
 def role(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
-    return _sql(context, args, DROP_ROLE, role_stays(args))
+    return _sql(context, args, DROP_ROLE.format(quote(str(args["name"]))), role_stays(args))
 
 
 def database(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
-    return _sql(context, args, DROP_DATABASE, "")
+    return _sql(context, args, DROP_DATABASE.format(quote(str(args["name"]))), "")
 
 
-def _sql(context: UndoContext, args: dict[str, Any], statement: str, stays: str) -> Iterator[str]:
+def access(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    return _sql(context, args, give_back(args), "", str(args["name"]))
+
+
+def _sql(context: UndoContext, args: dict[str, Any], sql: str, stays: str, *database: str) -> Iterator[str]:
     """Yield the call. `stays`: message if other databases depend on the object; "" if that is a failure."""
-    sql = statement.format(quote(str(args["name"])))
     cluster = find(context.host, args["cluster"])
     if cluster is not None:
         place = (cluster.socket_dir, cluster.port, *server(cluster), cluster.data_dir)
-        yield call("sql", args["cluster"]["user"], sql, *place, stays)
+        yield call("sql", args["cluster"]["user"], sql, *place, stays, *database)

@@ -4,6 +4,7 @@ program runs the statement without a server (postgres(1), --single), so nothing 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nqrust.host.errors import CommandFailed
@@ -12,11 +13,24 @@ from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
+from nqrust.installer.verbs.postgres.sql import OWNERS
 
 DROP_DATABASE = "DROP DATABASE IF EXISTS {} WITH (FORCE);"
 DROP_ROLE = "DROP ROLE IF EXISTS {};"
 
+RIGHTS: Mapping[str, str] = {
+    "CONNECT": "GRANT CONNECT ON DATABASE {} TO PUBLIC;",
+    "TEMPORARY": "GRANT TEMPORARY ON DATABASE {} TO PUBLIC;",
+    "CREATE": "GRANT CREATE ON SCHEMA public TO PUBLIC;",
+}
+"""Rights that nqr takes from all roles in its database, and the statements that give them back (PostgreSQL, GRANT)."""
+
 _GONE = Reverted("PostgreSQL is gone already, and with it what it held")
+_DROPPED = Reverted("the database is gone already, or takes no connections")
+CONNECTABLE = "SELECT datname FROM pg_database WHERE datallowconn;"
+OPTIONS = f"{OWNERS['PGOPTIONS']} -c role=none -c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off"
+"""For libpq. The owner of a database sets the defaults of each session there, and could make an uninstall fail."""
+NO_DATABASE = "3D000"  # invalid_catalog_name (the same page)
 DEPENDENT = "2BP01"  # dependent_objects_still_exist (PostgreSQL, Error Codes); texts are translated, codes are not
 _SECONDS = 600.0  # after a crash the cluster recovers first
 
@@ -31,22 +45,42 @@ def undo_database(cluster: dict[str, Any], name: str) -> Undo:
     return Undo("database", {"cluster": cluster, "name": name}, Retain.database)
 
 
+def undo_access(cluster: dict[str, Any], name: str, rights: Sequence[str], retain: Retain = Retain.nothing) -> Undo:
+    """Give all roles back what they could do in a PostgreSQL database. `rights`: of RIGHTS."""
+    return Undo("database_access", {"cluster": cluster, "name": name, "rights": list(rights)}, retain)
+
+
 def quote(identifier: str) -> str:
     """Return a quoted SQL identifier."""
     return '"' + identifier.replace('"', '""') + '"'
 
 
 def database(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    return _drop(context.host, args, f"database {args['name']}", DROP_DATABASE)
+    return _run(context.host, args, f"database {args['name']}", DROP_DATABASE.format(quote(str(args["name"]))))
 
 
 def role(context: UndoContext, args: dict[str, Any]) -> Outcome:
     try:
-        return _drop(context.host, args, f"role {args['name']}", DROP_ROLE)
+        return _run(context.host, args, f"role {args['name']}", DROP_ROLE.format(quote(str(args["name"]))))
     except CommandFailed as error:
         if DEPENDENT in error.stderr:
             return Kept(role_stays(args))
         raise
+
+
+def access(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    name = str(args["name"])
+    try:
+        return _run(context.host, args, f"database {name}, closed to other roles,", give_back(args), name)
+    except CommandFailed as error:
+        if NO_DATABASE in error.stderr:
+            return _DROPPED
+        raise
+
+
+def give_back(args: dict[str, Any]) -> str:
+    """Return the statements, in one line: without a server, each line is a command of its own."""
+    return " ".join(RIGHTS[right].format(quote(str(args["name"]))) for right in args["rights"])
 
 
 def role_stays(args: dict[str, Any]) -> str:
@@ -78,20 +112,25 @@ def server(cluster: PostgresCluster) -> tuple[str, str]:
     return f"/usr/lib/postgresql/{cluster.version}/bin/postgres", conf
 
 
-def _drop(host: Host, args: dict[str, Any], what: str, statement: str) -> Outcome:
+def _run(host: Host, args: dict[str, Any], what: str, statement: str, database: str = "postgres") -> Outcome:
+    """Run the statement in `database`. `what`: stays if PostgreSQL's programs are gone."""
     user, cluster = str(args["cluster"]["user"]), find(host, args["cluster"])
     if cluster is None:
         return _GONE
-    sql = statement.format(quote(str(args["name"]))).encode() + b"\n"
+    sql = statement.encode() + b"\n"
     program, conf = server(cluster)
     if cluster.online and host.which("psql") is not None:
-        where = ("-h", cluster.socket_dir, "-p", str(cluster.port), "-d", "postgres")
         options = ("-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
-        host.run(command("psql", *options, *where, input=sql, user=user))
+        psql = ("psql", *options, "-h", cluster.socket_dir, "-p", str(cluster.port), "-d")
+        if database != "postgres":  # libpq has no code for a database that is gone
+            asked = command(*psql, "postgres", input=CONNECTABLE.encode(), env=OWNERS, user=user)
+            if database not in host.run(asked).stdout.splitlines():
+                return _DROPPED
+        host.run(command(*psql, database, input=sql, env={"PGOPTIONS": OPTIONS}, user=user))
     elif not cluster.online and host.exists(program):
         settings = ("exit_on_error=on", "log_destination=stderr", "log_min_messages=fatal", "log_error_verbosity=verbose")
         given = [word for setting in (*settings, *([f"config_file={conf}"] if conf else [])) for word in ("-c", setting)]
-        single = command(program, "--single", "-D", cluster.data_dir, *given, "postgres", input=sql, user=user, timeout=_SECONDS)
+        single = command(program, "--single", "-D", cluster.data_dir, *given, database, input=sql, user=user, timeout=_SECONDS)
         host.run(single)
     else:
         return Partly(f"{what} stays in {cluster.data_dir}. Install PostgreSQL {cluster.version} again, then uninstall again")

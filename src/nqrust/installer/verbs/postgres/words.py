@@ -9,5 +9,9 @@ def role(args: dict[str, Any]) -> str:
     return f"drop role {args['name']}"
 
 
+def access(args: dict[str, Any]) -> str:
+    return f"give all roles their rights in database {args['name']} back"
+
+
 def database(args: dict[str, Any]) -> str:
     return f"drop database {args['name']}"

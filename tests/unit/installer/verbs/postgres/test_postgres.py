@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 
 import pytest
 from tests.fakes.host import FakeHost
@@ -13,6 +14,7 @@ from nqrust.host.errors import CommandFailed
 from nqrust.host.facts.model import ListeningPort, PostgresCluster
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Conflict, Needed, Origin, Satisfied
+from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.supervisor.supervisord import Supervisord
 from nqrust.installer.supervisor.systemd import SYSTEMD
 from nqrust.installer.verbs.postgres import scram
@@ -241,12 +243,16 @@ def test_database_is_made_in_utf8_for_its_owner(host: FakeHost) -> None:
 def test_existing_database_is_adopted_adjusted_or_refused(
     host: FakeHost, row: str, privileges: str, verdict: type, code: str
 ) -> None:
-    psql(host, lambda sql: row if "datname" in sql else privileges)
-    step = Database(CHOICE, "nexus", "nexus")
+    psql(host, lambda sql: row if "datname" in sql else "t|f|t" if sql.startswith("SELECT has_database") else privileges)
+    step = Database(CHOICE, "nexus", "nexus", closed=True)
     found = step.inspect(host)
     assert isinstance(found, verdict) and getattr(found, "code", "") == code
     if verdict is Needed:
-        assert not step.prepare(host).undo, "a database that was there is never dropped"
+        (undo,) = step.prepare(host).undo
+        assert undo.verb == "database_access", "a database that was there is never dropped"
+        assert (undo.args["rights"], undo.retain) == (["CONNECT", "CREATE"], Retain.nothing)
+        (undo,) = replace(step, own=True).prepare(host).undo
+        assert undo.retain is Retain.database
 
 
 @pytest.mark.parametrize(
