@@ -13,7 +13,7 @@ from nqrust.installer.context import Context, Secrets
 from nqrust.installer.engine.errors import NqrError, UsageError
 from nqrust.installer.engine.events import NullReporter, Reporter
 from nqrust.installer.engine.runner import Runner, RunResult
-from nqrust.installer.operations import images, leftovers, summary
+from nqrust.installer.operations import held_ports, images, leftovers, summary
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.site import Site, facts_for, make_context, open_site
 from nqrust.installer.phases.services import our_services
@@ -60,7 +60,8 @@ def status(request: Request) -> Status:
         notes = ("This host still has data of an earlier installation.",) if receipt.entries else ()
         return Status(installed=False, unfinished=unfinished, notes=(*notes, *_cut_off(site)))
     installed = Request(settings, request.run, request.environment, request.explicit)
-    context = make_context(site, installed, facts_for(site.host, settings), NullReporter(), looking=True)
+    facts = facts_for(site.host, settings)
+    context = make_context(site, installed, facts, NullReporter(), looking=True)
     services = []
     asked = [service.name for service in our_services(context)]
     names = tuple(dict.fromkeys((*asked, *site.services)))
@@ -88,6 +89,7 @@ def status(request: Request) -> Status:
         drift=_drift(site, context),
         notes=(
             *_cut_off(site),
+            *held_ports.notes(site.host, settings, facts, supervisor, names),
             *rotating(context.secrets),
             *images.unusable(site.host, context.layout.image_dir, has_agent=settings.has_agent),
         ),

@@ -13,6 +13,8 @@ from nqrust.installer.verbs.postgres.cluster import expected_port
 
 DATABASE_PORT = "database.port"
 LOOPBACK = "127.0.0.1"
+SUBNET = "network.cidr"
+"""The setting from which the address of the agent's guest listener comes."""
 
 
 def wanted(settings: Settings) -> list[tuple[str, str, int, str]]:
@@ -28,7 +30,7 @@ def wanted(settings: Settings) -> list[tuple[str, str, int, str]]:
                     "the agent's guest listener",
                     settings.network.gateway,
                     names.GUEST_RELAY_PORT,
-                    "network.cidr",
+                    SUBNET,
                 )
             )
     if settings.has_ui:
@@ -58,7 +60,7 @@ def checks(
         if (address, number) in ours:
             continue
         # Manager, agent and web UI listen on loopback, too.
-        addresses = (address,) if choose == "network.cidr" else (address, LOOPBACK)
+        addresses = (address,) if choose == SUBNET else (address, LOOPBACK)
         for port in facts.ports:
             if port.pid not in own and any(overlaps(port, one, number) for one in addresses):
                 yield error(
@@ -73,9 +75,9 @@ def checks(
 def _wanted_twice(settings: Settings) -> Iterator[Finding]:
     """Check the guest listener's port. It is not a setting, so the settings' own checks do not cover it."""
     ports = wanted(settings)
-    relay = next((row for row in ports if row[2] == names.GUEST_RELAY_PORT and row[3] == "network.cidr"), None)
+    relay = next((row for row in ports if row[2] == names.GUEST_RELAY_PORT and row[3] == SUBNET), None)
     for purpose, _, number, choose in ports if relay else ():
-        if choose != "network.cidr" and number == names.GUEST_RELAY_PORT:
+        if choose != SUBNET and number == names.GUEST_RELAY_PORT:
             yield error(
                 "NQR-PRE-007",
                 f"Port {number}, wanted for {purpose}, is the port of the agent's guest listener.",
