@@ -35,7 +35,7 @@ def script(tmp_path: Path) -> Path:
 
 
 def seen(script: Path, what: str) -> Any:
-    return run_script("guests_behind_rules.py", script, what, namespaces=("net", "mount"), seconds=120)
+    return run_script("guests_behind_rules.py", script, what, namespaces=("net", "mount"), seconds=240)
 
 
 def test_guests_reach_neither_host_nor_neighbour_nor_world_over_ipv6(script: Path) -> None:

@@ -191,7 +191,7 @@ def test_few_guests_cannot_have_all_queries_that_wait_for_an_answer() -> None:
     assert waiting["one"] <= waiting["all"] <= QUERIES_AT_ONCE // 2, "within dnsmasq's 10 s"
     guests = (QUERIES_AT_ONCE - waiting["all"]) // waiting["beyond"]
     calls = bounds.CONNECTIONS_OF_ALL // bounds.CONNECTIONS_OF_ONE + 20 - bounds.CONNECTIONS_OF_ALL
-    assert f"{guests} hostile guests can use up the queries, {calls} the" in pages.text("docs/reference/known-issues.md")
+    assert f"{guests} hostile guests to use up the queries, and {calls} to" in pages.text("docs/reference/known-issues.md")
     page, of_all, beyond = pages.text("docs/understand/security.md"), bounds.OF_ALL, bounds.BEYOND
     assert f"{of_all[0]} names per second, burst {of_all[1]}" in page and beyond[0] == 1
     assert f"one query per second, burst {beyond[1]}" in page and bounds.CONNECTIONS_BEYOND == 1
