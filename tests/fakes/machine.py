@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from tests.fakes.files import Node, Tree, walk
 
 from nqrust.host.errors import PathError, translating
-from nqrust.host.port import DiskUsage, Group, Kind, User
+from nqrust.host.port import Connections, DiskUsage, Group, Kind, User
 
 
 class UnexpectedCall(BaseException):
@@ -32,6 +32,7 @@ class FakeMachine:
         self.usage = DiskUsage(100 << 30, 80 << 30, 5_000_000, False, "ext4", "/")
         self.usages: dict[str, DiskUsage] = {}  # mount point -> usage
         self.locks: list[str] = []
+        self.ended: list[Connections] = []
         self._inode = 10
 
     def put(
@@ -177,3 +178,8 @@ class FakeMachine:
 
     def kill_all_of(self, user: int, other: int) -> None:
         """Nothing: its processes have no users."""
+
+    def end_connections(self, wanted: Collection[Connections]) -> int:
+        """There are none here. `ended`: what was asked for, in order."""
+        self.ended += wanted
+        return 0

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from nqrust.host import accounts, durable, ending, mounts, reach, same_file, tree
 from nqrust.host.children import CHILDREN, has_ended, signal_group
+from nqrust.host.conntrack import Conntrack
 from nqrust.host.environment import PATH, scrubbed
 from nqrust.host.errors import (
     CommandFailed,
@@ -42,7 +43,7 @@ _TAIL = 0.3  # seconds to read from a daemon that kept the pipes of an ended pro
 _KINDS = {stat.S_IFREG: Kind.file, stat.S_IFDIR: Kind.directory, stat.S_IFLNK: Kind.symlink}
 
 
-class LocalHost(Flocks):
+class LocalHost(Flocks, Conntrack):
     """`nqrust.host.port.Host` for this machine. Safe to share between threads. `stop`: once it is set, running programs end, and
     their callers get CommandStopped."""
 

@@ -9,7 +9,7 @@ input, their own process group and a timeout. Paths are absolute strings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -134,6 +134,17 @@ class Tls:
 
     authority: str = ""
     name: str = ""
+
+
+@dataclass(frozen=True)
+class Connections:
+    """Those of IPv4 that have `address` at one end. With `protocol` (tcp, udp): those to a `port` of this machine that lead to the
+    port `leads_to` there."""
+
+    address: str
+    protocol: str = ""
+    port: int = 0
+    leads_to: int = 0
 
 
 class Host(Protocol):
@@ -286,6 +297,11 @@ class Host(Protocol):
 
     def connect(self, address: str, port: int, timeout: float = 1.0) -> bool:
         """Return whether a TCP connection is accepted."""
+        ...
+
+    def end_connections(self, wanted: Collection[Connections]) -> int:
+        """Have the kernel forget these connections, and return how many there were. Their next packet begins a new one. It needs
+        root."""
         ...
 
     def http_get(

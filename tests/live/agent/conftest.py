@@ -15,6 +15,7 @@ import pytest
 
 from nqrust.agent.disks.blobs import Blobs
 from nqrust.agent.errors import Failed
+from nqrust.agent.network.connections import Ends
 from nqrust.agent.network.dhcp import Dhcp
 from nqrust.agent.network.forwards import Forwards
 from nqrust.agent.scopes import launch, quick
@@ -30,7 +31,7 @@ from nqrust.contract.agent import ImageRef, TapStatus, VmSpec
 from nqrust.contract.images import Blob
 from nqrust.contract.vms import RateLimits
 from nqrust.host.local import LocalHost
-from nqrust.host.port import command
+from nqrust.host.port import Connections, command
 
 VM = "0b8f0c3e-5f0e-4a53-9f4e-6a1d2a8f7c11"
 
@@ -194,6 +195,13 @@ class MemoryTaps:
         self.links.pop(name, None)
 
 
+class MemoryEnds(Ends):
+    """What was to end stays in memory."""
+
+    def end(self, *wanted: Connections) -> None:
+        self.ended = [*getattr(self, "ended", ()), *wanted]
+
+
 class MemoryForwards(Forwards):
     """Checks as the real one does; what is drawn stays in memory, and so do the ports in use."""
 
@@ -294,6 +302,7 @@ def bench(tmp_path: Path, make_ext4: Callable[..., Path]) -> Bench:
     store = Store(host, settings.vms_dir)
     launch.prepare(host, settings)
     forwards = MemoryForwards(host, settings.network, store.all)
+    forwards.connections = MemoryEnds(host)
     service = VmService(
         Parts(
             host=host,

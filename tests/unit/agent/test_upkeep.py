@@ -38,7 +38,7 @@ def agent(mode: str) -> MagicMock:
     made.service.dhcp.give_back_lost.return_value = made.service.taps.all.return_value = []
     made.service.taps.pin.return_value = {}
     made.service.store.ids.return_value = []
-    made.sources.lacking = made.relay.lacking = ""
+    made.sources.lacking = made.relay.lacking = made.service.forwards.connections.lacking = ""
     return made
 
 

@@ -2,16 +2,20 @@
 
 The chains mirror the records on disk. The agent rewrites them when the two differ: after a restart of the agent or the host,
 or after a flush. It removes them with the last forward. Only guests of a NAT network have forwards.
+
+Connections of a forward that goes end with it. A client that keeps sending would not reach the VM that has the port now.
 """
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from nqrust.agent.errors import Failed, Refused
+from nqrust.agent.network.connections import Ends
 from nqrust.agent.settings import Network
 from nqrust.agent.store import VmRecord
 from nqrust.contract.agent import VmSpec
@@ -20,7 +24,7 @@ from nqrust.contract.text import joined
 from nqrust.contract.vms import PortForward
 from nqrust.host.errors import HostError
 from nqrust.host.facts.ports import parse_sockets
-from nqrust.host.port import Host, command
+from nqrust.host.port import Connections, Host, command
 
 _JUMP = ("-m", "comment", "--comment", "nqrust", "-j")
 Rules = dict[str, list[tuple[str, ...]]]
@@ -50,6 +54,7 @@ class Forwards:
     ) -> None:
         self._host, self._network, self._records, self._reserved = host, network, records, reserved
         self._lock = threading.Lock()
+        self.connections = Ends(host)
 
     def check(self, spec: VmSpec, before: VmRecord | None) -> None:
         """Raise Refused if this host cannot set up the forwards in `spec`."""
@@ -109,10 +114,11 @@ class Forwards:
     def _draw(self, wanted: Rules) -> bool:
         if self._host.which("iptables") is None and not wanted:
             return False
-        changed = False
+        changed, gone = False, []
         for table in dict.fromkeys(table for table, _, _ in FORWARD_CHAINS):
             now = parse_rules(self._host.run(command("iptables", "-w", "-t", table, "-S")).stdout)
             chains = [(chain, parent) for other, chain, parent in FORWARD_CHAINS if other == table]
+            gone += [rule for rule in now.get(FORWARD_NAT_CHAIN, []) if rule not in wanted.get(FORWARD_NAT_CHAIN, [])]
             if wanted and any(now.get(chain) != wanted[chain] for chain, _ in chains):
                 text = restore_text(table, {chain: wanted[chain] for chain, _ in chains})
                 self._host.run(command("iptables-restore", "-w", "--noflush", input=text.encode()))
@@ -127,6 +133,7 @@ class Forwards:
                     self._host.run(command("iptables", "-w", "-t", table, "-F", chain))
                     self._host.run(command("iptables", "-w", "-t", table, "-X", chain))
                     changed = True
+        self.connections.end(*map(_led, gone))
         return changed
 
     def _unhook(self, table: str, parent: str, chain: str, now: Rules) -> None:
@@ -215,6 +222,13 @@ def _jumps_first(parent: list[tuple[str, ...]], chain: str) -> bool:
         return False
     ours = [target for target in targets if target.startswith("NQR-")]
     return ours.index(chain) == 0
+
+
+def _led(rule: tuple[str, ...]) -> Connections:
+    """Return the connections that a rule of `FORWARD_NAT_CHAIN` has led to a VM. Pure."""
+    value = dict(itertools.pairwise(rule))
+    address, _, port = value["--to-destination"].partition(":")
+    return Connections(address, value["-p"], int(value["--dport"]), int(port))
 
 
 def _named(port: PortForward) -> str:

@@ -143,6 +143,8 @@ class VmService(Starter):
         if record is not None and record.user:
             self.host.remove_tree(launch.screen_dir(self.settings, record.user))
         self.forwards.sync()
+        if record is not None:
+            self._end_connections(record)
         self.blobs.forget(keep=self._blobs_in_use)
 
     def delete_tap(self, name: str) -> None:

@@ -28,7 +28,7 @@ from nqrust.agent.vms.making import Making
 from nqrust.agent.vms.status import Observer
 from nqrust.contract.credentials import hash_token
 from nqrust.host.errors import HostError
-from nqrust.host.port import Host
+from nqrust.host.port import Connections, Host
 
 _ENDS = 10.0  # seconds until processes are gone after SIGKILL
 
@@ -102,10 +102,12 @@ class Starter:
             largest, name = machines.largest_file(self.host, machine, record.disk_mib), f"VM {record.name}"
             wanted = Launch(record.id, name, argv, machine.directory, record.user, allowed, largest, view, record.tap)
             self.scopes.spawn(wanted)
-            with aside(lambda: self._admit(record)) as admitted:
+            # Its address may have been another VM's: its guest gets nothing of that one's connections.
+            with aside(lambda: self._admit(record)) as admitted, aside(lambda: self._end_connections(record)) as ended:
                 pid = self._appeared(record, driver)
                 driver.configure(machine) if machine.snapshot is None else driver.load(machine, machine.snapshot)
                 admitted()
+                ended()
             with aside(lambda: self._connect(record, driver, pid)) as connected:
                 disk_ready()
                 if machine.snapshot is not None or self._limits_tap(record, driver):
@@ -165,6 +167,11 @@ class Starter:
         self.taps.admit()
         if record.forwards:
             self.forwards.sync()
+
+    def _end_connections(self, record: VmRecord) -> None:
+        """End what the host remembers of the address of a VM, while its guest sends nothing."""
+        if record.ip:
+            self.forwards.connections.end(Connections(record.ip))
 
     def _own(self, record: VmRecord, *disks: str) -> None:
         """The VM's user, and nobody else, may open these disks."""

@@ -41,6 +41,11 @@ METADATA = "169.254.0.0/16"
 """Link-local: where clouds keep the metadata, and often the credentials, of the machine that the host is."""
 _NO_DNS = ("-p", "tcp", "-m", "tcp", "!", "--dport", "53")
 _NEW = ("-m", "conntrack", "--ctstate", "NEW")
+_ANSWERS = (
+    ("--ctstate", "RELATED", "-j", "ACCEPT"),  # such as errors of routers, about answers of a forward too
+    ("--ctstate", "DNAT", "!", "--ctstatus", "EXPECTED", "--ctdir", "ORIGINAL", "-j", "DROP"),  # NQR-FWD took the others
+    ("--ctstate", "ESTABLISHED", "-j", "ACCEPT"),
+)
 _EXISTS = (0, 1)
 _AGAIN = 3
 ALONE = 10  # seconds that nqr and the boot script wait for each other at most: any user may hold a lock
@@ -127,10 +132,8 @@ def vm_network(
     if not apart:
         forward.append(("-i", bridge, "-o", bridge, "-j", "ACCEPT"))
     if outside:
-        forward += [
-            ("-s", subnet, "-i", bridge, "-j", "ACCEPT"),
-            ("-d", subnet, "-o", bridge, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"),
-        ]
+        forward.append(("-s", subnet, "-i", bridge, "-j", "ACCEPT"))
+        forward += [("-d", subnet, "-o", bridge, "-m", "conntrack", *rule) for rule in _ANSWERS]
     forward += [("-i", bridge, "-j", "DROP"), ("-o", bridge, "-j", "DROP")]
     dns_of = {p: (*to_gateway, "-p", p, "-m", p, "--dport", "53") for p in ("udp", "tcp")} if dns else {}
     kept = [("udp", 53), ("tcp", 53)] if dns else []
@@ -156,10 +159,7 @@ def vm_network(
         to_port = (*to_gateway, "-p", "tcp", "-m", "tcp", "--dport", str(port))
         inbound += [(*to_port, *more_at_once(16), "-j", "DROP"), (*to_port, "-j", "ACCEPT")]
     inbound.append(("-i", bridge, "-j", "DROP"))
-    chains = [
-        Chain("filter", FORWARD, "FORWARD", tuple(forward)),
-        Chain("filter", INPUT, "INPUT", tuple(inbound)),
-    ]
+    chains = [Chain("filter", FORWARD, "FORWARD", tuple(forward)), Chain("filter", INPUT, "INPUT", tuple(inbound))]
     if outside and masquerade:
         hide = ("-s", subnet, "!", "-d", subnet, "!", "-o", bridge, "-j", "MASQUERADE")
         chains.append(Chain("nat", POSTROUTING, "POSTROUTING", (hide,)))
