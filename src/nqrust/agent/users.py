@@ -22,18 +22,22 @@ VIEW = (*NOTHING, "--mount", "--propagation", "slave")
 """The same, and a mount namespace that sees what the host mounts and unmounts, and whose own mounts the host does not see."""
 
 
-def become(user: int, group: int | None = None) -> tuple[str, ...]:
+def become(user: int, group: int | None = None, *, shielded: bool = False) -> tuple[str, ...]:
     """The command, without the program, that gives up root for good. `group`: default the number of the user.
 
-    Use it in namespaces of the VM only: a process of the VM can trace others of its user, and act in their namespaces. ptrace(2).
+    Use it in namespaces of the VM only: a process of the VM can open /proc/PID/mem and the namespaces of others of its user.
+    `shielded`: not of this one. ptrace(2) asks for all capabilities that the other process has, and this one has CAP_SETPCAP. With
+    that alone in the bounding set, it can only give up that one. setpriv(1) itself needs it, so every host has it.
     """
+    kept = "-all,+setpcap" if shielded else "-all"
     return (
         "setpriv",
         f"--reuid={user}",
         f"--regid={user if group is None else group}",
         "--clear-groups",
-        "--inh-caps=-all",
-        "--bounding-set=-all",
+        f"--inh-caps={kept}",
+        *((f"--ambient-caps={kept}",) if shielded else ()),
+        f"--bounding-set={kept}",
         "--no-new-privs",
         "--",
     )

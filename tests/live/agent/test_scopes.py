@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -296,6 +297,56 @@ async def test_no_byte_of_a_viewer_is_a_command_to_screen(
         until(lambda: b"on-the-host" in log.read_bytes())
         assert keys in log.read_bytes()
         assert not (tmp_path / "on-the-host").exists()
+    finally:
+        await terminal.close()
+
+
+OTHERS = """
+import json, os, subprocess, time
+child = subprocess.Popen(["tail", "-f", "/dev/null"])
+while True:
+    found = {}
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        try:
+            if os.stat(f"/proc/{pid}").st_uid != os.getuid() or pid == os.getpid():
+                continue
+            found[pid] = False
+            os.close(os.open(f"/proc/{pid}/mem", os.O_RDWR))
+            found[pid] = os.readlink(f"/proc/{pid}/ns/mnt")
+        except OSError:
+            pass
+    print(json.dumps([child.pid, found]), flush=True)
+    time.sleep(0.1)
+"""
+
+
+async def test_a_vmm_reaches_neither_memory_nor_namespaces_of_a_viewer(
+    real: tuple[ProcessScopes, Callable[..., Launch]],
+) -> None:
+    """A viewer is no part of its VM's scope, and has none of its limits."""
+    scopes, launch = real
+    spawned = launch(*users.become(USER), sys.executable, "-c", OTHERS)
+    scopes.spawn(spawned)
+
+    def told() -> tuple[int, dict[str, object]]:
+        lines = [line for line in Path(spawned.log).read_text().splitlines() if line.startswith("[") and line.endswith("]")]
+        return tuple(json.loads(lines[-1])) if lines else (0, {})
+
+    until(lambda: Path(spawned.log).exists() and told()[0])
+    (screen,) = [process.pid for process in scopes.all()["unit-test-1"].processes if process.comm == "screen"]
+    store = SimpleNamespace(read=lambda _: SimpleNamespace(user=USER), directory=lambda _: spawned.directory)
+    session = SimpleNamespace(host=LocalHost(), settings=scopes._settings, store=store)
+    terminal = console.open_viewer(session, spawned.vm_id, f"{screen}.{spawned.name}")  # type: ignore[arg-type]
+    try:
+        await terminal.read()
+        until(lambda: str(terminal._pid) in told()[1])
+        child, found = told()
+        assert found[str(child)], "the test can see a hole"
+        assert found[str(terminal._pid)] is False
+        kept = [
+            line.split()[1] for line in Path(f"/proc/{terminal._pid}/status").read_text().splitlines() if line.startswith("Cap")
+        ]
+        assert set(kept) == {f"{1 << 8:016x}"}, "CAP_SETPCAP alone, in the bounding set too"
     finally:
         await terminal.close()
 

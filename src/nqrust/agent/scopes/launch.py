@@ -151,7 +151,10 @@ def environment(launch: Launch, settings: Settings) -> dict[str, str]:
 
 
 def viewer(launch_user: int, directory: str, session: str, settings: Settings) -> tuple[str, ...]:
-    """The command that attaches to a console, as the VM's user. Its terminal must belong to that user."""
+    """The command that attaches to a console, as the VM's user. Its terminal must belong to that user.
+
+    It is no part of the scope, so it is shielded from the VMM. screen is not: it runs what its user's programs ask for, and the
+    VMM would get the shield from it."""
     stage, own = shlex.quote(view.stage(directory)), shlex.quote(view.own_devices(directory))
     lines = [
         f"{{ [ -d {stage} ] || mkdir -p {stage} {own}; }}",  # of a VM that runs since before there were these
@@ -160,7 +163,7 @@ def viewer(launch_user: int, directory: str, session: str, settings: Settings) -
         view.closed(directory),
     ]
     attach = ("screen", "-c", screenrc(settings), "-U", "-x", session)
-    viewer = ("sh", "-c", f'{" && ".join(lines)} && exec "$@"', "viewer", *users.become(launch_user), *attach)
+    viewer = ("sh", "-c", f'{" && ".join(lines)} && exec "$@"', "viewer", *users.become(launch_user, shielded=True), *attach)
     return (*users.limited(limits.TASKS), *users.VIEW, *viewer)
 
 
