@@ -19,6 +19,7 @@ from tests.live.agent import mounted_images as images
 from tests.live.agent.mounted_images import Installed
 
 from nqrust.agent.disks.diskwrite import mounting
+from nqrust.contract.names import VM_USERS
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ me@laptop"
 HASH = "$6$abcdefgh$abcdefghijklmnop"
@@ -320,6 +321,34 @@ def test_it_works_in_namespaces_of_its_own(kind: str, image: Path, helper: Insta
         time.sleep(0.002)
     assert process.returncode == 0, process.communicate()
     assert seen == {"mnt", "pid", "net", "ipc"} and images.clean(kind, disk)
+
+
+def test_the_checker_runs_as_the_user_of_the_vm(kind: str, image: Path, helper: Installed) -> None:
+    user, seen = VM_USERS[4321], set[int]()
+    os.chown(helper.disk(image), user, user)
+    for _ in range(20):  # it is over in milliseconds
+        process = helper.start(request(kind, HOSTNAME))
+        while process.poll() is None:
+            for one in below(process.pid):
+                with contextlib.suppress(OSError):
+                    if Path(f"/proc/{one}/cmdline").read_bytes().split(b"\0")[:2] in (
+                        [b"xfs_repair", b"-n"],
+                        [b"btrfs", b"check"],
+                    ):
+                        seen.add(os.stat(f"/proc/{one}").st_uid)
+        assert process.returncode == 0, process.communicate()
+        if seen:
+            break
+    assert seen == {user}
+
+
+def below(pid: int) -> list[int]:
+    """The processes that this one has started, and those that they have."""
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return [*children, *(one for child in children for one in below(child))]
 
 
 def namespace(process: str, kind: str) -> str:

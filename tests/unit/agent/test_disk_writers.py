@@ -14,6 +14,7 @@ from nqrust.agent.disks.diskwrite.document import Request
 from nqrust.agent.errors import AgentError
 from nqrust.contract.agent import ImageRef
 from nqrust.contract.images import Blob
+from nqrust.contract.names import VM_USERS
 from nqrust.contract.vms import GuestUser
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError
 from nqrust.host.port import Command, Completed
@@ -101,11 +102,12 @@ def test_what_cannot_be_a_request_is_not_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "missing"), [("xfs", "xfs_repair"), ("xfs", "xfs_growfs"), ("btrfs", "btrfs"), ("xfs", "prlimit")]
+    ("kind", "missing"),
+    [("xfs", "xfs_repair"), ("xfs", "xfs_growfs"), ("btrfs", "btrfs"), ("xfs", "prlimit"), ("xfs", "setpriv")],
 )
 def test_missing_programs_are_told_before_anything_is_touched(kind: str, missing: str) -> None:
     host = FakeHost()
-    for program in ("prlimit", "xfs_repair", "xfs_growfs", "btrfs"):
+    for program in ("prlimit", "setpriv", "xfs_repair", "xfs_growfs", "btrfs"):
         host.install(program)
     host.uninstall(missing)
     with pytest.raises(AgentError) as failed:
@@ -133,8 +135,9 @@ def check(answer: object) -> list[str]:
         return found
 
     host.on("prlimit", prefix=True, answer=told)
-    writer.check(host, "xfs", "/dev/loop0", replay=lambda: done.append("replay"))
-    assert all({"--cpu=600", f"--as={4 << 30}"} <= set(command.argv) for command in host.commands)
+    writer.check(host, "xfs", "/dev/loop0", VM_USERS[3], replay=lambda: done.append("replay"))
+    limits = {"--cpu=600", f"--as={4 << 30}", f"--reuid={VM_USERS[3]}", "--no-new-privs", "--bounding-set=-all"}
+    assert all(limits <= set(command.argv) for command in host.commands)
     return done
 
 

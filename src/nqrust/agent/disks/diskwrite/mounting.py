@@ -22,14 +22,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def make_private() -> str:
     """Create a mount namespace for this process, with a tmpfs in place of the host's /run, and return a folder in it.
 
-    Nobody else sees its mounts, and the sockets of the host's services are hidden. Raises Failed if that is not allowed.
+    Nobody else sees its mounts, and the sockets of the host's services are hidden. The checker's user reaches its device there. Raises Failed if that is not allowed.
     """
     try:
         if _libc.unshare(_NEWNS) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
         _mount("none", "/", "", _REC | _PRIVATE, "")
-        _mount("tmpfs", "/run", "tmpfs", _NOSUID | _NOEXEC, "size=1m,mode=0700")
+        _mount("tmpfs", "/run", "tmpfs", _NOSUID | _NOEXEC, "size=1m,mode=0711")
     except OSError as error:
         raise cannot(
             f"it cannot have a mount namespace of its own ({error.strerror})",

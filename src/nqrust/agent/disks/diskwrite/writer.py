@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 
+from nqrust.agent import users
 from nqrust.agent.disks.diskwrite import accounts, files, network
 from nqrust.agent.disks.diskwrite.confined import Tree
 from nqrust.agent.disks.diskwrite.document import GuestFile, Request
@@ -27,6 +29,8 @@ CHECK_SECONDS = 600
 _MEMORY = 4 << 30  # bytes of address space of a checker
 _LARGEST_OUTPUT = 16 << 20  # bytes of a checker
 _GROWS_FROM = {"xfs": 0, "btrfs": 256 << 20}  # bytes; Btrfs resizes to no less: btrfs-filesystem(8)
+_OF_UTIL_LINUX = ("prlimit", "setpriv")
+_NOBODY = 65534  # for a disk that is no VM's
 _DIRTY = "valuable metadata changes in a log"
 
 
@@ -40,7 +44,8 @@ def write(host: Host, vms_dir: str, request: Request, nodes: str) -> str:
         size = os.fstat(disk).st_size
         claimed = examine(os.pread(disk, superblock.HEAD, 0), size, request.type)
         with _alone(vms_dir, request.type), attached(disk, nodes) as device:
-            check(host, request.type, device, replay=lambda: _replay(device, request.type, f"{nodes}/log"))
+            checked, user = _for_checker(device, f"{nodes}/checked", os.fstat(disk).st_uid)
+            check(host, request.type, checked, user, replay=lambda: _replay(device, request.type, f"{nodes}/log"))
             with Mount(device, request.type, f"{nodes}/disk") as mounted:
                 told = _fill(host, request, mounted, grow=claimed < size and size >= _GROWS_FROM[request.type])
         os.fsync(disk)
@@ -64,26 +69,34 @@ def examine(head: bytes, size: int, kind: str) -> int:
     return found.size
 
 
-def check(host: Host, kind: str, device: str, replay: Callable[[], None]) -> None:
-    """Run the file system's own checker, read-only, with limits. `replay` first replays the log that a killed VM left."""
+def _for_checker(device: str, node: str, owner: int) -> tuple[str, int]:
+    """Return a node of the device that a user without privileges can read, and that user: that of the VM."""
+    user = owner if users.is_vm_user(owner) else _NOBODY
+    os.mknod(node, stat.S_IFBLK | 0o400, os.stat(device).st_rdev)
+    os.chown(node, user, user)
+    return node, user
+
+
+def check(host: Host, kind: str, device: str, user: int, replay: Callable[[], None]) -> None:
+    """Run the file system's own checker, read-only, as `user`, with limits. `replay` first replays the log that a killed VM left."""
     try:
-        _check(host, kind, device)
+        _check(host, kind, device, user)
     except CommandFailed as error:
         if kind != "xfs" or _DIRTY not in error.stdout + error.stderr:
             raise _damaged(str(error)) from error
         replay()
         try:
-            _check(host, kind, device)
+            _check(host, kind, device, user)
         except (CommandFailed, OutputTooLong) as again:
             raise _damaged(str(again)) from again
     except (CommandTimedOut, OutputTooLong) as error:
         raise _damaged(str(error)) from error
 
 
-def _check(host: Host, kind: str, device: str) -> None:
+def _check(host: Host, kind: str, device: str, user: int) -> None:
     checker = ("xfs_repair", "-n", device) if kind == "xfs" else ("btrfs", "check", "--readonly", device)
     limits = (f"--as={_MEMORY}", f"--cpu={CHECK_SECONDS}", "--core=0")
-    told = host.run(command("prlimit", *limits, *checker, timeout=CHECK_SECONDS, longest=_LARGEST_OUTPUT))
+    told = host.run(command("prlimit", *limits, *users.become(user), *checker, timeout=CHECK_SECONDS, longest=_LARGEST_OUTPUT))
     if kind == "xfs" and _DIRTY in told.stdout + told.stderr:
         raise CommandFailed(told.argv, told.code, told.stderr, told.stdout)
 
@@ -162,9 +175,9 @@ def _alone(vms_dir: str, kind: str) -> Iterator[None]:
 
 def _have_programs(host: Host, kind: str) -> None:
     package, programs = MOUNTING_NEEDS[kind]
-    for program in ("prlimit", *programs):
+    for program in (*_OF_UTIL_LINUX, *programs):
         if host.which(program) is None:
-            raise cannot(f"{program} is not installed", f"Install {'util-linux' if program == 'prlimit' else package}.")
+            raise cannot(f"{program} is not installed", f"Install {'util-linux' if program in _OF_UTIL_LINUX else package}.")
 
 
 def _damaged(why: str, cure: str = "Build or add the image again.") -> Failed:
