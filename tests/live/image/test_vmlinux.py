@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import os
 import shutil
 import subprocess
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.unit.image.test_vmlinux import KERNEL, bzimage
 
+from nqrust.contract.names import IMAGE_USERS
 from nqrust.host.local import LocalHost
+from nqrust.host.port import Command, Completed
+from nqrust.image.errors import ImageError
 from nqrust.image.vmlinux import write_vmlinux
 
 
@@ -38,3 +44,25 @@ def test_vmlinux_is_extracted_from_the_kernel_image(kind: str, tmp_path: Path) -
     write_vmlinux(LocalHost(), str(source), str(target))
     assert target.read_bytes().startswith(KERNEL)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["vmlinux", "vmlinuz"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives up anything")
+def test_the_program_that_unpacks_a_kernel_has_no_privileges(tmp_path: Path) -> None:
+    source, target = tmp_path / "vmlinuz", tmp_path / "vmlinux"
+    source.write_bytes(bzimage(by_program("zstd", "-q", "-c")))
+
+    class Telling(LocalHost):
+        told = ""
+
+        def run(self, cmd: Command, *, on_line: Callable[[str], None] | None = None) -> Completed:
+            assert cmd.argv[-4:] == ("zstd", "-d", "-q", "-c")
+            done = super().run(replace(cmd, argv=(*cmd.argv[:-4], "cat", "/proc/self/status")))
+            self.told = target.read_text()
+            return done
+
+    host = Telling()
+    with pytest.raises(ImageError):
+        write_vmlinux(host, str(source), str(target))
+    status = dict(line.split(":\t", 1) for line in host.told.splitlines())
+    assert {int(user) in IMAGE_USERS for user in status["Uid"].split()} == {True}
+    assert status["CapPrm"] == status["CapBnd"] == "0" * 16 and status["NoNewPrivs"] == "1"
