@@ -168,6 +168,11 @@ class FakeMachine:
         if not path.startswith("/"):
             raise UnexpectedCall(f"the Host port takes absolute paths, not {path!r}")
 
+    def set_parameter(self, path: str, value: str) -> None:
+        self._absolute(path)
+        with translating(path):
+            self.tree.lookup(path).data = f"{value}\n".encode()
+
     @contextlib.contextmanager
     def locked(self, path: str, timeout: float) -> Iterator[None]:
         """Nobody else takes a lock here. `locks`: the paths, in order."""

@@ -22,6 +22,7 @@ from collections.abc import Callable
 
 from tests.unit.agent.test_network import record
 
+from nqrust.agent.network.lan import LanGuard
 from nqrust.agent.network.taps import Taps
 from nqrust.contract.names import mac_address, tap_mac, tap_name
 from nqrust.host.local import LocalHost
@@ -84,20 +85,30 @@ def main() -> dict[str, object]:
     guest = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(guest, _TUNSETIFF, struct.pack("16sH", TAP.encode(), _TAP))
     sh(f"ip link set dev {TAP} address {tap_mac('v')}")
-    taps = Taps(LocalHost(), "br0", isolated=False, records=lambda: [record("v", None, TAP)], lan=True)
+    local, records = LocalHost(), [record("v", None, TAP)]
+    guard = LanGuard(local, "br0", lambda: records)
+    taps = Taps(local, "br0", isolated=False, records=lambda: records, sources=guard, lan=True)
+    taps.admit()
     taps.take(TAP, "v", 0)
     # A link of 1 Gbit/s has a cost of 4, an older kernel's TAP 100. A guest of a newer one is nearer to the root than the card.
     sh(f"ip link set dev lan0 type bridge_slave cost 4; ip link set dev {TAP} type bridge_slave cost 2")
+    first = until(lambda: port("lan0", "state") == port(TAP, "state") == _FORWARDING and reached(), 20)
+    root = sh("cat /sys/class/net/lan0/brport/designated_root")
     said: dict[str, object] = {
-        "at first": until(lambda: port("lan0", "state") == port(TAP, "state") == _FORWARDING and reached(), 20),
+        "at first": first,
         "closed": claims(guest),
         "the guest's port": port(TAP, "state"),
+        "the switch": sh("cat /sys/class/net/lan0/brport/designated_root") == root and port("lan0", "state") == _FORWARDING,
     }
+    sh(f"ip link set dev {TAP} type bridge_slave group_fwd_mask 0")
+    said["with the guard alone"] = [claims(guest), port(TAP, "state")]
     sh(f"ip link set dev {TAP} type bridge_slave guard off")
     said["put back"] = [list(taps.pin().values()), taps.pin()]
-    sh(f"ip link set dev {TAP} type bridge_slave guard off; ip link set dev {TAP} down; ip link set dev {TAP} up")
+    sh(
+        f"ip link set dev {TAP} type bridge_slave guard off group_fwd_mask 0; ip link set dev {TAP} down; ip link set dev {TAP} up"
+    )
     until(lambda: port(TAP, "state") == _FORWARDING, 20)
-    said["closed without the guard"] = claims(guest)
+    said["closed without both"] = claims(guest)
     listener.close()
     os.close(guest)
     return said

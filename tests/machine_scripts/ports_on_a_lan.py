@@ -15,6 +15,7 @@ import struct
 import subprocess
 import time
 
+from packets import checksum, ethernet, ipv4, ipv6, sh, udp  # beside this script
 from tests.unit.agent.test_network import record
 
 from nqrust.agent.network.lan import LanGuard
@@ -33,39 +34,13 @@ libc = ctypes.CDLL(None)
 MAC, OTHERS_MAC = mac_address("v"), mac_address("w")
 
 
-def sh(line: str) -> str:
-    return subprocess.run(line, shell=True, check=True, capture_output=True, text=True).stdout
-
-
 # --- frames
-
-
-def ethernet(source: str, target: str, kind: int, payload: bytes) -> bytes:
-    to, of = (bytes.fromhex(mac.replace(":", "")) for mac in (target, source))
-    return (to + of + struct.pack("!H", kind) + payload).ljust(60, b"\0")
 
 
 def arp(source: str, of: str, ip: str, code: int = 1) -> bytes:
     own = bytes.fromhex(of.replace(":", "")) + socket.inet_aton(ip)
     body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, code) + own + bytes(6) + socket.inet_aton(OTHER)
     return ethernet(source, BROADCAST, 0x0806, body)
-
-
-def checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def ipv4(source: str, target: str, protocol: int, payload: bytes) -> bytes:
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 1, 0, 64, protocol, 0)
-    ends = socket.inet_aton(source) + socket.inet_aton(target)
-    return head[:10] + struct.pack("!H", checksum(head + ends)) + ends + payload
-
-
-def udp(sport: int, dport: int) -> bytes:
-    return struct.pack("!HHHH", sport, dport, 12, 0) + b"said"
 
 
 def syn(source: str, target: str, port: int, own: int = 0, flags: int = 2) -> bytes:
@@ -78,11 +53,6 @@ def syn(source: str, target: str, port: int, own: int = 0, flags: int = 2) -> by
 def echo(source: str, target: str, number: int = 7) -> bytes:
     body = struct.pack("!BBHHH", 8, 0, 0, number, 7) + b"ping"
     return ipv4(source, target, 1, body[:2] + struct.pack("!H", checksum(body)) + body[4:])
-
-
-def ipv6(source: str, target: str, following: int, payload: bytes) -> bytes:
-    ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, target)
-    return struct.pack("!IHBB", 6 << 28, len(payload), following, 255) + ends + payload
 
 
 def icmpv6(kind: int, about: str = "") -> bytes:
@@ -163,6 +133,10 @@ DROPPED = {
     "a neighbour advertisement of the host's": from_v6(icmpv6(136, LINK_LOCAL)),
     "a VLAN tag": ethernet(MAC, BROADCAST, 0x8100, struct.pack("!HH", 5, 0x0800) + ipv4(MINE, OTHER, 17, udp(1000, 2000))),
     "a spanning tree": ethernet(MAC, "01:80:c2:00:00:00", 0x0026, bytes.fromhex("424203") + bytes(35)),
+    **{
+        f"a packet to a switch's address {last}": from_v4(ipv4(MINE, OTHER, 17, udp(1000, 2000)), target=f"01:80:c2:00:00:{last}")
+        for last in ("00", "03", "0e", "0f")
+    },
     "a protocol of neighbours": ethernet(MAC, "01:80:c2:00:00:0e", 0x88CC, bytes(40)),
 }
 

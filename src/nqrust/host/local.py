@@ -31,6 +31,7 @@ from nqrust.host.errors import (
 )
 from nqrust.host.flocks import Flocks
 from nqrust.host.output import Lines, Mask
+from nqrust.host.parameters import Parameters
 from nqrust.host.port import Command, Completed, DiskUsage, Group, Kind, Stat, Tls, User
 from nqrust.host.secret import Secret
 
@@ -43,7 +44,7 @@ _TAIL = 0.3  # seconds to read from a daemon that kept the pipes of an ended pro
 _KINDS = {stat.S_IFREG: Kind.file, stat.S_IFDIR: Kind.directory, stat.S_IFLNK: Kind.symlink}
 
 
-class LocalHost(Flocks, Conntrack):
+class LocalHost(Flocks, Conntrack, Parameters):
     """`nqrust.host.port.Host` for this machine. Safe to share between threads. `stop`: once it is set, running programs end, and
     their callers get CommandStopped."""
 

@@ -271,6 +271,10 @@ class Host(Protocol):
         """
         ...
 
+    def set_parameter(self, path: str, value: str) -> None:
+        """Write a file below /proc/sys in place. PathMissing if this kernel does not have it."""
+        ...
+
     def locked(self, path: str, timeout: float) -> AbstractContextManager[None]:
         """Hold the lock of an existing file, flock(2), exclusively. Go on without if there is none (also for ""), or after `timeout`
         seconds."""

@@ -28,17 +28,62 @@ def test_a_vm_on_a_lans_bridge_sends_what_it_may_and_the_bridge_stays_as_it_was(
     assert run_script("ports_on_a_lan.py", namespaces=("net", "mount"), seconds=120) is None
 
 
-def test_a_guest_closes_its_own_port_and_not_the_hosts_card_in_a_spanning_tree() -> None:
-    """One frame a second cut off the host, where the administrator's bridge has a spanning tree."""
+def test_a_guest_takes_no_part_in_a_spanning_tree_and_cuts_nobody_off() -> None:
+    """One frame a second cut off the host, where the administrator's bridge has a spanning tree. Then it cut off the guest."""
     host = LocalHost()
-    if os.geteuid() != 0 or not all(host.which(program) for program in ("unshare", "ip", "bridge")):
-        pytest.skip("needs root, iproute2 and util-linux")
+    if os.geteuid() != 0 or not all(host.which(program) for program in ("unshare", "ip", "bridge", "nft")):
+        pytest.skip("needs root, iproute2, nftables and util-linux")
     if not host.exists("/dev/net/tun"):
         pytest.skip("this kernel has no TAP devices")
     assert run_script("port_in_a_spanning_tree.py", namespaces=("net", "mount"), seconds=120) == {
         "at first": True,
         "closed": False,
-        "the guest's port": "0",
-        "put back": [[["it could take part in the bridge's spanning tree"]], {}],
-        "closed without the guard": True,
+        "the guest's port": "3",
+        "the switch": True,
+        "with the guard alone": [False, "0"],
+        "put back": [
+            [["it could take part in the bridge's spanning tree", "frames from it reached the host past the bridge"]],
+            {},
+        ],
+        "closed without both": True,
     }
+
+
+ALL = [f"{number:02x}" for number in range(16) if number != 1]
+"""The last digits of the MACs of IEEE 802.1D by which a bridge hands frames to the host. Linux drops PAUSE (01)."""
+OTHERWISE = ["udp to the host", "a router", "a neighbour"]
+
+
+@pytest.mark.parametrize(("bridge", "macs"), [("nat", ALL[1:]), ("stp", ALL)])
+def test_no_frame_of_a_guest_reaches_the_host_past_the_bridge(bridge: str, macs: list[str]) -> None:
+    """It reached every UDP port, and was the host's router of IPv6. The port's mask and the host's refusal each stop it alone."""
+    needs_taps()
+    found = run_script("past_the_bridge.py", bridge, namespaces=("net", "mount"), seconds=120)
+    assert found.pop("neither") == dict.fromkeys(OTHERWISE, macs), "what the probes find without both"
+    ((put_back,), again, then) = found.pop("put back")
+    assert put_back == [
+        "frames from it reached the host past the bridge",
+        "the host answered ARP on it",
+        "the host had IPv6 on it",
+        "the host took packets from it",
+    ]
+    assert (again, then) == ({}, {})
+    assert found == {"as it is": {}, "mask": {}, "refusal": {}}
+
+
+def test_a_guest_whose_bridge_is_gone_reaches_nothing_of_the_host() -> None:
+    """An administrator who took the bridge down left every TCP port open to guests, over IPv6."""
+    needs_taps()
+    found = run_script("past_the_bridge.py", "gone", namespaces=("net", "mount"), seconds=60)
+    assert found["as it is"] == {}
+    assert list(found["neither"]) == [*OTHERWISE, "tcp over ipv6"], "what the probes find without the refusal"
+
+
+def needs_taps() -> None:
+    host = LocalHost()
+    if os.geteuid() != 0 or not all(host.which(program) for program in ("unshare", "ip", "bridge", "iptables", "ip6tables")):
+        pytest.skip("needs root, iproute2, iptables and util-linux")
+    if not host.exists("/dev/net/tun"):
+        pytest.skip("this kernel has no TAP devices")
+    if not host.exists("/proc/sys/net/ipv6"):
+        pytest.skip("this kernel has no IPv6")

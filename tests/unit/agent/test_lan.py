@@ -168,7 +168,7 @@ def test_a_port_on_the_lan_is_pinned_to_its_vms_mac() -> None:
     host.on("bridge", prefix=True)
     seen = ran(host)
     Taps(host, "fcbr0", isolated=False, records=lambda: [VM], lan=True).take(TAP, "a1", 77)
-    assert f"link set dev {TAP} type bridge_slave learning off flood off guard on isolated off" in seen[1]
+    assert f"link set dev {TAP} type bridge_slave learning off flood off guard on group_fwd_mask 65533 isolated off" in seen[1]
     assert ("bridge", "fdb", "replace", mac_address("a1"), "dev", TAP, "master", "static") in seen
     assert not any("neigh" in " ".join(call) for call in seen), "the LAN gives addresses"
 

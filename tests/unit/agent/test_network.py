@@ -32,6 +32,10 @@ WRONG = (
     "it got frames for unknown MACs",
     "its isolation was not as configured",
     "the bridge did not know its VM's MAC",
+    "frames from it reached the host past the bridge",
+    "the host answered ARP on it",
+    "the host had IPv6 on it",
+    "the host took packets from it",
     "the host did not know the MAC of 10.0.0.20",
 )
 
@@ -90,8 +94,9 @@ def test_a_tap_comes_from_the_vms_namespace_to_the_bridge_and_is_kept_from_other
             "-",
             "link set dev fcbr0 address 62:00:00:00:00:01",
             f"link set dev {TAP} alias nqrust-vm:a1",
+            f"link set dev {TAP} arp off",
             f"link set dev {TAP} master fcbr0",
-            f"link set dev {TAP} type bridge_slave isolated on",
+            f"link set dev {TAP} type bridge_slave group_fwd_mask 65533 isolated on",
             f"link set dev {TAP} up",
         ),
     ]
@@ -127,8 +132,9 @@ def test_a_port_goes_up_pinned_and_no_other_vm_has_its_mac() -> None:
     taps = Taps(host, "fcbr0", isolated=True, records=lambda: records)
     port = (
         "link set dev tapffffffffff0 alias nqrust-vm:a1",
+        "link set dev tapffffffffff0 arp off",
         "link set dev tapffffffffff0 master fcbr0",
-        "link set dev tapffffffffff0 type bridge_slave learning off flood off guard on isolated on",
+        "link set dev tapffffffffff0 type bridge_slave learning off flood off guard on group_fwd_mask 65533 isolated on",
         f"neigh replace 10.0.0.20 lladdr {mac} dev fcbr0 nud permanent",
         "link set dev tapffffffffff0 up",
     )
@@ -182,8 +188,11 @@ def test_where_addresses_are_ours_to_give_nobody_learns_them_from_guests() -> No
     seen = ran(host)
     host.write_file(f"/sys/class/net/{TAP}/address", b"02:00:00:00:00:01\n")
     host.mkdir(f"/sys/class/net/{TAP}/brport")
-    for flag, value in {"learning": 1, "unicast_flood": 1, "isolated": 0}.items():
+    for flag, value in {"learning": "1", "unicast_flood": "1", "isolated": "0", "group_fwd_mask": "0x0"}.items():
         host.write_file(f"/sys/class/net/{TAP}/brport/{flag}", f"{value}\n".encode())
+    parameters = [f"/proc/sys/net/ipv{one}/conf/{TAP}/{name}" for one, name in ((6, "disable_ipv6"), (4, "rp_filter"))]
+    for path in parameters:
+        host.put(path, "0\n")
     records = [record("a1", "10.0.0.20", TAP), record("b2", "10.0.0.21", "tapffffffffff0")]
     mac = mac_address("a1")
     assert Taps(host, "fcbr0", isolated=True, records=lambda: records).pin() == {TAP: WRONG}, "the other has no TAP"
@@ -191,11 +200,15 @@ def test_where_addresses_are_ours_to_give_nobody_learns_them_from_guests() -> No
         ("ip", "-batch", "-", f"link set dev {TAP} address {tap_mac('a1')}"),
         ("bridge", "fdb", "show", "br", "fcbr0"),
         ("bridge", "fdb", "replace", mac, "dev", TAP, "master", "static"),
-        ("ip", "-batch", "-", f"link set dev {TAP} type bridge_slave learning off flood off guard on isolated on"),
+        (
+            *("ip", "-batch", "-", f"link set dev {TAP} arp off"),
+            f"link set dev {TAP} type bridge_slave learning off flood off guard on group_fwd_mask 65533 isolated on",
+        ),
         ("ip", "link", "set", "dev", TAP, "type", "bridge_slave", "locked", "on"),
         ("ip", "-4", "neigh", "show", "dev", "fcbr0", "nud", "permanent"),
         ("ip", "-batch", "-", f"neigh replace 10.0.0.20 lladdr {mac} dev fcbr0 nud permanent"),
     ]
+    assert [host.read_text(path) for path in parameters] == ["1\n", "1\n"]
     seen.clear()
     assert Taps(host, "fcbr0", isolated=True).pin() == {}, "a LAN with its own DHCP says itself who is who"
     assert seen == []

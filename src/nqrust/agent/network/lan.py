@@ -192,6 +192,7 @@ def _untracked(taps: Mapping[str, str], own_macs: tuple[str, ...]) -> list[str]:
 
 def _guest(kept: Protected) -> list[str]:
     found = [
+        "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop",  # no switch may act on these; see port_only.py
         "ether type != { ip, arp, ip6 } drop",
         "udp sport { 67, 547 } drop",
         "udp dport { 68, 546 } drop",

@@ -7,8 +7,9 @@ Ports are isolated from each other unless the network allows it: guests reach th
 each port is pinned on the bridge. If nqr assigns the addresses, it also pins the MAC of each address on the host. Neither
 learns from guests, so a guest that uses a foreign address receives none of its traffic.
 
-A bridge of the administrator may have a spanning tree (IEEE 802.1D). A guest that claims to be near its root would have the host
-close its own card, and no filter sees such frames. So a port on which one arrives is closed itself.
+A TAP is nothing but that port to the host (port_only.py). So frames of a spanning tree (IEEE 802.1D) do not reach the bridge's own
+from a guest either, and a LAN's filter drops them (lan.py). Otherwise a guest that claims to be near the root would have the host
+close its own card. Where they do reach it, the port on which one arrives is closed itself.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from nqrust.agent.errors import AgentError, Conflict, Failed
-from nqrust.agent.network import rates
+from nqrust.agent.network import port_only, rates
 from nqrust.agent.store import VmRecord
 from nqrust.contract.agent import TapStatus
 from nqrust.contract.names import TAP_ALIAS, mac_address, tap_mac
 from nqrust.contract.text import joined, word
 from nqrust.contract.vms import RateLimits
-from nqrust.host.errors import CommandFailed, HostError, ProgramMissing
+from nqrust.host.errors import CommandFailed, HostError, PathError, ProgramMissing
 from nqrust.host.port import Host, command
 
 ALIAS = TAP_ALIAS
@@ -126,6 +127,7 @@ class Taps:
                 for record in self._ports(records):
                     self._strange_mac(record)  # one that took this VM's MAC would keep its entry
             lines, up = self._port(name, vm_id, own), [f"link set dev {name} up"]
+            port_only.refuse_packets(self._host, name)
             if own is None or self._locks:
                 self._ip([*lines, *up])
             else:  # its guest may run by now: the port is locked before it goes up
@@ -134,7 +136,7 @@ class Taps:
                 self._ip(up)
             if own is not None:
                 self._enter(name, own.mac)
-        except (CommandFailed, ProgramMissing) as error:
+        except (CommandFailed, ProgramMissing, PathError) as error:
             raise Failed("NQR-NET-702", f"The TAP {name} could not be set up ({error}).", "Run `nqr doctor`.") from error
 
     def _port(self, name: str, vm_id: str, own: VmRecord | None) -> list[str]:
@@ -145,6 +147,7 @@ class Taps:
             # A port may not change the MAC of a bridge that was here before nqr, either.
             *(f"link set dev {self._bridge} address {mac}" for mac in fixed),
             f"link set dev {name} alias {ALIAS}{vm_id}",
+            port_only.without_arp(name),
             f"link set dev {name} master {self._bridge}",
             f"link set dev {name} type bridge_slave {self._flags(pinned=own is not None)}",
             *(self._neighbour(record) for record in known),
@@ -159,7 +162,7 @@ class Taps:
         return [now]
 
     def _flags(self, *, pinned: bool) -> str:
-        isolated = f"isolated {'on' if self._isolated else 'off'}"
+        isolated = f"{port_only.flags()} isolated {'on' if self._isolated else 'off'}"
         return f"learning off flood off guard on {isolated}{' locked on' if self._locks else ''}" if pinned else isolated
 
     def _neighbour(self, record: VmRecord) -> str:
@@ -215,12 +218,13 @@ class Taps:
         found = [why for flag, wanted, why in flags if self._read(record.tap, f"brport/{flag}") not in (wanted, "")]
         if entries.get(record.mac.lower()) != record.tap:
             found.append("the bridge did not know its VM's MAC")
-        return tuple(found)
+        return (*found, *port_only.strange(self._host, record.tap))
 
     def _pin_port(self, name: str, mac: str) -> None:
         with self._unless_gone(name):
             self._enter(name, mac)
-            self._ip([f"link set dev {name} type bridge_slave {self._flags(pinned=True)}"])
+            port_only.refuse_packets(self._host, name)
+            self._ip([port_only.without_arp(name), f"link set dev {name} type bridge_slave {self._flags(pinned=True)}"])
             self._lock(name)
 
     def _enter(self, name: str, mac: str) -> None:
