@@ -272,7 +272,7 @@ def asked_for() -> dict[str, object]:
 
 def records_of_guests() -> list[Any]:
     macs = [sh(f"ip netns exec guest{guest} cat /sys/class/net/eth0/address").strip() for guest in (0, 1)]
-    return [SimpleNamespace(id=f"vm{number}", ip=GUESTS[number], mac=mac, asked="run") for number, mac in enumerate(macs)]
+    return [SimpleNamespace(id=f"vm{n}", ip=GUESTS[n], mac=mac, asked="run", tap=f"port{n}") for n, mac in enumerate(macs)]
 
 
 def guarded() -> tuple[list[Any], Sources, dict[str, object]]:

@@ -3,9 +3,10 @@
 Run inside: `unshare --net --mount python past_the_bridge.py nat|stp|gone`. Prints what reached the host as JSON, for each of these:
 
     "as it is"       the TAP as the agent makes it
-    "mask"           without the host's own refusal: the bridge alone forwards the frames
-    "refusal"        without the bridge's mask: the host alone refuses the packets
-    "neither"        so that the probes are known to work
+    "mask"           the bridge forwards the frames, and nothing else is in their way
+    "refusal"        the host refuses packets of the TAP, and nothing else
+    "rules"          the agent's chain drops packets of the TAP, and nothing else
+    "nothing"        so that the probes are known to work
 
     up0 (192.0.2.1)   a card of the host, and another address than that of the VMs' network
     fcbr0 (10.0.0.1)  the bridge; `stp`: with a spanning tree, `gone`: removed while the VM runs
@@ -72,6 +73,19 @@ def udp_to_the_host(guest: int, target: str) -> bool:
 
 
 @probe
+def a_broadcast(guest: int, target: str) -> bool:
+    """From no address, as a DHCP client sends it: no check of sources refuses that."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("0.0.0.0", 5353))
+        server.settimeout(0.05)
+        os.write(guest, ethernet(MAC, target, 0x0800, ipv4("0.0.0.0", "255.255.255.255", 17, udp(1000, 5353))))
+        try:
+            return server.recv(100) == b"said"
+        except TimeoutError:
+            return False
+
+
+@probe
 def a_router(guest: int, target: str) -> bool:
     """A router advertisement: the guest is the host's way to all of IPv6. RFC 4861, 4.2."""
     body = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0)
@@ -121,6 +135,10 @@ def forward(on: bool) -> None:
     sh(f"echo {'0xfffd' if on else '0'} >/sys/class/net/{TAP}/brport/group_fwd_mask")
 
 
+def draw(taps: Taps, on: bool) -> None:
+    taps.admit() if on else sh("iptables -w -t raw -F NQR-SOURCE")
+
+
 def seen(guest: int, *, bridge: bool) -> dict[str, object]:
     """Probe -> the last two digits of each MAC by which it reached the host."""
     targets = GROUPS if bridge else (tap_mac("v"), BROADCAST, LLDP)
@@ -149,18 +167,20 @@ def main(kind: str) -> dict[str, object]:
     if not bridge:
         sh("ip link delete fcbr0")
     said: dict[str, object] = {"as it is": seen(guest, bridge=bridge)}
+    draw(taps, False)
     if bridge:
         forward(False)
-        said["refusal"] = seen(guest, bridge=bridge)
+    said["refusal"] = seen(guest, bridge=bridge)
+    refuse(False)
+    said["nothing"] = seen(guest, bridge=bridge)
+    draw(taps, True)
+    said["rules"] = seen(guest, bridge=bridge)
+    if bridge:
+        draw(taps, False)
         forward(True)
-        refuse(False)
         said["mask"] = seen(guest, bridge=bridge)
         forward(False)
-        said["neither"] = seen(guest, bridge=bridge)
         said["put back"] = [list(taps.pin().values()), taps.pin(), seen(guest, bridge=bridge)]
-    else:
-        refuse(False)
-        said["neither"] = seen(guest, bridge=bridge)
     os.close(guest)
     return said
 

@@ -51,15 +51,18 @@ def test_a_guest_takes_no_part_in_a_spanning_tree_and_cuts_nobody_off() -> None:
 
 ALL = [f"{number:02x}" for number in range(16) if number != 1]
 """The last digits of the MACs of IEEE 802.1D by which a bridge hands frames to the host. Linux drops PAUSE (01)."""
-OTHERWISE = ["udp to the host", "a router", "a neighbour"]
+OTHERWISE = ["udp to the host", "a broadcast", "a router", "a neighbour"]
 
 
 @pytest.mark.parametrize(("bridge", "macs"), [("nat", ALL[1:]), ("stp", ALL)])
 def test_no_frame_of_a_guest_reaches_the_host_past_the_bridge(bridge: str, macs: list[str]) -> None:
-    """It reached every UDP port, and was the host's router of IPv6. The port's mask and the host's refusal each stop it alone."""
+    """It reached every UDP port, and was the host's router of IPv6. The port's mask stops it alone, and so do the host's
+    refusal and the agent's rules together."""
     needs_taps()
     found = run_script("past_the_bridge.py", bridge, namespaces=("net", "mount"), seconds=120)
-    assert found.pop("neither") == dict.fromkeys(OTHERWISE, macs), "what the probes find without both"
+    assert found.pop("nothing") == dict.fromkeys(OTHERWISE, macs), "what the probes find otherwise"
+    assert found.pop("refusal") == {"a broadcast": macs}
+    assert found.pop("rules") == {"a router": macs, "a neighbour": macs}
     ((put_back,), again, then) = found.pop("put back")
     assert put_back == [
         "frames from it reached the host past the bridge",
@@ -68,7 +71,7 @@ def test_no_frame_of_a_guest_reaches_the_host_past_the_bridge(bridge: str, macs:
         "the host took packets from it",
     ]
     assert (again, then) == ({}, {})
-    assert found == {"as it is": {}, "mask": {}, "refusal": {}}
+    assert found == {"as it is": {}, "mask": {}}
 
 
 def test_a_guest_whose_bridge_is_gone_reaches_nothing_of_the_host() -> None:
@@ -76,7 +79,8 @@ def test_a_guest_whose_bridge_is_gone_reaches_nothing_of_the_host() -> None:
     needs_taps()
     found = run_script("past_the_bridge.py", "gone", namespaces=("net", "mount"), seconds=60)
     assert found["as it is"] == {}
-    assert list(found["neither"]) == [*OTHERWISE, "tcp over ipv6"], "what the probes find without the refusal"
+    assert list(found["nothing"]) == [*OTHERWISE, "tcp over ipv6"], "what the probes find otherwise"
+    assert list(found["refusal"]) == ["a broadcast"] and list(found["rules"]) == ["a router", "a neighbour", "tcp over ipv6"]
 
 
 def needs_taps() -> None:

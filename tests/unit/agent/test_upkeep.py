@@ -219,7 +219,7 @@ def test_rules_are_put_back_while_a_run_of_nqr_only_asks(noted: str, put_back: b
 
 def record(number: int, asked: str = "run", ip: str | None = "") -> Any:
     address = f"10.0.0.{number}" if ip == "" else ip
-    return SimpleNamespace(id=f"vm{number}", ip=address, mac=f"06:4e:00:00:00:{number:02x}", asked=asked)
+    return SimpleNamespace(id=f"vm{number}", ip=address, mac=f"06:4e:00:00:00:{number:02x}", asked=asked, tap=f"tap{number}")
 
 
 def test_only_vms_that_are_to_run_have_an_address_to_send_from() -> None:
@@ -239,6 +239,22 @@ def test_a_vm_asks_for_an_address_in_its_own_name_and_not_without_end() -> None:
         f"{asks} -m u32 ! --u32 {ip}@0x24=0x64e0000&&{ip}@0x28>>0x10=0x14 -j DROP",
         f"{asks} -m hashlimit --hashlimit-above 10/sec --hashlimit-burst 30 --hashlimit-name nqr-00000014 -j DROP",
     ]
+
+
+def test_a_kernel_that_cannot_tie_addresses_to_macs_drops_packets_of_taps_all_the_same() -> None:
+    host, given = FakeHost.debian12(), list[str]()
+
+    def refuses(host: FakeHost, cmd: Command) -> Completed:
+        given.append(bytes(cmd.input or b"").decode())
+        if "mac" in given[-1]:
+            raise CommandFailed(cmd.argv, 2, "Couldn't load match `mac'")
+        return Completed(cmd.argv, 0, "", "")
+
+    host.on("iptables", prefix=True)
+    host.on("iptables-restore", prefix=True, answer=refuses)
+    sources = Sources(host, "fcbr0", lambda: [record(20)])
+    assert sources.sync() is True and "mac" in sources.lacking
+    assert "-A NQR-SOURCE -i tap20 -j DROP" in given[-1]
 
 
 @pytest.mark.parametrize("lack", ["table", "match"])

@@ -15,6 +15,9 @@ no IPv6 of guests: the host itself speaks none with them. iptables-extensions(8)
 
 The packets of guests leave with the address of their host. A manager and an agent elsewhere give each address a share of the
 connections that they begin. So all guests together begin few to such a port: their host needs the rest of its share.
+
+All these rules name the bridge. A packet that comes from a TAP itself is dropped first (port_only.py): an address of a guest's
+choice, such as none with a broadcast, passes the host's own check of sources.
 """
 
 from __future__ import annotations
@@ -60,7 +63,8 @@ class Sources:
             few = beginning(self._bridge, self._ports) if ported else []
             choices: list[list[tuple[str, ...]]] = [[*casts, *few, *asks], [*few, *asks], [*casts, *few], few, casts, []]
             less = [some for number, some in enumerate(choices) if some not in choices[:number]]
-            changed = self._draw("iptables", *([*some, *addresses] for some in less))
+            past = past_the_bridge(ported)
+            changed = self._draw("iptables", *([*past, *some, *addresses] for some in less), past)
             six = self._untracked("ip6tables", ported)
             if (six or self._six) and self._host.which("ip6tables") is not None:
                 changed |= self._draw("ip6tables", six)
@@ -92,6 +96,12 @@ def rules(bridge: str, records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
             found.append(("!", "-s", source, "-i", bridge, "-m", "mac", "--mac-source", mac, "-j", "DROP"))
     asks = ("-s", "0.0.0.0/32", "-i", bridge, "-p", "udp", "-m", "udp", "--sport", "68", "--dport", "67", "-j", "RETURN")
     return [asks, *found] if found else []
+
+
+def past_the_bridge(records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
+    """Return the rules for packets of the TAPs themselves, in the same form. Pure. Frames of their bridge have its name, with
+    br_netfilter too."""
+    return [("-i", word(one.tap), "-j", "DROP") for one in sorted(records, key=lambda record: record.id)]
 
 
 def untracked(bridge: str, program: str) -> list[tuple[str, ...]]:
