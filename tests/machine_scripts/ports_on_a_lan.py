@@ -102,7 +102,16 @@ def asks_for_listeners() -> bytes:
 
 HOP_BY_HOP = bytes((58, 0, 1, 4, 0, 0, 0, 0))
 """An extension header before ICMPv6 (RFC 8200, 4.3), which hides the type from a filter that counts bytes."""
+
+
+def piece(following: int, part: bytes, at: int = 0) -> bytes:
+    """A fragment of IPv6 to all machines, and more follow; RFC 8200, 4.5. `at`: where its first byte belongs."""
+    return from_v6(ipv6(MY_LINK_LOCAL, "ff02::1", 44, struct.pack("!BBHI", following, 0, at | 1, 77) + part))
+
+
 PASSES = {
+    "a first fragment": piece(17, udp(1000, 2000)[:8]),
+    "a later fragment": piece(17, bytes(8), at=8),
     "ARP of its own": arp(MAC, MAC, MINE),
     "UDP": from_v4(ipv4(MINE, OTHER, 17, udp(1000, 2000))),
     "a request to the LAN's DHCP": from_v4(ipv4("0.0.0.0", "255.255.255.255", 17, udp(68, 67))),
@@ -125,6 +134,10 @@ DROPPED = {
     "a DHCPv6 server": from_v6(ipv6(MY_LINK_LOCAL, "ff02::1", 17, udp(547, 546))),
     "a router advertisement": from_v6(icmpv6(134)),
     "a router advertisement behind a header": from_v6(ipv6(MY_LINK_LOCAL, "ff02::1", 0, HOP_BY_HOP + icmpv6(134)[40:])),
+    "a first fragment with a header cut off": piece(60, bytes((58, 2, 1, 20)) + bytes(4)),
+    "a first fragment with all headers but the last": piece(60, bytes((17, 0, 1, 4)) + bytes(4)),
+    "a neighbour advertisement in fragments": piece(58, icmpv6(136, LINK_LOCAL)[40:48]),
+    "a DHCPv6 server in fragments": piece(17, udp(547, 546)[:8]),
     "a query for members of groups": asks_for_members(),
     "a query for members in a last fragment": asks_for_members(part=1),
     "a query for members in a first fragment": asks_for_members(part=0x2000),

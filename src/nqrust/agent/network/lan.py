@@ -3,7 +3,7 @@
 The bridge is the administrator's, and other machines use it. So every rule names the TAP of a VM:
 
     from any port    only its VM's MAC, in requests to a DHCP server too; only IPv4, ARP and IPv6 without VLAN tags;
-                     no DHCP server, no router advertisements;
+                     no DHCP server, no router advertisements, also in fragments;
                      no queries for members of multicast groups: a bridge hands multicasts on to those who answered, and the
                      host answers no VM. So one query would take neighbour discovery over IPv6 from the host
                      no packet in the name of this host or of its gateways on that bridge
@@ -49,6 +49,13 @@ _FEW_NEW = tuple(
     )
 )
 """The host remembers each of these as a connection. A VM makes up its addresses, so the limit is that of its port."""
+_PIECES = (
+    "icmpv6 type 133-137 drop",  # no receiver takes neighbour discovery in fragments; RFC 6980
+    "frag frag-off != 0 return",
+    "@th,0,8 >= 0 return",
+    "drop",
+)
+"""Of packets of IPv6 in fragments: a first one without the header of its protocol hides from every other rule what it is."""
 _PROGRAMS = ("iptables", "ip6tables")
 
 
@@ -160,7 +167,7 @@ def table(
     taps = {word(one.tap): word(one.mac) for one in records}
     lines: list[str] = []
     if taps:
-        lines += [*chain("guest", _guest(kept)), *fragments.shared(few or fragments.Allowed())]
+        lines += [*chain("pieces", _PIECES), *chain("guest", _guest(kept)), *fragments.shared(few or fragments.Allowed())]
         for tap, mac in taps.items():
             own = [f"ether saddr != {mac} drop", f"arp saddr ether != {mac} drop"]
             # The MAC in a request may be in a later fragment, where no rule finds it.
@@ -194,6 +201,7 @@ def _guest(kept: Protected) -> list[str]:
     found = [
         "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop",  # no switch may act on these; see port_only.py
         "ether type != { ip, arp, ip6 } drop",
+        "exthdr frag exists jump pieces",
         "udp sport { 67, 547 } drop",
         "udp dport { 68, 546 } drop",
         "icmpv6 type { nd-router-advert, nd-redirect, mld-listener-query } drop",
