@@ -12,10 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.auth import PasswordChange, Role, Session
 from nqrust.contract.credentials import hash_password, hash_token, new_token, verify_password
+from nqrust.manager.access import rights
 from nqrust.manager.clock import now
 from nqrust.manager.core import credentials
 from nqrust.manager.core.core import Core
-from nqrust.manager.core.principal import Principal, lower
+from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.source import Source
 from nqrust.manager.errors import (
     Conflict,
@@ -56,6 +57,9 @@ class BasicCache:
             self._known.clear()
         self._known[key] = (time.monotonic() + _BASIC_CACHE_SECONDS, principal)
 
+    def forget(self, key: str) -> None:
+        self._known.pop(key, None)
+
     def clear(self) -> None:
         self._known.clear()
         self.cleared += 1
@@ -77,6 +81,22 @@ async def authenticate(core: Core, authorization: str | None, source: Source) ->
     return principal
 
 
+async def authenticate_again(core: Core, authorization: str | None, who: Principal) -> Principal:
+    """Return the sender as it is now, after a wait. Costs one question and no password's hash.
+
+    Raises NotAuthenticated, WrongCredentials.
+    """
+    sent = credentials.read(authorization)
+    if sent.token:
+        return await _bearer(core, sent.key)
+    async with core.db.transaction() as session:
+        found = await rights.current(session, who)
+    if found is None or found.proof != who.proof:
+        basic_cache.forget(sent.key)
+        raise WrongCredentials()
+    return found
+
+
 async def _bearer(core: Core, digest: str) -> Principal:
     async with core.db.transaction() as session:
         found = (
@@ -89,7 +109,7 @@ async def _bearer(core: Core, digest: str) -> Principal:
         if host is not None and host.next_agent_token_sha256 == digest:
             await _begin_new_tokens(session, host, digest)
         if host is not None:
-            return Principal("agent", f"agent:{host.name}", host_id=host.id, identity=host.identity, auth="agent")
+            return Principal("agent", f"agent:{host.name}", host_id=host.id, identity=host.identity, auth="agent", proof=digest)
         join = await session.scalar(select(JoinToken).where(JoinToken.sha256 == digest))
         if join is not None:
             name = join.host_name or join.name or join.id
@@ -112,37 +132,26 @@ def _of_token(row: Token, owner: User | None) -> Principal:
     if row.last_used_at is None or now() - row.last_used_at > _USED_RESOLUTION:
         row.last_used_at = now()
     username = owner.username if owner else ""
-    role = _role_of(row, owner)
+    common = Principal("user", row.name, rights.role_of(row, owner), row.user_id, row.id, username=username, proof=row.sha256)
     if row.kind == "session":
-        return Principal("user", row.name, role, row.user_id, row.id, username=username, auth="session")
-    return Principal("token", f"token:{row.name}", role, row.user_id, row.id, username=username, token=row.name, auth="token")
-
-
-def _role_of(row: Token, owner: User | None) -> Role:
-    """Return the role that a token has now: never more than its owner's."""
-    if owner is None:
-        return Role(row.role)
-    return Role(owner.role) if row.kind == "session" else lower(Role(row.role), Role(owner.role))
+        return replace(common, auth="session")
+    return replace(common, kind="token", name=f"token:{row.name}", token=row.name, auth="token")
 
 
 async def still_may(core: Core, principal: Principal, role: Role) -> bool:
-    """Return whether the principal's token or user still exists and includes `role`."""
+    """Return whether the principal's token or password is still valid and includes `role`. A rotation of its token ends nothing."""
     async with core.db.transaction() as session:
-        if principal.token_id:
-            valid = or_(Token.expires_at.is_(None), Token.expires_at > now())
-            query = select(Token, User).outerjoin(User, User.id == Token.user_id).where(Token.id == principal.token_id, valid)
-            found = (await session.execute(query)).first()
-            current = _role_of(found[0], found[1]) if found else None
-        else:
-            user = await session.scalar(select(User).where(User.id == principal.user_id))
-            current = Role(user.role) if user else None
-    return replace(principal, role=current).may(role)
+        found = await rights.current(session, principal)
+    if found is None or (principal.token_id is None and found.proof != principal.proof):
+        return False
+    return found.may(role)
 
 
 async def check_password(core: Core, username: str, password: str, source: Source) -> Principal:
     """Return the user with this password. Raises WrongCredentials, Throttled."""
     user = await _proven(core, username, password, source)
-    return Principal("user", user.username, Role(user.role), user.id, username=user.username, auth="password")
+    role, proof = Role(user.role), user.password_hash
+    return Principal("user", user.username, role, user.id, username=user.username, auth="password", proof=proof)
 
 
 async def _proven(core: Core, username: str, password: str, source: Source) -> User:
@@ -167,24 +176,27 @@ async def sign_in(core: Core, username: str, password: str, source: Source) -> t
     """Return a session token for the correct password, and its user."""
     principal = await check_password(core, username, password, source)
     _seldom(core, username)
-    assert principal.role is not None
     token = new_token()
     expires_at = now() + SESSION_TTL
     async with core.db.transaction() as session:
+        # A new password ends all sessions. It must not miss this one, whose password was checked before.
+        found = await rights.current(session, principal, lock=True)
+        if found is None or found.role is None or found.proof != principal.proof:
+            raise WrongCredentials()
         session.add(
             Token(
                 id=str(uuid4()),
                 kind="session",
                 name=username,
                 sha256=hash_token(token),
-                role=principal.role.value,
+                role=found.role.value,
                 user_id=principal.user_id,
                 expires_at=expires_at,
             )
         )
         await session.execute(delete(Token).where(Token.kind == "session", Token.expires_at < now()))
     core.callers.learn(hash_token(token))
-    return Session(token=token, expires_at=expires_at, username=username, role=principal.role), principal
+    return Session(token=token, expires_at=expires_at, username=username, role=found.role), found
 
 
 def _seldom(core: Core, username: str) -> None:

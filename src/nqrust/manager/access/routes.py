@@ -61,20 +61,20 @@ async def list_users(core: CoreDep, _: Admin) -> UserList:
 
 
 @router.post("/users", status_code=201, tags=["users"])
-async def create_user(core: CoreDep, _: Admin, body: UserCreate) -> User:
-    return await accounts.create_user(core, body)
+async def create_user(core: CoreDep, who: Admin, body: UserCreate) -> User:
+    return await accounts.create_user(core, body, who)
 
 
 @router.patch("/users/{user_id}", tags=["users"])
-async def update_user(core: CoreDep, _: Admin, user_id: str, body: UserUpdate) -> User:
+async def update_user(core: CoreDep, who: Admin, user_id: str, body: UserUpdate) -> User:
     """Change the role or the password. A lower role lowers the user's tokens; a new password ends the user's sessions."""
-    return await accounts.update_user(core, user_id, body)
+    return await accounts.update_user(core, user_id, body, who)
 
 
 @router.delete("/users/{user_id}", status_code=204, tags=["users"])
-async def delete_user(core: CoreDep, _: Admin, user_id: str) -> None:
+async def delete_user(core: CoreDep, who: Admin, user_id: str) -> None:
     """Delete the user with its sessions and tokens. The last administrator cannot be deleted."""
-    await accounts.delete_user(core, user_id)
+    await accounts.delete_user(core, user_id, who)
 
 
 @router.get("/tokens", tags=["tokens"])
@@ -89,5 +89,5 @@ async def create_token(core: CoreDep, who: Admin, body: TokenCreate) -> TokenCre
 
 
 @router.delete("/tokens/{token_id}", status_code=204, tags=["tokens"])
-async def delete_token(core: CoreDep, _: Admin, token_id: str) -> None:
-    await tokens.delete_token(core, token_id)
+async def delete_token(core: CoreDep, who: Admin, token_id: str) -> None:
+    await tokens.delete_token(core, token_id, who)

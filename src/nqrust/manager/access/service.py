@@ -9,14 +9,17 @@ from pydantic import ValidationError
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.auth import Bootstrap, Role, UserCreate, UserList, UserUpdate
 from nqrust.contract.auth import User as ApiUser
+from nqrust.manager.access import rights
 from nqrust.manager.access.authentication import basic_cache
 from nqrust.manager.access.tokens import lower_tokens
 from nqrust.manager.audit import about
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
+from nqrust.manager.core.principal import Principal
 from nqrust.manager.errors import Conflict, NotFound, SettingsError
 from nqrust.manager.store.tables import JoinToken, Token, User
 
@@ -40,6 +43,7 @@ async def bootstrap(core: Core, wanted: Bootstrap) -> None:
     for known in wanted.tokens:
         core.callers.learn(known.sha256)
     async with core.db.transaction() as session:
+        await rights.one_at_a_time(session)
         if not await session.scalar(select(func.count()).select_from(User)):
             session.add(
                 User(
@@ -88,7 +92,7 @@ async def get_user(core: Core, user_id: str) -> ApiUser | None:
     return _user(row) if row else None
 
 
-async def create_user(core: Core, wanted: UserCreate) -> ApiUser:
+async def create_user(core: Core, wanted: UserCreate, who: Principal) -> ApiUser:
     about(new=wanted.username)
     password_hash = await core.hashing.hash(wanted.password)
     row = User(
@@ -100,18 +104,19 @@ async def create_user(core: Core, wanted: UserCreate) -> ApiUser:
     )
     try:
         async with core.db.transaction() as session:
+            await rights.hold(session, who)
             session.add(row)
     except IntegrityError as error:
         raise Conflict(f"There is already a user named {wanted.username}.") from error
     return _user(row)
 
 
-async def update_user(core: Core, user_id: str, change: UserUpdate) -> ApiUser:
+async def update_user(core: Core, user_id: str, change: UserUpdate, who: Principal) -> ApiUser:
     """Change a user. A new role applies to open sessions at once, and lowers API tokens. A new password ends the sessions."""
     password_hash = await core.hashing.hash(change.password) if change.password else None
     async with core.db.transaction() as session:
-        admins = list(await session.scalars(select(User).where(User.role == "admin").with_for_update()))
-        row = await session.get(User, user_id)
+        admins, row = await _locked(session, user_id)
+        await rights.hold(session, who)
         if row is None:
             raise NotFound("There is no such user.")
         about(user_id=row.username)
@@ -127,12 +132,11 @@ async def update_user(core: Core, user_id: str, change: UserUpdate) -> ApiUser:
     return _user(row)
 
 
-async def delete_user(core: Core, user_id: str) -> None:
+async def delete_user(core: Core, user_id: str, who: Principal) -> None:
     """Delete the user with all its sessions, API tokens and join tokens, except the last administrator."""
     async with core.db.transaction() as session:
-        # The lock keeps two administrators from deleting each other at the same moment.
-        admins = list(await session.scalars(select(User).where(User.role == "admin").with_for_update()))
-        row = await session.get(User, user_id)
+        admins, row = await _locked(session, user_id)
+        await rights.hold(session, who)
         if row is None:
             raise NotFound("There is no such user.")
         about(user_id=row.username)
@@ -140,6 +144,13 @@ async def delete_user(core: Core, user_id: str) -> None:
             raise Conflict(f"{row.username} is the last administrator.", cure="Create another administrator first.")
         await session.delete(row)
     basic_cache.clear()
+
+
+async def _locked(session: AsyncSession, user_id: str) -> tuple[list[User], User | None]:
+    """Return the administrators and one user. They are locked before the sender's own rows, which a change may also need."""
+    await rights.one_at_a_time(session)
+    admins = list(await session.scalars(select(User).where(User.role == "admin").with_for_update()))
+    return admins, await session.get(User, user_id, with_for_update=True)
 
 
 def _user(row: User) -> ApiUser:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from nqrust.contract.auth import TOKEN_DAYS, Role, TokenCreate, TokenCreated, TokenList
 from nqrust.contract.auth import Token as ApiToken
 from nqrust.contract.credentials import hash_token, new_token
+from nqrust.manager.access import rights
 from nqrust.manager.audit import about
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
@@ -35,13 +36,14 @@ async def list_tokens(core: Core) -> TokenList:
 async def create_token(core: Core, wanted: TokenCreate, creator: Principal) -> TokenCreated:
     """Create a token of the creator, or of the owner of the token that the creator used.
 
-    Revoking that token revokes the new one too. Raises NotPermitted (a role above the creator's), Invalid.
+    Revoking that token revokes the new one too. Raises NotPermitted (a role above the creator's), NotAuthenticated, Invalid.
     """
     about(new=wanted.name)
-    if not creator.may(wanted.role):
-        raise NotPermitted(f"A token with the role {wanted.role.value} has more rights than you.")
     secret = new_token()
     async with core.db.transaction() as session:
+        creator = await rights.hold(session, creator)
+        if not creator.may(wanted.role):
+            raise NotPermitted(f"A token with the role {wanted.role.value} has more rights than you.")
         parent = await session.get(Token, creator.token_id) if creator.kind == "token" else None
         owner = await session.get(User, creator.user_id) if creator.user_id else None
         row = Token(
@@ -76,10 +78,11 @@ def _expiry(ttl_seconds: int | None, parent: Token | None) -> datetime | None:
     )
 
 
-async def delete_token(core: Core, token_id: str) -> None:
+async def delete_token(core: Core, token_id: str, who: Principal) -> None:
     """Revoke a token, and the tokens that were created with it."""
     async with core.db.transaction() as session:
-        row = await session.get(Token, token_id)
+        await rights.hold(session, who)
+        row = await session.get(Token, token_id, with_for_update=True)
         if row is None:
             raise NotFound("There is no such token.")
         about(token_id=row.name)

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.contract.auth import Role
 from nqrust.manager import audit, metrics
-from nqrust.manager.access.authentication import authenticate, still_may
+from nqrust.manager.access.authentication import authenticate, authenticate_again, still_may
 from nqrust.manager.api import channel, problems
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal
@@ -91,6 +91,7 @@ class Gate:
                     if int(headers.get("content-length") or 0) > limit:
                         raise BodyTooLarge
                     body = await bodies.read(receive, limit)
+                    await self._identify_again(scope, headers)
                     await self._app(scope, bodies.replay(body, receive), watched)
             except ClientGone:
                 return
@@ -134,6 +135,15 @@ class Gate:
             _refuse_forged(headers)
         async with callers.working(principal):
             yield
+
+    async def _identify_again(self, scope: Scope, headers: dict[str, str]) -> None:
+        """Identify the sender as it is after the waits for its turn and for the body: it may have lost its rights meanwhile."""
+        state = scope["state"]
+        if state["principal"] is None:
+            return
+        principal = await authenticate_again(self._core, headers.get("authorization"), state["principal"])
+        channel.check(self._core, scope, principal)
+        state["principal"] = principal
 
     async def _sender(self, scope: Scope, headers: dict[str, str]) -> Principal:
         authorization = headers.get("authorization")

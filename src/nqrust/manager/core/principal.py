@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from nqrust.contract.auth import Role
@@ -16,7 +16,8 @@ class Principal:
 
     The last two have no role: an agent may use its own host's routes only, a join token registration only. `user_id`,
     `username`: the user, or the owner of the token. `token`: name of the token. `auth`: how the sender authenticated.
-    `identity` of an agent: see the table of hosts.
+    `identity` of an agent: see the table of hosts. `proof`: hash of the token, or the stored hash of the password. A change of
+    it means that the credentials are no longer valid.
     """
 
     kind: Literal["user", "token", "agent", "join"]
@@ -30,6 +31,7 @@ class Principal:
     username: str = ""
     token: str = ""
     auth: str = ""
+    proof: str = field(default="", repr=False)
 
     def may(self, role: Role) -> bool:
         """Return whether this principal's role includes `role`."""

@@ -6,8 +6,10 @@ from sqlalchemy import select
 
 from nqrust.contract.credentials import hash_token
 from nqrust.contract.hosts import CertificateRenewal, HostCertificate, HostRegister
+from nqrust.manager.access import rights
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
+from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.trust import Trust
 from nqrust.manager.errors import NotAuthenticated, NotFound
 from nqrust.manager.store.tables import Host
@@ -42,7 +44,7 @@ def answer(core: Core, host: Host, wanted: HostRegister, *, joins: bool) -> dict
     return {"certificate": _sign(core.trust, wanted.certificate_request, host), "authority": core.trust.trusted}
 
 
-async def renew(core: Core, host_id: str, wanted: CertificateRenewal, *, shown: bool) -> HostCertificate:
+async def renew(core: Core, host_id: str, wanted: CertificateRenewal, who: Principal, *, shown: bool) -> HostCertificate:
     """Return a new certificate of the same name. `shown`: the connection has proven the current one. Otherwise the request
     proves that the host has the key of the last one.
 
@@ -52,6 +54,7 @@ async def renew(core: Core, host_id: str, wanted: CertificateRenewal, *, shown: 
         host = await session.get(Host, host_id, with_for_update=True)
         if host is None or core.trust is None or not host.identity:
             raise NotFound("This host has no certificate to renew.")
+        rights.check_agent(host, who)
         if not shown and not _proves(wanted, host):
             raise NotAuthenticated("This agent's certificate is missing, or replaced by a newer one.")
         signed = _sign(core.trust, wanted.certificate_request, host)

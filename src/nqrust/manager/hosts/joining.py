@@ -21,6 +21,7 @@ from nqrust.contract.auth import JoinTokenCreate
 from nqrust.contract.credentials import hash_token, new_token
 from nqrust.contract.hosts import HostRegister, HostRegistered, HostState
 from nqrust.manager import events
+from nqrust.manager.access import rights
 from nqrust.manager.audit import about
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
@@ -48,6 +49,7 @@ async def create_token(core: Core, wanted: JoinTokenCreate, creator: Principal) 
     secret = new_token()
     expires_at = now() + timedelta(seconds=wanted.ttl_seconds)
     async with core.db.transaction() as session:
+        await rights.hold(session, creator)
         with_ = await session.get(Token, creator.token_id) if creator.kind == "token" else None
         if with_ is not None and with_.expires_at is not None:
             expires_at = min(expires_at, with_.expires_at)  # a stolen token makes nothing that outlives it
@@ -112,6 +114,7 @@ async def _again(core: Core, session: AsyncSession, wanted: HostRegister, princi
             cure=f"Set --agent-name {host.name} again, or join as a new host with a token from `nqr host token {wanted.name}`.",
             code="NQR-API-151",
         )
+    rights.check_agent(host, principal)
     note_return(core, session, host, wanted.boot_id)
     describe(host, wanted)
     signed = certificates.answer(core, host, wanted, joins=False)

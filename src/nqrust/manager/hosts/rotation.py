@@ -13,9 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from nqrust.contract.credentials import hash_token, new_token
 from nqrust.contract.hosts import HostRotation, HostTokens
 from nqrust.contract.hosts import Rotation as ApiRotation
+from nqrust.manager.access import rights
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.liveness import host_state
+from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.trust import Trust
 from nqrust.manager.errors import NotFound
 from nqrust.manager.store.tables import Host, Rotation
@@ -38,13 +40,14 @@ async def tokens(core: Core) -> ApiRotation:
     return await state(core)
 
 
-async def new_tokens(core: Core, host_id: str) -> HostTokens:
+async def new_tokens(core: Core, host_id: str, who: Principal) -> HostTokens:
     """Return new tokens for a host. The former ones are accepted until the agent uses the new one. Raises NotFound."""
     agent_token, command_token = new_token(), new_token()
     async with core.db.transaction() as session:
         host = await session.get(Host, host_id, with_for_update=True)
         if host is None:
             raise NotFound("There is no such host.")
+        rights.check_agent(host, who)
         host.next_agent_token_sha256, host.next_command_token = hash_token(agent_token), command_token
         host.tokens_at = now()
     return HostTokens(agent_token=agent_token, command_token=command_token)

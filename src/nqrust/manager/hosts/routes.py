@@ -101,16 +101,16 @@ async def heartbeat(core: CoreDep, _: OwnHost, host_id: str, body: Heartbeat) ->
 
 @router.post("/{host_id}/certificate")
 async def renew_certificate(
-    core: CoreDep, _: OwnHost, host_id: str, request: Request, body: CertificateRenewal
+    core: CoreDep, who: OwnHost, host_id: str, request: Request, body: CertificateRenewal
 ) -> HostCertificate:
     """Return a new certificate for a host's agent."""
-    return await certificates.renew(core, host_id, body, shown=not getattr(request.state, "without_certificate", False))
+    return await certificates.renew(core, host_id, body, who, shown=not getattr(request.state, "without_certificate", False))
 
 
 @router.post("/{host_id}/tokens")
-async def renew_tokens(core: CoreDep, _: OwnHost, host_id: str) -> HostTokens:
+async def renew_tokens(core: CoreDep, who: OwnHost, host_id: str) -> HostTokens:
     """Return new tokens for a host's agent, which replace its former ones as soon as it uses them."""
-    return await rotation.new_tokens(core, host_id)
+    return await rotation.new_tokens(core, host_id, who)
 
 
 @router.post("/{host_id}/vms/{vm_id}/guest", status_code=204)

@@ -25,6 +25,7 @@ SCHEMA_HEAD = "0006"
 OPERATIONS_CHANNEL = "nqrust_operations"
 LEADER_LOCK = 0x6E71_7275_7374_0001
 MIGRATION_LOCK = 0x6E71_7275_7374_0002
+RIGHTS_LOCK = 0x6E71_7275_7374_0003
 """Keys of pg_advisory_lock (PostgreSQL manual, 9.28.10)."""
 
 _AWAY = ("08", "40", "53", "57P", "58")
