@@ -212,3 +212,21 @@ async def test_a_console_opened_with_a_password_ends_with_that_password(served: 
     with pytest.raises(InvalidStatus) as refused:
         await connect(f"{base}/v1/vms/web1/console", proxy=None, additional_headers=headers)
     assert refused.value.response.status_code == 401
+
+
+async def test_a_user_who_lost_its_rights_while_the_agent_was_asked_gets_no_console(
+    served: Any, echo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, manager = served
+    await running_vm(manager, echo[0])
+    token = await manager.admin.send(calls.create_token(TokenCreate(name="robot", role=Role.operator)))
+    connect_to_agent = console.connect
+
+    async def slowly(*arguments: Any, **options: Any) -> Any:
+        await manager.admin.send(calls.delete_token(token.id))
+        return await connect_to_agent(*arguments, **options)
+
+    monkeypatch.setattr(console, "connect", slowly)
+    assert await close_code(f"{base}/v1/vms/web1/console", {"Authorization": f"Bearer {token.token}"}) == 4403
+    entries = (await manager.admin.send(calls.audit())).items
+    assert [(one.actor, one.status) for one in entries if one.action == "open_console"] == [("token:robot", 403)]

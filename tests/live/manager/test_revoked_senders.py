@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
+import json
+import os
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import select
 from tests.live.manager.conftest import host_body
@@ -21,6 +25,7 @@ from nqrust.contract.hosts import CertificateRenewal
 from nqrust.manager.access import authentication as auth
 from nqrust.manager.access import rights, tokens
 from nqrust.manager.access import service as accounts
+from nqrust.manager.api import gate
 from nqrust.manager.core import callers
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.source import Source
@@ -250,3 +255,56 @@ async def test_an_agent_that_lost_its_host_gets_no_new_rights(manager: Any) -> N
         ):
             with pytest.raises(NotAuthenticated):
                 await change
+
+
+async def test_a_download_ends_with_the_rights_of_its_sender(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "CHECK_SECONDS", 0.05)
+    _, manager = served
+    size = 64 * 1024 * 1024
+    folder = os.path.join(manager.core.settings.image_root, "big")
+    os.makedirs(folder)
+    for part, length in (("rootfs", size), ("kernel", 512)):
+        with open(os.path.join(folder, part), "wb") as file:
+            file.truncate(length)
+    parts = {
+        p: {"file": p, "size": n, "sha256": _sha256(os.path.join(folder, p))} for p, n in (("rootfs", size), ("kernel", 512))
+    }
+    with open(os.path.join(folder, "image.json"), "w") as file:
+        json.dump({"name": "big", "created_at": "2026-01-01T00:00:00Z", **parts}, file)
+    await manager.admin.send(calls.scan_images())
+    url = f"http://127.0.0.1:{port(served)}/v1/images/big/blobs/rootfs"
+    for revoked in (False, True):
+        token = await manager.admin.send(calls.create_token(TokenCreate(name="robot", role=Role.operator)))
+        got = 0
+        async with (
+            httpx.AsyncClient(trust_env=False, timeout=60) as http,
+            http.stream("GET", url, headers={"Authorization": f"Bearer {token.token}"}) as answer,
+        ):
+            assert answer.status_code == 200
+            pieces = answer.aiter_raw()
+            got += len(await pieces.__anext__())
+            await asyncio.sleep(0.2)
+            if revoked:
+                await manager.admin.send(calls.delete_token(token.id))
+            try:
+                async for piece in pieces:
+                    got += len(piece)
+            except httpx.RemoteProtocolError:
+                assert revoked
+        assert (got < size) is revoked, got
+
+
+async def test_new_tokens_and_a_first_certificate_end_no_download_of_an_agent(manager: Any) -> None:
+    joined, _, _ = await manager.host("h1")
+    who = await auth.authenticate(manager.core, f"Bearer {joined.agent_token}", HERE)
+    async with manager.core.db.transaction() as session:
+        host = await session.get(Host, joined.host_id)
+        host.agent_token_sha256, host.identity = "another", 1
+    assert await auth.still_reads(manager.core, who)
+    replaced = Principal("agent", who.name, host_id=who.host_id, identity=2)
+    assert not await auth.still_reads(manager.core, replaced)
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()

@@ -92,6 +92,7 @@ def test_a_test_that_is_missing_or_skipped_is_found(
 def test_figures_of_the_security_page() -> None:
     page = pages.text("docs/understand/security.md")
     assert f"Open consoles close within {console.CHECK_SECONDS:g} seconds" in page
+    assert f"Downloads of images end within {gate.CHECK_SECONDS:g} seconds, too" in page
     assert (
         f"compares each port with its VM every {upkeep.EVERY:g} seconds" in page
         and f"checks them every {upkeep.EVERY:g} seconds" in page

@@ -147,6 +147,18 @@ async def still_may(core: Core, principal: Principal, role: Role) -> bool:
     return found.may(role)
 
 
+async def still_reads(core: Core, who: Principal) -> bool:
+    """Return whether the sender of a request that is still being answered may do as much as when it began.
+
+    New tokens of an agent end none of its downloads, and neither does its first certificate.
+    """
+    if who.kind == "agent":
+        async with core.db.transaction() as session:
+            host = await session.get(Host, who.host_id)
+        return host is not None and who.identity in (0, host.identity)
+    return who.role is not None and await still_may(core, who, who.role)
+
+
 async def check_password(core: Core, username: str, password: str, source: Source) -> Principal:
     """Return the user with this password. Raises WrongCredentials, Throttled."""
     user = await _proven(core, username, password, source)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,13 +20,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nqrust.contract.auth import Role
 from nqrust.manager import audit, metrics
-from nqrust.manager.access.authentication import authenticate, authenticate_again, still_may
+from nqrust.manager.access.authentication import authenticate, authenticate_again, still_may, still_reads
 from nqrust.manager.api import channel, problems
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.source import source_of
 from nqrust.manager.core.throttle import Buckets
-from nqrust.manager.errors import ManagerError, NotAuthenticated, NotPermitted, TooLarge, TooSlow
+from nqrust.manager.errors import DatabaseAway, ManagerError, NotAuthenticated, NotPermitted, TooLarge, TooSlow
 from nqrust.serving import bodies, plain, sources
 from nqrust.serving.bodies import BodyTooLarge, BodyTooSlow, ClientGone
 from nqrust.serving.protocol import STRANGER
@@ -39,6 +39,8 @@ OPEN = {("GET", "/health"), ("HEAD", "/health"), SIGN_IN, ("GET", pinning.PATH)}
 BODY_LIMIT, STRANGERS_BODY_LIMIT = 1024 * 1024, 16 * 1024
 LINES, LINE_SECONDS, LONGEST_PATH = 1000, 1.0, 300
 """Log lines of all strangers: so many at once, and one more after so many seconds. Characters of a path in a line."""
+CHECK_SECONDS = 30.0
+"""How often the sender of a request is checked while the manager answers it."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MUTATING = {"POST", "PUT", "PATCH", "DELETE"}
 _TELEMETRY = re.compile(r"/v1/hosts/[^/]+/(heartbeat|vms/[^/]+/guest)")
@@ -82,6 +84,8 @@ class Gate:
                 message["headers"] = [*message.get("headers", []), *_added_headers(state["request_id"]), *plain.hsts(scope)]
                 # Written before the answer leaves: a client that sees the result finds it in the audit log.
                 await self._audit(scope, method, path, sent.status)
+            elif message.get("more_body"):
+                await self._end_if_revoked(state["principal"], sent)
             await send(message)
 
         try:
@@ -144,6 +148,16 @@ class Gate:
         principal = await authenticate_again(self._core, headers.get("authorization"), state["principal"])
         channel.check(self._core, scope, principal)
         state["principal"] = principal
+
+    async def _end_if_revoked(self, principal: Principal | None, sent: _Sent) -> None:
+        """End a long answer, such as the download of an image, to a sender who lost its rights meanwhile. Raises ClientGone."""
+        if principal is None or time.monotonic() - sent.checked < CHECK_SECONDS:
+            return
+        sent.checked = time.monotonic()
+        with suppress(DatabaseAway):
+            if not await still_reads(self._core, principal):
+                log.info("answer ended, because the sender's rights ended", actor=principal.name[:100])
+                raise ClientGone
 
     async def _sender(self, scope: Scope, headers: dict[str, str]) -> Principal:
         authorization = headers.get("authorization")
@@ -239,7 +253,9 @@ def _opened(path: str) -> str:
 
 
 class _Sent:
-    status: int = 0
+    def __init__(self) -> None:
+        self.status = 0
+        self.checked = time.monotonic()
 
 
 def _actor(state: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ log = structlog.get_logger("nqrust.manager.console")
 
 NOT_FOUND, NOT_RUNNING, NOT_PERMITTED, AGENT_AWAY = 4404, 4409, 4403, 4502
 CHECK_SECONDS = 30.0
+_LOST = "you were signed out, or may no longer use consoles"
 
 
 @router.websocket("/v1/vms/{vm}/console")
@@ -78,6 +79,10 @@ async def _serve(socket: WebSocket, vm: str, purpose: str) -> None:
     except (OSError, WebSocketException, asyncio.TimeoutError, TimeoutError):
         await _refuse(socket, AGENT_AWAY, "the host's agent does not answer")
         return
+    if await _lost(core, principal):
+        await upstream.close()
+        await _refuse(socket, NOT_PERMITTED, _LOST)
+        return
     await _record(socket, 101)
     log.info(f"{purpose} opened", vm=found.id, actor=principal.name)
     try:
@@ -122,15 +127,21 @@ async def _pipe(socket: WebSocket, upstream: ClientConnection, core: Core, princ
         await asyncio.gather(down, up, lost, return_exceptions=True)
     if lost in done:
         with suppress(RuntimeError, WebSocketDisconnect, asyncio.TimeoutError):  # disconnect a viewer that does not read
-            await asyncio.wait_for(socket.close(NOT_PERMITTED, "you were signed out, or may no longer use consoles"), 5)
+            await asyncio.wait_for(socket.close(NOT_PERMITTED, _LOST), 5)
 
 
 async def _until_not_permitted(core: Core, principal: Principal) -> None:
     while True:
         await asyncio.sleep(CHECK_SECONDS)
-        with suppress(DatabaseAway):
-            if not await still_may(core, principal, Role.operator):
-                return
+        if await _lost(core, principal):
+            return
+
+
+async def _lost(core: Core, principal: Principal) -> bool:
+    """Return whether the user may no longer use consoles. While the database is away, nobody is known to have lost that."""
+    with suppress(DatabaseAway):
+        return not await still_may(core, principal, Role.operator)
+    return False
 
 
 async def _downstream(socket: WebSocket, upstream: ClientConnection) -> None:
