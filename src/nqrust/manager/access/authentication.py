@@ -57,9 +57,6 @@ class BasicCache:
             self._known.clear()
         self._known[key] = (time.monotonic() + _BASIC_CACHE_SECONDS, principal)
 
-    def forget(self, key: str) -> None:
-        self._known.pop(key, None)
-
     def clear(self) -> None:
         self._known.clear()
         self.cleared += 1
@@ -73,7 +70,8 @@ async def authenticate(core: Core, authorization: str | None, source: Source) ->
     sent = credentials.read(authorization)
     if sent.token:
         return await _bearer(core, sent.key)
-    principal = basic_cache.get(sent.key)
+    known = basic_cache.get(sent.key)
+    principal = await _unchanged(core, known) if known else None
     if principal is None:
         cleared = basic_cache.cleared
         principal = await check_password(core, sent.username, sent.password, source)
@@ -89,12 +87,17 @@ async def authenticate_again(core: Core, authorization: str | None, who: Princip
     sent = credentials.read(authorization)
     if sent.token:
         return await _bearer(core, sent.key)
-    async with core.db.transaction() as session:
-        found = await rights.current(session, who)
-    if found is None or found.proof != who.proof:
-        basic_cache.forget(sent.key)
+    found = await _unchanged(core, who)
+    if found is None:
         raise WrongCredentials()
     return found
+
+
+async def _unchanged(core: Core, who: Principal) -> Principal | None:
+    """Return a user whose password was verified, as it is now; None if it is gone or has another password now."""
+    async with core.db.transaction() as session:
+        found = await rights.current(session, who)
+    return found if found is not None and found.proof == who.proof else None
 
 
 async def _bearer(core: Core, digest: str) -> Principal:

@@ -1,4 +1,4 @@
-"""What a sender may do now. Rights can end while a request waits, so whoever gives rights to others looks again.
+"""Checks the present rights of a sender. They can end while a request waits, so whoever gives rights to others looks again.
 
 Changes of users, tokens and join tokens run one at a time. Otherwise, a token that is being revoked could have a child that the
 revocation does not see.
