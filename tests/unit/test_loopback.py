@@ -75,5 +75,18 @@ def test_kernel_names_the_user_of_a_connection(family: int, address: str) -> Non
         accepted, _ = listener.accept()
         with accepted:
             near, far = client.getsockname()[:2], accepted.getsockname()[:2]
-            assert loopback.user_of(near, far) == os.geteuid()
+            assert loopback.user_of(near, far) == loopback.user_in_table(near, far) == os.geteuid()
             assert loopback.user_of((address, 1), far) is None and loopback.user_of(("a name", 1), far) is None
+
+
+@pytest.mark.parametrize("family, address", [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_a_program_that_has_closed_its_socket_is_not_taken_for_root(family: int, address: str) -> None:
+    with socket.create_server((address, 0), family=family) as listener:
+        client = socket.create_connection(listener.getsockname()[:2])
+        near = client.getsockname()[:2]
+        client.sendall(b"POST / HTTP/1.1\r\n")
+        client.close()
+        accepted, _ = listener.accept()
+        with accepted:
+            assert loopback.user_of(near, accepted.getsockname()[:2]) is None
+            assert loopback.user_in_table(near, accepted.getsockname()[:2]) is None
