@@ -70,8 +70,8 @@ class NotEncrypted(ManagerError):
     status, code, title = 426, "NQR-API-150", "TLS needed"
     cure = "Use https, with the authority of `nqr host token` or the certificate file of this installation."
 
-    def __init__(self) -> None:
-        super().__init__("The manager answers other machines over TLS only.")
+    def __init__(self, detail: str = "The manager answers other machines over TLS only.", *, cure: str | None = None) -> None:
+        super().__init__(detail, cure=cure)
         self.headers = {"Upgrade": "TLS/1.2, HTTP/1.1", "Connection": "Upgrade"}  # RFC 2817, 4.2
 
 

@@ -13,6 +13,9 @@ LOOPBACK = "loopback"
 STATE = "sender"
 """In a request's `scope["state"]`: the source of its connection."""
 
+PROXIED = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-real-ip", b"forwarded", b"via"))
+"""Headers of reverse proxies: RFC 7239, RFC 9110 (7.6.3), and what was usual before."""
+
 
 def group(address: str) -> str:
     """Return an IPv4 address as it is, and the /64 of an IPv6 address: one machine has any number of addresses in it."""
@@ -63,3 +66,18 @@ def user(source: str) -> int | None:
     """Return the user of this machine that a source stands for. None: it is another machine, or the kernel does not tell."""
     group, _, number = source.partition(" ")
     return int(number) if group == LOOPBACK and number.isdecimal() else None
+
+
+def is_roots(scope: Mapping[str, Any]) -> bool:
+    """Return whether a program of root on this machine sent a request, and for itself. A reverse proxy has a user of its own, or says
+    in a header that it asks for somebody else."""
+    client, server = scope.get("client"), scope.get("server")
+    if not client or not server or any(name in PROXIED for name, _ in scope["headers"]):
+        return False
+    known = user(local(scope))
+    return (_user_of(client, server) if known is None else known) == 0
+
+
+def _user_of(client: tuple[str, int], server: tuple[str, int]) -> int | None:
+    known = loopback.user_of(client, server)
+    return loopback.user_in_table(client, server) if known is None else known

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+from tests.live.manager.conftest import by_root
 
 from nqrust.client import calls
 
@@ -12,7 +13,7 @@ PATH = "/v1/hosts/join-check"
 
 
 async def asked(manager: Any, token: str, source: str = "192.0.2.7") -> httpx.Response:
-    transport = httpx.ASGITransport(app=manager.app, client=(source, 1234))
+    transport = httpx.ASGITransport(app=by_root(manager.app), client=(source, 1234))
     async with httpx.AsyncClient(transport=transport, base_url="http://manager") as http:
         return await http.get(PATH, headers={"Authorization": f"Bearer {token}"})
 

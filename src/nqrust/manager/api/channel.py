@@ -1,6 +1,7 @@
-"""Checks the kind of connection: on loopback plain HTTP is for all, from other machines only for agents without a certificate.
+"""Checks the kind of connection: plain HTTP is for loopback, and from other machines only for agents without a certificate.
 
-Over TLS, an agent with a certificate has to show it; the token is the second check.
+Over TLS, an agent with a certificate has to show it; the token is the second check. On loopback, root's program is the agent of this
+machine. A reverse proxy connects from there for anybody.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from nqrust.contract.problem import MEDIA_TYPE
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.errors import NotAuthenticated, NotEncrypted
-from nqrust.serving import plain
+from nqrust.serving import plain, sources
 from nqrust.tls.contexts import agent_name
 
+_PAST_THE_PROXY = "Connect the agent to the manager's own port. On the manager's machine, run it as root."
 _AGENTS = ("/v1/hosts/", "/v1/images/")
 
 
@@ -33,6 +35,8 @@ def check(core: Core, scope: Scope, principal: Principal) -> None:
         user_behind_a_proxy = core.settings.plain_http and principal.kind in ("user", "token")
         if not (plain.on_loopback(scope) or agent_of_before or user_behind_a_proxy):
             raise NotEncrypted()
+        if principal.kind in ("agent", "join") and not agent_of_before and not sources.is_roots(scope):
+            raise NotEncrypted("The manager answers agents that come through a proxy over TLS only.", cure=_PAST_THE_PROXY)
         return
     shown: tuple[str, ...] = scope.get("state", {}).get("peer_names", ())
     if principal.kind == "agent" and principal.identity and agent_name(f"{principal.host_id}-{principal.identity}") not in shown:

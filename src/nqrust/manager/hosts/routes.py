@@ -24,6 +24,7 @@ from nqrust.manager.access.guards import Admin, CoreDep, Joining, Operator, OwnH
 from nqrust.manager.hosts import certificates, joining, rotation
 from nqrust.manager.hosts import service as hosts
 from nqrust.manager.vms import service as vms
+from nqrust.serving import sources
 from nqrust.tls import pinning
 from nqrust.tls.pinning import AuthorityFound
 
@@ -138,7 +139,8 @@ async def rotate_tokens(core: CoreDep, _: Admin) -> Rotation:
 
 
 def _same_machine(request: Request) -> bool:
-    """Return whether the client is this machine: it connects from loopback, or from the connection's own target address."""
+    """Return whether the client is root on this machine: it connects from loopback, or from the connection's own target address.
+    A reverse proxy connects from there for other machines."""
     source = str(request.state.origin.peer)
     server = request.scope.get("server") or ("", 0)
-    return is_loopback(source) or source == server[0]
+    return (is_loopback(source) or source == server[0]) and sources.is_roots(request.scope)
