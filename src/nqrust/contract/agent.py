@@ -158,6 +158,10 @@ class VmSpec(VmPlaced):
     run: bool = Field(default=True, description="False: prepare the disk, do not start")
 
 
+BELIEVED_GENERATION = 2**30
+"""The manager believes no newer generation of a host. The other half of the numbers is for its own changes of the VM."""
+
+
 class VmStatus(BaseModel):
     """This host's view of one VM, read from the kernel and the supervisor, not from memory.
 

@@ -217,6 +217,43 @@ async def test_unknown_vm_keeps_its_row_when_its_host_has_more_than_fit(
     assert len(found) == 2 and "first" in found
 
 
+@pytest.mark.parametrize("reported", [2**30 + 1, 2**31 - 1])
+@pytest.mark.parametrize("with_record", [True, False])
+async def test_vm_whose_host_makes_up_a_generation_can_be_changed_and_deleted(
+    manager: Any, reconciler: Reconciler, reported: int, with_record: bool
+) -> None:
+    _, stolen, _ = await manager.host("h1")
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", host="h1")))
+    vm = await manager.until("web1", "running")
+    stolen.vms[vm.id].generation = reported
+    if with_record:
+        stolen.specs[vm.id].generation = reported
+    else:
+        del stolen.specs[vm.id]
+    await reconciler.once()
+    assert (await manager.admin.send(calls.get_vm("web1"))).generation == vm.generation
+    await manager.admin.send(calls.delete_vm("web1"))
+    for _ in range(200):
+        if not (await manager.admin.send(calls.list_vms())).total:
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("the VM is still there")
+
+
+async def test_record_with_a_made_up_generation_leaves_room_for_changes(manager: Any, reconciler: Reconciler) -> None:
+    _, stolen, _ = await manager.host("h1")
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", host="h1")))
+    vm = await manager.until("web1", "running")
+    stolen.vms[vm.id].generation = vm.generation + 1
+    stolen.specs[vm.id].generation, stolen.specs[vm.id].tags = 2**31 - 1, ["x" * 9000] * 32
+    await reconciler.once()
+    found = await manager.admin.send(calls.get_vm("web1"))
+    assert found.generation == 2**30
+    assert [len(tag) for tag in found.tags] == [255] * 32
+    await manager.admin.send(calls.delete_vm("web1"))
+    assert found.id not in {vm.id for vm in (await manager.admin.send(calls.list_vms())).items if vm.state != "deleting"}
+
+
 async def _events(manager: Any, host: str) -> list[Any]:
     return list((await manager.admin.send(calls.list_events(subject=host, limit=200))).items)
 

@@ -13,10 +13,10 @@ from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.agent import VmDocument
+from nqrust.contract.agent import BELIEVED_GENERATION, VmDocument
 from nqrust.contract.credentials import hash_token, new_token
 from nqrust.contract.names import kept_volume_name
-from nqrust.contract.text import plain
+from nqrust.contract.text import named, plain
 from nqrust.contract.unknown_vms import VmAdopt
 from nqrust.contract.vms import DesiredState, VmKept, VmState
 from nqrust.contract.vms import Vm as ApiVm
@@ -74,6 +74,7 @@ async def _insert(session: AsyncSession, host: Host, vm_id: str, document: VmDoc
     token = new_token()
     state = VmState(status.state) if alive else VmState.stopped
     wanted = {"running": DesiredState.running, "paused": DesiredState.paused}.get(state.value, DesiredState.stopped)
+    given = asked_for(document)
     vm = Vm(
         id=spec.id,
         name=name or spec.name,
@@ -82,7 +83,7 @@ async def _insert(session: AsyncSession, host: Host, vm_id: str, document: VmDoc
         image=image.name,
         desired_state=(DesiredState.running if status.waits_for_room else wanted).value,
         state=state.value,
-        observed_generation=spec.generation,
+        observed_generation=given["generation"],
         mac=spec.mac,
         tap=spec.tap,
         guest_token=token,
@@ -92,7 +93,7 @@ async def _insert(session: AsyncSession, host: Host, vm_id: str, document: VmDoc
         drained=False,
         created_by=actor,
         created_at=document.created_at,
-        **asked_for(document),
+        **given,
     )
     if not alive and await _holder(session, host, vm) is not None:
         vm.ip = None  # it gets a new one when it starts
@@ -119,16 +120,17 @@ async def _insert(session: AsyncSession, host: Host, vm_id: str, document: VmDoc
 
 
 def asked_for(document: VmDocument) -> dict[str, Any]:
-    """Return the request in the form of a VM's row."""
+    """Return the request in the form of a VM's row. A host can make up its record, so this bounds it."""
     spec = document.spec
+    found, tags = [volumes.plain(one) for one in spec.volumes], [named(tag) for tag in spec.tags]
     return {
         "vcpus": spec.vcpus,
         "memory_mib": spec.memory_mib,
         "disk_mib": spec.disk_mib,
-        "generation": spec.generation,
+        "generation": min(spec.generation, BELIEVED_GENERATION),
         "ip": spec.ip,
         "network_written": plain(document.network_written),
-        "spec": VmKept.model_validate({**dict(spec), "volumes": [volumes.plain(one) for one in spec.volumes]}),
+        "spec": VmKept.model_validate({**dict(spec), "volumes": found, "tags": tags}),
     }
 
 

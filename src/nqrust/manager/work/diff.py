@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from nqrust.contract.agent import Inventory, TapStatus, VmStatus
+from nqrust.contract.agent import BELIEVED_GENERATION, Inventory, TapStatus, VmStatus
 from nqrust.contract.hosts import HostState
 from nqrust.contract.names import canary_owner
 from nqrust.contract.text import plain
@@ -244,7 +244,7 @@ def _known(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> l
         return []
     if vm.desired is DesiredState.deleted:
         return _repeat(vm, "delete", now)
-    if status is not None and status.generation > vm.generation and vm.host_id is not None:
+    if status is not None and vm.generation < status.generation <= BELIEVED_GENERATION and vm.host_id is not None:
         return [Behind(vm.id, vm.generation, vm.host_id, status)]
     alive = status is not None and status.state in ("running", "paused")
     if vm.desired is DesiredState.stopped:
