@@ -11,6 +11,7 @@ import pytest
 from nqrust.client import calls
 from nqrust.client.errors import Refused, WaitFailed
 from nqrust.contract.agent import GuestReportForward
+from nqrust.contract.auth import Role, TokenCreate, UserCreate
 from nqrust.contract.vms import GuestReport, GuestUser, NetworkConfig, StopRequest, VmCreate, VmState, VolumeCreate
 
 
@@ -157,6 +158,19 @@ async def test_delete_while_it_is_being_created_ends_deleted(manager: Any) -> No
     agent.hold.set()
     await manager.until("web1", "deleted")
     assert agent.vms == {}
+
+
+async def test_idempotency_key_belongs_to_one_token_and_not_to_its_name(manager: Any) -> None:
+    await manager.host()
+    for username in ("ann", "bob"):
+        await manager.admin.send(calls.create_user(UserCreate(username=username, password="a long password", role=Role.admin)))
+        client = manager.client()
+        await client.login(username, "a long password")
+        token = await client.send(calls.create_token(TokenCreate(name="ci", role=Role.operator)))
+        of_token = manager.client(token.token)
+        made = await of_token.send(calls.create_vm(VmCreate(name=f"of-{username}", image="tiny"), idempotency_key="1"))
+        again = await of_token.send(calls.create_vm(VmCreate(name=f"of-{username}", image="tiny"), idempotency_key="1"))
+        assert (made.name, again.id) == (f"of-{username}", made.id)
 
 
 async def test_repeated_idempotency_key_creates_one_vm(manager: Any) -> None:

@@ -33,6 +33,11 @@ class Principal:
     auth: str = ""
     proof: str = field(default="", repr=False)
 
+    @property
+    def account(self) -> str:
+        """Return the id of the user, or of the API token. Another token can have the same name."""
+        return f"{self.kind} {self.user_id if self.kind == 'user' else self.token_id}"
+
     def may(self, role: Role) -> bool:
         """Return whether this principal's role includes `role`."""
         return self.role is not None and _RANK[self.role] >= _RANK[role]

@@ -63,7 +63,7 @@ async def list_vms(
 async def create_vm(core: CoreDep, who: Operator, body: VmCreate, idempotency_key: Key = None) -> Response:
     """Accept and record a new VM; poll it, or follow its events. The same Idempotency-Key returns the same VM."""
     about(new=body.name)
-    vm, new = await vms.create(core, body, who.name, idempotency_key)
+    vm, new = await vms.create(core, body, who.name, f"{who.account}\n{idempotency_key}" if idempotency_key else None)
     headers = {"Location": f"/v1/vms/{vm.id}"} | ({} if new else {"Idempotency-Replayed": "true"})
     return JSONResponse(vm.model_dump(mode="json", warnings=False), status_code=201, headers=headers)
 

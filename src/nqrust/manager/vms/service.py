@@ -56,12 +56,12 @@ async def find(session: AsyncSession, ref: str, lock: bool = False) -> Vm:
     return vm
 
 
-async def create(core: Core, wanted: VmCreate, actor: str, idempotency_key: str | None) -> tuple[ApiVm, bool]:
-    """Record a new VM. Return (VM, whether it is new): the same key and request return the same VM."""
+async def create(core: Core, wanted: VmCreate, actor: str, key: str | None) -> tuple[ApiVm, bool]:
+    """Record a new VM. Return (VM, whether it is new): the same key and request return the same VM. The key has been made the
+    sender's own."""
     check_name(wanted.name)
     digest = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()
     made_of = f" from template {wanted.template}" if wanted.template else ""
-    key = f"{actor}\n{idempotency_key}" if idempotency_key else None
     if key and (known := await _replay(core, key, digest)):
         return known, False
     try:
@@ -131,8 +131,6 @@ async def _insert(core: Core, session: AsyncSession, wanted: VmCreate, actor: st
     keys.check(wanted.ssh_keys, wanted.users)
     if len({user.name for user in wanted.users}) < len(wanted.users):
         raise Invalid("A user is named twice.")
-    if any("\0" in tag for tag in wanted.tags):
-        raise Invalid("A tag contains NUL.")
     vm_id = str(uuid4())
     guest_token = new_token()
     vm = Vm(
