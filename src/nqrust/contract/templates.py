@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from nqrust.contract.vms import NAME_PATTERN, EmptyVolume, GuestAccount, VmSized
+from nqrust.contract.vms import NAME_PATTERN, EmptyVolume, GuestAccount, Tag, VmSized
 
 
 def _without_password(given: Any) -> Any:
@@ -24,6 +24,7 @@ Account = Annotated[GuestAccount, BeforeValidator(_without_password)]
 class TemplateSpec(VmSized):
     """The fields of `VmCreate` that several VMs can share. No secrets: accounts have keys and no passwords here."""
 
+    tags: list[Tag] = Field(default=[], max_length=32)
     description: str = Field(default="", max_length=256)
     image: str = Field(min_length=1, max_length=128)
     disk_mib: int | None = Field(default=None, ge=16, description="the image's own size when absent")
@@ -37,6 +38,7 @@ class TemplateCreate(TemplateSpec):
 
 
 class Template(TemplateCreate):
+    tags: list[str] = Field(default=[], max_length=32)
     created_at: datetime
     updated_at: datetime
 

@@ -51,6 +51,8 @@ Mac = Annotated[str, Field(pattern=r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$", des
 Tap = Annotated[str, Field(pattern=r"^tap[0-9a-f]{11}$", description="as nqrust.contract.names.tap_name makes it")]
 Ipv4 = Annotated[str, Field(max_length=15), AfterValidator(_ipv4)]
 OneLine = Annotated[str, AfterValidator(one_line)]
+Tag = Annotated[str, Field(max_length=64), AfterValidator(one_line)]
+"""Of a new VM or template. Earlier ones may have longer tags, and are read as they are."""
 Name = Annotated[str, Field(max_length=255, pattern=PRINTABLE)]
 """Of a thing on a host, in an agent's report: short, and safe to store and to show."""
 Shown = Annotated[str, AfterValidator(shown)]
@@ -241,7 +243,7 @@ class VmCreate(VmSized):
     volumes: list[VolumeCreate] = Field(default=[], max_length=8)
     users: list[GuestUser] = Field(default=[], max_length=8)
     user_data: UserData = Field(default="", description="for cloud-init in the guest; it needs network_config dhcp")
-    tags: list[OneLine] = Field(default=[], max_length=32)
+    tags: list[Tag] = Field(default=[], max_length=32)
     command: CommandOfVm = None
     env: VariablesOfVm = []
 

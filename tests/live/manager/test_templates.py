@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from nqrust.client import calls
 from nqrust.client.errors import Refused
@@ -99,6 +101,48 @@ async def test_manager_names_a_missing_template(manager: Any) -> None:
         assert refused.value.status == status
     assert (await manager.admin.send(calls.list_templates())).total == 1
     assert (await manager.admin.send(calls.list_vms())).total == 0
+
+
+@pytest.mark.parametrize("tag", ["x" * 65, "a\nb", "a\0b", "a\x1b[2J"])
+async def test_tags_are_short_lines(manager: Any, tag: str) -> None:
+    await manager.admin.send(calls.create_template(SMALL))
+    bodies = [
+        ("POST", "/v1/vms", {"name": "web1", "image": "tiny"}),
+        ("POST", "/v1/templates", {"name": "t", "image": "tiny"}),
+        ("PUT", "/v1/templates/small", {"image": "tiny"}),
+    ]
+    transport = httpx.ASGITransport(manager.app)
+    headers = {"Authorization": f"Bearer {manager.admin_token}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://manager", headers=headers) as http:
+        for method, path, body in bodies:
+            answer = await http.request(method, path, json={**body, "tags": ["x" * 64, tag]})
+            assert (answer.status_code, answer.json()["code"]) == (422, "NQR-API-104"), path
+
+
+async def test_tags_from_before_the_limit_are_read_and_say_what_to_do(manager: Any) -> None:
+    await manager.host()
+    await manager.admin.send(calls.create_template(SMALL))
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", tags=["web"])))
+    await manager.until("web1", "running")
+    old = ["x" * 32_000, "a\nb"]
+    async with manager.core.db.transaction() as session:
+        for table in ("vms", "templates"):
+            query = text(f"UPDATE {table} SET spec = jsonb_set(CAST(spec AS jsonb), '{{tags}}', CAST(:tags AS jsonb))")
+            await session.execute(query, {"tags": json.dumps(old)})
+    assert [template.tags for template in (await manager.admin.send(calls.list_templates())).items] == [old]
+    assert (await manager.admin.send(calls.get_vm("web1"))).tags == old
+    assert (await manager.admin.send(calls.list_vms())).items[0].tags == old
+    with pytest.raises(Refused, match=r"Template small does not give a valid VM: tags\.0") as refused:
+        await manager.admin.send(calls.create_vm(VmCreate(name="web2", template="small", start=False)))
+    assert refused.value.status == 422
+    assert (await manager.admin.send(calls.create_vm(VmCreate(name="web2", template="small", tags=[], start=False)))).tags == []
+
+
+async def test_a_request_that_does_not_fit_its_template_is_refused(manager: Any) -> None:
+    await manager.admin.send(calls.create_template(SMALL))
+    with pytest.raises(Refused, match="user_data needs network_config dhcp") as refused:
+        await manager.admin.send(calls.create_vm(VmCreate(name="web1", template="small", user_data="#cloud-config\n{}\n")))
+    assert refused.value.status == 422
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/v1/templates"), ("PUT", "/v1/templates/small")])

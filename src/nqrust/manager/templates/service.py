@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.templates import Template as ApiTemplate
 from nqrust.contract.templates import TemplateCreate, TemplateList, TemplateSpec
+from nqrust.contract.text import first_fault
 from nqrust.contract.vms import VmCreate
 from nqrust.manager import events
 from nqrust.manager.clock import now
@@ -65,22 +67,29 @@ async def delete(core: Core, name: str, actor: str) -> None:
 async def applied(session: AsyncSession, wanted: VmCreate) -> VmCreate:
     """Return `wanted` with the template's value for every field, and every rate limit, that the request left out.
 
-    Raises NotFound.
+    Raises NotFound; Invalid, if the two do not fit together or the template is from before a limit.
     """
     if wanted.template is None:
         return wanted
     spec = (await _found(session, wanted.template)).spec
     given = wanted.model_dump(exclude_unset=True)
     given["rate_limits"] = {**spec.get("rate_limits", {}), **given.get("rate_limits", {})}
-    return VmCreate.model_validate({**{k: v for k, v in spec.items() if k != "description"}, **given})
+    try:
+        return VmCreate.model_validate({**{k: v for k, v in spec.items() if k != "description"}, **given})
+    except ValidationError as error:
+        field, said = first_fault(error.errors())
+        raise Invalid(
+            f"Template {wanted.template} does not give a valid VM: {field or 'it'}: {said}.",
+            cure="Name a value of your own for this field, or replace the template.",
+        ) from error
 
 
 async def _check(session: AsyncSession, spec: TemplateSpec) -> None:
     if await session.scalar(select(Image.id).where(Image.name == spec.image)) is None:
         raise NotFound(f"There is no image {spec.image}.", cure="`nqr image ls` shows the images.")
     keys.check(spec.ssh_keys, spec.users)
-    if any("\0" in text for text in (*spec.tags, spec.description)):
-        raise Invalid("A tag or the description contains NUL.")
+    if "\0" in spec.description:
+        raise Invalid("The description contains NUL.")
 
 
 async def _found(session: AsyncSession, name: str, lock: bool = False) -> Template:
