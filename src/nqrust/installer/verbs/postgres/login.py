@@ -1,5 +1,4 @@
-"""The role's login over TCP with its password, as the manager does it. Debian's default pg_hba.conf allows it. If someone
-changed that, one marked block at its top allows it for this database and role alone."""
+"""The role's login over TCP with its password, as the manager does it. `rules.py` allows it in pg_hba.conf."""
 
 from __future__ import annotations
 
@@ -10,17 +9,9 @@ from nqrust.host.errors import HostError
 from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import StepFailed
-from nqrust.installer.engine.step import Conflict, Inspection, Needed, Prepared, Satisfied
-from nqrust.installer.verbs.file.block import Block
+from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied
 from nqrust.installer.verbs.postgres.cluster import ClusterChoice
-from nqrust.installer.verbs.postgres.sql import Connection, as_owner, identifier, refusal_text
-
-_REFUSED_BY_HBA = (
-    "no pg_hba.conf entry",
-    "pg_hba.conf rejects",
-    "Ident authentication failed",
-    "Peer authentication",
-)
+from nqrust.installer.verbs.postgres.sql import Connection, refusal_text
 
 
 @dataclass(frozen=True)
@@ -46,25 +37,16 @@ class TcpLogin:
         refusal = self._refusal(host, cluster)
         if refusal is None:
             return Satisfied()
-        if not any(sign in refusal for sign in _REFUSED_BY_HBA):
-            # No such role or database yet (during planning), or a failure that `verify` will report.
-            if "does not exist" in refusal or "password authentication failed" in refusal:
-                return Satisfied("asked once role and database are there")
-            return Needed((f"log in over TCP: {refusal}",))
-        block = self._block(host, cluster).inspect(host)
-        return block if isinstance(block, (Needed, Conflict)) else Needed(("reload pg_hba.conf",))
+        # No such role or database yet (during planning), or a failure that `verify` will report.
+        if "does not exist" in refusal or "password authentication failed" in refusal:
+            return Satisfied("asked once role and database are there")
+        return Needed((f"log in over TCP: {refusal}",))
 
     def prepare(self, host: Host) -> Prepared:
-        cluster = self.cluster.require(host)
-        return self._block(host, cluster).prepare(host)
+        return Prepared(Origin.modified, ())
 
     def apply(self, host: Host) -> None:
-        cluster = self.cluster.require(host)
-        refusal = self._refusal(host, cluster)
-        if refusal is not None and any(sign in refusal for sign in _REFUSED_BY_HBA):
-            self._block(host, cluster).apply(host)
-            as_owner(host, cluster, "SELECT pg_reload_conf();")
-            host.sleep(0.3)  # the postmaster reads the file on the signal
+        """Nothing: rules, role and database are there. `verify` says what is not."""
 
     def verify(self, host: Host) -> None:
         cluster = self.cluster.require(host)
@@ -86,9 +68,3 @@ class TcpLogin:
         except HostError as error:
             return refusal_text(error)
         return None
-
-    def _block(self, host: Host, cluster: PostgresCluster) -> Block:
-        path = as_owner(host, cluster, "SHOW hba_file;")
-        entry = f"host {identifier(self.login.database)} {identifier(self.login.user)}"
-        lines = (f"{entry} 127.0.0.1/32 scram-sha-256", f"{entry} ::1/128 scram-sha-256")
-        return Block(path, "manager login", lines, at_top=True)
