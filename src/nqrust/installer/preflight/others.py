@@ -5,14 +5,15 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
 from nqrust.contract import names, paths
-from nqrust.host.port import Host, Kind
+from nqrust.host.port import Host, Kind, Stat
 from nqrust.installer.preflight.findings import Finding, error, warning
 from nqrust.installer.settings.model import NetworkMode, Settings
 
 UNIT_DIRS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+_LINKS = 40
+"""As many links as the kernel follows on one way (path_resolution(7))."""
 _FORWARDING_OFF = re.compile(r"^\s*-?net[./]ipv4[./]ip_forward\s*=\s*0\s*$", re.MULTILINE)
 
 
@@ -80,29 +81,55 @@ def folders_of_others(settings: Settings, host: Host, known: bool) -> Iterator[F
             )
 
 
-def way_to_the_vms(settings: Settings, host: Host) -> Iterator[Finding]:
-    """Refuse folders of VMs that a VM's own user cannot reach (path_resolution(7)), or that another user than root can replace.
-    Also checked on an installed host: someone may have changed them."""
-    if not settings.has_agent:
-        return
-    vms = settings.layout.vms_dir
-    for folder in (*reversed(PurePosixPath(vms).parents), vms):
-        stat = host.stat(str(folder))
-        if stat is None or stat.kind is not Kind.directory:
-            continue
-        why = cure = None
-        if stat.owner != "root":
-            why, cure = f"belongs to {stat.owner}, who could replace the disks of VMs", f"chown root {folder}"
-        elif stat.mode & 0o022 and not stat.mode & 0o1000:
-            why, cure = "can be written by other users, who could replace the disks of VMs", f"chmod go-w {folder}"
-        elif not stat.mode & 0o001:
-            why, cure = "keeps out the users that VMs run as", f"chmod o+x {folder}"
-        if why:
-            yield error(
-                "NQR-PRE-036",
-                f"VMs are kept in {vms}, but {folder} {why}.",
-                f"Choose another folder with DATA_DIR, or change this one ({cure}).",
-            )
+def ways(settings: Settings, host: Host) -> Iterator[Finding]:
+    """Refuse folders that another user than root can replace, and folders of VMs that a VM's own user cannot reach
+    (path_resolution(7)). Also checked on an installed host: someone may have changed them."""
+    layout, seen = settings.layout, set[str]()
+    kept = [
+        ("Programs that root runs", layout.install_dir, "them", "INSTALL_DIR"),
+        ("Settings", layout.config_dir, "them", "CONFIG_DIR"),
+        ("Images", layout.image_dir, "them", "IMAGE_DIR"),
+    ]
+    if settings.has_agent:
+        kept.insert(0, ("VMs", layout.vms_dir, "the disks of VMs", "DATA_DIR"))
+    for what, path, they, option in kept:
+        for folder, stat in _way(host, path):
+            if folder in seen or (path == folder == layout.image_dir):  # `folders_of_others` says whose that one is
+                continue
+            seen.add(folder)
+            is_link, why, cure = stat.kind is Kind.symlink, None, ""
+            if stat.owner != "root":
+                why, cure = f"belongs to {stat.owner}, who could replace {they}", f"chown {'-h ' * is_link}root {folder}"
+            elif not is_link and stat.mode & 0o022 and not stat.mode & 0o1000:
+                why, cure = f"can be written by other users, who could replace {they}", f"chmod go-w {folder}"
+            elif not is_link and path == layout.vms_dir and not stat.mode & 0o001:
+                why, cure = "keeps out the users that VMs run as", f"chmod o+x {folder}"
+            if why:
+                yield error(
+                    "NQR-PRE-036",
+                    f"{what} are kept in {path}, but {folder} {why}.",
+                    f"Choose another folder with {option}, or change this one ({cure}).",
+                )
+
+
+def _way(host: Host, path: str) -> Iterator[tuple[str, Stat]]:
+    """Yield each folder and each link on the way to `path`, itself included, as far as they exist."""
+    at, ahead, links = "/", [part for part in path.split("/") if part], 0
+    while True:
+        stat = host.stat(at)
+        if stat is None or stat.kind not in (Kind.directory, Kind.symlink):
+            return
+        yield at, stat
+        if stat.kind is Kind.symlink:
+            links += 1
+            if links > _LINKS:
+                return
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(at), host.readlink(at)))
+            at, ahead = "/", [part for part in target.split("/") if part] + ahead
+        elif ahead:
+            at = posixpath.join(at, ahead.pop(0))
+        else:
+            return
 
 
 def forwarding_turned_off(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
@@ -122,7 +149,7 @@ def forwarding_turned_off(settings: Settings, host: Host, known: bool) -> Iterat
 def checks(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
     yield from foreign_installation(settings, host, known)
     yield from folders_of_others(settings, host, known)
-    yield from way_to_the_vms(settings, host)
+    yield from ways(settings, host)
     yield from forwarding_turned_off(settings, host, known)
 
 

@@ -289,32 +289,6 @@ def test_folder_that_other_users_can_write_refuses(path: str, mode: int, owner: 
     assert run(Settings(), fit(), host, Situation(known=True)) == []
 
 
-@pytest.mark.parametrize(
-    "path, mode, owner, says",
-    [
-        ("/srv/fc", 0o755, "root", None),
-        ("/srv/fc", 0o711, "root", None),
-        ("/srv", 0o1777, "root", None),
-        ("/srv/fc", 0o700, "root", "keeps out the users that VMs run as."),
-        ("/srv", 0o750, "root", "keeps out the users that VMs run as."),
-        ("/srv/fc/vms", 0o700, "root", "keeps out the users that VMs run as."),
-        ("/srv/fc", 0o755, "1000", "belongs to 1000, who could replace the disks of VMs."),
-        ("/srv/fc", 0o775, "root", "can be written by other users, who could replace the disks of VMs."),
-    ],
-)
-@pytest.mark.parametrize("known", [False, True])
-def test_folder_that_users_of_vms_cannot_reach_refuses(path: str, mode: int, owner: str, says: str | None, known: bool) -> None:
-    host = FakeHost.debian12()
-    host.put_directory(path)
-    host.set_mode(path, mode=mode, owner=owner, group="root")
-    found = run(Settings(), fit(), host, Situation(known=known))
-    assert [(f.code, f.what) for f in found] == (
-        [("NQR-PRE-036", f"VMs are kept in /srv/fc/vms, but {path} {says}")] if says else []
-    )
-    assert all(path in f.cure and f.severity is Severity.error for f in found)
-    assert run(settings(mode="manager"), fit(), host, Situation(known=known)) == []
-
-
 @pytest.mark.parametrize("line", ["net.ipv4.ip_forward=0", "  -net/ipv4/ip_forward = 0"])
 def test_disabled_ip_forwarding_is_reported(line: str) -> None:
     host = FakeHost.debian12()
