@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ import typer
 
 from nqrust import loopback
 from nqrust.cli import signals
+from nqrust.contract.text import plain
 from nqrust.installer.engine.errors import NqrError, UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def manager(url: str | None, anonymous: bool = False) -> Iterator[ManagerClient]
     from nqrust.client.manager import ClientError, ManagerClient, Refused
 
     base, token = (_given(url) or _manager_of(installed_settings()), None) if anonymous else address(url)
+    _warn_of_plain_text(base, "a password" if anonymous else "a token")
     try:
         with ManagerClient(base, token=token, authority=authority(base)) as client:
             signals.check()
@@ -58,6 +61,14 @@ def manager(url: str | None, anonymous: bool = False) -> Iterator[ManagerClient]
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             cure = f"Copy {installed_settings().layout.ca_file} from the manager's host and set NQR_CA_FILE to the copy."
         raise ManagerError(error.code, f"{str(error).rstrip('.')}.", cure) from error
+
+
+@cache
+def _warn_of_plain_text(base: str, secret: str) -> None:
+    """Tell once that others on the way can read a secret."""
+    scheme, host, _ = _place(base)
+    if scheme == "http" and not is_here(host, over_tls=False):
+        typer.echo(f"  nqr sends {secret} to {plain(host)} without encryption. Use https there.", err=True)
 
 
 def address(url: str | None) -> tuple[str, str]:

@@ -98,3 +98,26 @@ def test_the_manager_of_an_agents_host_gets_a_token_over_https(
     else:
         with pytest.raises(UsageError, match="NQR-USE-028"):
             connection.address(None)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://192.0.2.1:18080", True),
+        ("http://manager.example:18080", True),
+        ("https://192.0.2.1:18080", False),
+        ("http://localhost:18080", False),
+        (f"http://{OWN_ADDRESS}:18080", False),
+    ],
+)
+@pytest.mark.parametrize(("anonymous", "secret"), [(True, "password"), (False, "token")])
+def test_a_secret_without_encryption_is_told_once(
+    url: str, told: bool, anonymous: bool, secret: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NQR_TOKEN", "nqr_of_that_manager")
+    connection._warn_of_plain_text.cache_clear()
+    for _ in range(2):
+        with connection.manager(url, anonymous):
+            pass
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.count(f"nqr sends a {secret} to") == told
