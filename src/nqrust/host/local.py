@@ -45,8 +45,7 @@ _KINDS = {stat.S_IFREG: Kind.file, stat.S_IFDIR: Kind.directory, stat.S_IFLNK: K
 
 
 class LocalHost(Flocks, Conntrack, Parameters):
-    """`nqrust.host.port.Host` for this machine. Safe to share between threads. `stop`: once it is set, running programs end, and
-    their callers get CommandStopped."""
+    """`nqrust.host.port.Host` for this machine. Threads may share it. Once `stop` is set, running programs end: CommandStopped."""
 
     def __init__(self, observe: Observer | None = None, stop: threading.Event | None = None) -> None:
         self._observe = observe

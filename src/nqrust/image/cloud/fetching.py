@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import httpx
 
-from nqrust.host.port import Host, command
+from nqrust.host.port import Host, Kind, command
+from nqrust.host.way import way
 from nqrust.image.cloud import disk
 from nqrust.image.errors import ImageError
 from nqrust.image.progress import Progress
@@ -29,9 +30,17 @@ def from_file(host: Host, path: str, digest: str | None, tell: Progress) -> Call
 
     def copy(target: str) -> None:
         tell(f"copying {path}", 0.0)
-        if host.stat(path) is None:
+        *folders, (place, stat) = way(host, os.path.abspath(path))
+        if host.stat(path) is None or stat.kind is not Kind.file:
             raise ImageError("NQR-IMG-058", f"There is no file {path}.", "Check the path. It is one of this host.")
-        host.copy_file(path, target, mode=0o600, largest=disk.LARGEST)
+        others = {one.owner for _, one in folders} - {"root", stat.owner}
+        if others and digest is None and not stat.mode & 0o004:
+            raise ImageError(
+                "NQR-IMG-058",
+                f"{path} leads to a file of {stat.owner} that others cannot read, through a folder or link of {min(others)}.",
+                "If this is the image that you mean, name its checksum (--checksum).",
+            )
+        host.copy_file(place, target, mode=0o600, largest=disk.LARGEST, seen=stat)
         if digest is not None:
             told = host.run(command(f"{ALGORITHMS[len(digest)]}sum", "--", target, timeout=_LONGEST)).stdout
             _compare(path, told.split()[0].lstrip("\\"), digest)

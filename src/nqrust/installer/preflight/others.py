@@ -7,13 +7,12 @@ import re
 from collections.abc import Iterator
 
 from nqrust.contract import names, paths
-from nqrust.host.port import Host, Kind, Stat
+from nqrust.host.port import Host, Kind
+from nqrust.host.way import way
 from nqrust.installer.preflight.findings import Finding, error, warning
 from nqrust.installer.settings.model import NetworkMode, Settings
 
 UNIT_DIRS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
-_LINKS = 40
-"""As many links as the kernel follows on one way (path_resolution(7))."""
 _FORWARDING_OFF = re.compile(r"^\s*-?net[./]ipv4[./]ip_forward\s*=\s*0\s*$", re.MULTILINE)
 
 
@@ -93,8 +92,10 @@ def ways(settings: Settings, host: Host) -> Iterator[Finding]:
     if settings.has_agent:
         kept.insert(0, ("VMs", layout.vms_dir, "the disks of VMs", "DATA_DIR"))
     for what, path, they, option in kept:
-        for folder, stat in _way(host, path):
-            if folder in seen or (path == folder == layout.image_dir):  # `folders_of_others` says whose that one is
+        for folder, stat in way(host, path):
+            if (
+                stat.kind not in (Kind.directory, Kind.symlink) or folder in seen or (path == folder == layout.image_dir)
+            ):  # `folders_of_others` says whose that one is
                 continue
             seen.add(folder)
             is_link, why, cure = stat.kind is Kind.symlink, None, ""
@@ -110,26 +111,6 @@ def ways(settings: Settings, host: Host) -> Iterator[Finding]:
                     f"{what} are kept in {path}, but {folder} {why}.",
                     f"Choose another folder with {option}, or change this one ({cure}).",
                 )
-
-
-def _way(host: Host, path: str) -> Iterator[tuple[str, Stat]]:
-    """Yield each folder and each link on the way to `path`, itself included, as far as they exist."""
-    at, ahead, links = "/", [part for part in path.split("/") if part], 0
-    while True:
-        stat = host.stat(at)
-        if stat is None or stat.kind not in (Kind.directory, Kind.symlink):
-            return
-        yield at, stat
-        if stat.kind is Kind.symlink:
-            links += 1
-            if links > _LINKS:
-                return
-            target = posixpath.normpath(posixpath.join(posixpath.dirname(at), host.readlink(at)))
-            at, ahead = "/", [part for part in target.split("/") if part] + ahead
-        elif ahead:
-            at = posixpath.join(at, ahead.pop(0))
-        else:
-            return
 
 
 def forwarding_turned_off(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:

@@ -1,0 +1,32 @@
+"""The folders and links on the way to a file: who owns one of them decides where the way leads (path_resolution(7))."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+
+from nqrust.host.port import Host, Kind, Stat
+
+_LINKS = 40
+"""As many links as the kernel follows on one way."""
+
+
+def way(host: Host, path: str) -> Iterator[tuple[str, Stat]]:
+    """Yield each folder and each link on the way to an absolute path, then what is there, as far as they exist."""
+    at, ahead, links = "/", _parts(path), 0
+    while (stat := host.stat(at)) is not None:
+        yield at, stat
+        if stat.kind is Kind.symlink:
+            links += 1
+            if links > _LINKS:
+                return
+            target = posixpath.join(posixpath.dirname(at), host.readlink(at))
+            at, ahead = "/", _parts(posixpath.normpath(target)) + ahead
+        elif ahead and stat.kind is Kind.directory:
+            at = posixpath.join(at, ahead.pop(0))
+        else:
+            return
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part]
