@@ -25,6 +25,25 @@ def test_all_vms_together_leave_a_quarter_of_the_hosts_room(room: int, seconds: 
     assert f"limit rate over {found.a_second}/second burst {found.at_once} packets drop" in "\n".join(shared(found))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "seconds"),
+    [
+        ("ipv6/ip6frag_time", 90, 90),
+        ("netfilter/nf_conntrack_frag6_timeout", 120, 120),
+        ("ipv6/ip6frag_high_thresh", 1 << 20, 60),
+        ("netfilter/nf_conntrack_frag6_high_thresh", 1 << 20, 60),
+        ("ipv4/ipfrag_high_thresh", 4 << 20, 60),
+    ],
+)
+def test_the_host_keeps_fragments_of_ipv6_for_longer(name: str, value: int, seconds: int) -> None:
+    host = FakeHost.debian12()
+    host.put(f"/proc/sys/net/{name}", f"{value}\n")
+    found = of_all(host, ipv6=True)
+    room = value if "thresh" in name else 4 << 20
+    assert (found.at_once + found.a_second * seconds) * _MEMORY <= room * 3 // 4
+    assert of_all(host).a_second > found.a_second, "where a VM sends its host IPv4 only, there is room for more"
+
+
 def test_a_host_that_tells_nothing_of_its_room_has_the_default() -> None:
     assert of_all(FakeHost.debian12()) == Allowed()
     assert Allowed().at_once > 4 * AT_ONCE and Allowed().a_second > 3 * A_SECOND, "four guests take it"

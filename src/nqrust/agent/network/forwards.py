@@ -55,6 +55,7 @@ class Forwards:
         self._host, self._network, self._records, self._reserved = host, network, records, reserved
         self._lock = threading.Lock()
         self.connections = Ends(host)
+        self._ended: set[Connections] = set()  # those of forwards that are gone, until the kernel was asked
 
     def check(self, spec: VmSpec, before: VmRecord | None) -> None:
         """Raise Refused if this host cannot set up the forwards in `spec`."""
@@ -114,11 +115,12 @@ class Forwards:
     def _draw(self, wanted: Rules) -> bool:
         if self._host.which("iptables") is None and not wanted:
             return False
-        changed, gone = False, []
+        changed = False
         for table in dict.fromkeys(table for table, _, _ in FORWARD_CHAINS):
             now = parse_rules(self._host.run(command("iptables", "-w", "-t", table, "-S")).stdout)
             chains = [(chain, parent) for other, chain, parent in FORWARD_CHAINS if other == table]
-            gone += [rule for rule in now.get(FORWARD_NAT_CHAIN, []) if rule not in wanted.get(FORWARD_NAT_CHAIN, [])]
+            lost = set(now.get(FORWARD_NAT_CHAIN, [])) - set(wanted.get(FORWARD_NAT_CHAIN, []))
+            self._ended |= {found for rule in lost if (found := _led(rule))}
             if wanted and any(now.get(chain) != wanted[chain] for chain, _ in chains):
                 text = restore_text(table, {chain: wanted[chain] for chain, _ in chains})
                 self._host.run(command("iptables-restore", "-w", "--noflush", input=text.encode()))
@@ -133,7 +135,8 @@ class Forwards:
                     self._host.run(command("iptables", "-w", "-t", table, "-F", chain))
                     self._host.run(command("iptables", "-w", "-t", table, "-X", chain))
                     changed = True
-        self.connections.end(*map(_led, gone))
+        self.connections.end(*self._ended)
+        self._ended.clear()
         return changed
 
     def _unhook(self, table: str, parent: str, chain: str, now: Rules) -> None:
@@ -224,11 +227,14 @@ def _jumps_first(parent: list[tuple[str, ...]], chain: str) -> bool:
     return ours.index(chain) == 0
 
 
-def _led(rule: tuple[str, ...]) -> Connections:
-    """Return the connections that a rule of `FORWARD_NAT_CHAIN` has led to a VM. Pure."""
+def _led(rule: tuple[str, ...]) -> Connections | None:
+    """Return the connections that a rule of `FORWARD_NAT_CHAIN` has led to a VM. None: somebody else wrote the rule. Pure."""
     value = dict(itertools.pairwise(rule))
-    address, _, port = value["--to-destination"].partition(":")
-    return Connections(address, value["-p"], int(value["--dport"]), int(port))
+    address, _, port = value.get("--to-destination", "").partition(":")
+    numbers = value.get("--dport", ""), port
+    if not all(number.isdecimal() for number in numbers) or "-p" not in value:
+        return None
+    return Connections(address, value["-p"], *map(int, numbers))
 
 
 def _named(port: PortForward) -> str:

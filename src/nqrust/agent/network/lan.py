@@ -94,7 +94,7 @@ class LanGuard:
 
     def _draw(self, records: list[VmRecord]) -> bool:
         """Tell in `lacking` what this kernel cannot do."""
-        kept, macs, few = self._protected(), self._own_macs(), fragments.of_all(self._host)
+        kept, macs, few = self._protected(), self._own_macs(), fragments.of_all(self._host, ipv6=True)
         self.lacking = ""
         try:
             return self._table.fill(table(records, kept, macs, few))
