@@ -16,7 +16,7 @@ from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.postgres.cluster import ClusterChoice, PostgresClusterRunning
 from nqrust.installer.verbs.postgres.database import Database
 from nqrust.installer.verbs.postgres.login import TcpLogin
-from nqrust.installer.verbs.postgres.role import Role
+from nqrust.installer.verbs.postgres.role import Role, ScramPassword
 from nqrust.installer.verbs.postgres.rules import SignInRules
 from nqrust.installer.verbs.postgres.sql import Connection
 
@@ -66,6 +66,7 @@ def plan(context: Context) -> PhasePlan:
         choice = cluster(context)
         steps += [
             PostgresClusterRunning(choice, context.supervisor, distro.postgres_layout),
+            ScramPassword(choice, db.user, context.secrets.db_password),
             SignInRules(choice, db.user),
             Role(choice, db.user, context.secrets.db_password, tuple(context.release.database_role_attributes)),
             Database(

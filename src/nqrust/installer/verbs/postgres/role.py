@@ -107,3 +107,43 @@ class Role:
         verifier, login, ours, *flags = out.splitlines()[0].split("|")
         has = frozenset(name for name, flag in zip(ATTRIBUTES, flags, strict=True) if flag == "t")
         return _Found(verifier, login == "t", has, ours == "t")
+
+
+@dataclass(frozen=True)
+class ScramPassword:
+    """The password of an existing role as a SCRAM verifier: PostgreSQL 13 made md5 by default. Comes before rules that ask for
+    SCRAM. It has no undo: the password stays, and rules that ask for md5 take a SCRAM verifier too (PostgreSQL, Password
+    Authentication)."""
+
+    kind: ClassVar[str] = "pg-verifier"
+
+    cluster: ClusterChoice
+    name: str
+    password: Secret = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        return f"pg-verifier:{self.name}"
+
+    def describe(self) -> str:
+        return f"keep the password of the PostgreSQL role {self.name} as SCRAM-SHA-256"
+
+    def inspect(self, host: Host) -> Inspection:
+        cluster = self.cluster.online(host)
+        stored = self._stored(host, cluster) if cluster is not None else ""
+        if scram.is_one(stored) or not scram.fits(stored, self.name, self.password.reveal()):
+            return Satisfied()  # `Role` says what a password that differs means
+        return Needed((f"PostgreSQL role {self.name}: md5 password becomes SCRAM-SHA-256 (secret)",))
+
+    def prepare(self, host: Host) -> Prepared:
+        return Prepared(Origin.modified, ())
+
+    def apply(self, host: Host) -> None:
+        secret = literal(scram.verifier(self.password.reveal()))
+        as_owner(host, self.cluster.require(host), Secret(f"ALTER ROLE {identifier(self.name)} PASSWORD {secret};"))
+
+    def verify(self, host: Host) -> None:
+        verify_by_inspection(self, host)
+
+    def _stored(self, host: Host, cluster: PostgresCluster) -> str:
+        return as_owner(host, cluster, f"SELECT rolpassword FROM pg_authid WHERE rolname = {literal(self.name)};")

@@ -6,16 +6,15 @@ Distributions let an account of the host sign in over the socket as the role of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
-from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.port import Host
-from nqrust.installer.engine.step import Conflict, Inspection, Needed, Prepared, Satisfied, verify_by_inspection
-from nqrust.installer.engine.undo_record import Retain
+from nqrust.installer.engine.step import Inspection, Needed, Prepared, Satisfied, verify_by_inspection
 from nqrust.installer.verbs.file.block import Block
 from nqrust.installer.verbs.postgres.cluster import ClusterChoice
-from nqrust.installer.verbs.postgres.sql import as_owner, identifier, literal
+from nqrust.installer.verbs.postgres.hba import LOOPBACK, HbaFile, look, through_the_socket
+from nqrust.installer.verbs.postgres.sql import as_owner, identifier
 
 
 @dataclass(frozen=True)
@@ -38,40 +37,31 @@ class SignInRules:
         cluster = self.cluster.online(host)
         if cluster is None:
             return Needed((f"+ rules for the PostgreSQL role {self.role}",))
-        path, sessions = self._look(host, cluster)
-        found = self._block(path).inspect(host)
-        if isinstance(found, (Needed, Conflict)):
-            return found
-        return Needed((f"end sessions of {self.role} through the socket",)) if sessions else Satisfied()
+        file = look(host, cluster, self.role)
+        found = file.inspect(host, self._block(file))
+        if isinstance(found, Satisfied) and file.sessions:
+            return Needed((f"end sessions of {self.role} through the socket",))
+        return found
 
     def prepare(self, host: Host) -> Prepared:
-        path, _ = self._look(host, self.cluster.require(host))
-        prepared = self._block(path).prepare(host)
-        return replace(prepared, undo=tuple(replace(undo, retain=Retain.database) for undo in prepared.undo))
+        cluster = self.cluster.require(host)
+        file = look(host, cluster, self.role)
+        return file.prepare(host, cluster, self._block(file))
 
     def apply(self, host: Host) -> None:
         cluster = self.cluster.require(host)
-        path, _ = self._look(host, cluster)
-        self._block(path).apply(host)
-        as_owner(host, cluster, "SELECT pg_reload_conf();")
-        # The server reads the rules before it accepts another connection. A session that began before is not asked again.
-        as_owner(host, cluster, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {self._through_the_socket};")
+        file = look(host, cluster, self.role)
+        file.apply(host, cluster, self._block(file))
+        # A session that began before is not asked again.
+        ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {through_the_socket(self.role)};"
+        as_owner(host, cluster, ended)
 
     def verify(self, host: Host) -> None:
         verify_by_inspection(self, host)
 
     # ---
-    def _look(self, host: Host, cluster: PostgresCluster) -> tuple[str, bool]:
-        """Return the path of pg_hba.conf, and whether the role has a session through the socket."""
-        sessions = f"SELECT pid FROM pg_stat_activity WHERE {self._through_the_socket};"
-        path, *pids = as_owner(host, cluster, f"SHOW hba_file;\n{sessions}").splitlines()
-        return path, bool(pids)
-
-    @property
-    def _through_the_socket(self) -> str:
-        return f"usename = {literal(self.role)} AND backend_type = 'client backend' AND client_addr IS NULL"
-
-    def _block(self, path: str) -> Block:
+    def _block(self, file: HbaFile) -> Block:
+        """Return the block. An administrator's rules for TCP stay as they are, unless one asks for no password."""
         role = identifier(self.role)
-        tcp = tuple(f"host all {role} {address} scram-sha-256" for address in ("127.0.0.1/32", "::1/128"))
-        return Block(path, f"database role {self.role}", (f"local all {role} reject", *tcp), at_top=True)
+        tcp = tuple(f"host all {role} {address} scram-sha-256" for address in LOOPBACK if file.unasked)
+        return Block(file.path, f"database role {self.role}", (f"local all {role} reject", *tcp), at_top=True)

@@ -26,6 +26,11 @@ def verifier(password: str, salt: bytes | None = None, iterations: int = ITERATI
     return f"SCRAM-SHA-256${iterations}:{_b64(salt)}${_b64(stored)}:{_b64(server)}"
 
 
+def is_one(stored: str) -> bool:
+    """Return whether a value of pg_authid.rolpassword is a SCRAM verifier."""
+    return _FORM.fullmatch(stored) is not None
+
+
 def fits(stored: str, user: str, password: str) -> bool:
     """Return whether a value of pg_authid.rolpassword matches the password (SCRAM or the older md5)."""
     match = _FORM.fullmatch(stored)

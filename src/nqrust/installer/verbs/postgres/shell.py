@@ -11,6 +11,7 @@ from nqrust.installer.verbs.postgres.undo import (
     DROP_DATABASE,
     DROP_ROLE,
     OPTIONS,
+    RELOAD,
     find,
     give_back,
     quote,
@@ -19,7 +20,8 @@ from nqrust.installer.verbs.postgres.undo import (
 )
 from nqrust.installer.verbs.shell_words import call
 
-FUNCTIONS = r"""sql() { # user, statement, socket folder, port, program of the server, its configuration, its data folder, why it may stay, database if not postgres
+FUNCTIONS = (
+    r"""sql() { # user, statement, socket folder, port, program of the server, its configuration, its data folder, why it may stay, database if not postgres
     if ! grep -q "^$1:" /etc/passwd || [ ! -e "$7/PG_VERSION" ]; then return 0; fi # the cluster is gone
     if has psql && psql_as "$1" "$3" "$4" 'SELECT 1' >/dev/null 2>&1; then
         if [ -n "${9:-}" ] && ! psql_as "$1" "$3" "$4" 'CONNECTABLE' | grep -qxF -e "$9"; then
@@ -49,11 +51,19 @@ FUNCTIONS = r"""sql() { # user, statement, socket folder, port, program of the s
 psql_as() { # user, socket folder, port, statement, database if not postgres
     PGOPTIONS='OPTIONS' runuser -u "$1" -- psql -X -A -t -q -w -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -h "$2" -p "$3" -d "${5:-postgres}" -c "$4"
 }
+follow_rules() { # user, socket folder, port: a server that does not run reads pg_hba.conf when it starts
+    if has psql && psql_as "$1" "$2" "$3" 'SELECT 1' >/dev/null 2>&1; then
+        psql_as "$1" "$2" "$3" 'RELOAD' >/dev/null || try false "RELOAD" || missed=1
+    fi
+}
 without_server() { # as sql, for a cluster that does not run: postgres(1), --single
     printf '%s\n' "$2" | runuser -u "$1" -- "$5" --single -D "$7" ${6:+-c "config_file=$6"} -c exit_on_error=on \
         -c log_destination=stderr -c log_min_messages=fatal -c log_error_verbosity=verbose "${9:-postgres}" >/dev/null
 }
-""".replace("'CONNECTABLE'", f"'{CONNECTABLE}'").replace("'OPTIONS'", f"'{OPTIONS}'")
+""".replace("'CONNECTABLE'", f"'{CONNECTABLE}'")
+    .replace("'OPTIONS'", f"'{OPTIONS}'")
+    .replace("RELOAD", RELOAD)
+)
 
 
 def role(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
@@ -66,6 +76,13 @@ def database(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
 
 def access(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     return _sql(context, args, give_back(args), "", str(args["name"]))
+
+
+def rules(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("restore_block", args["path"], args["marker"], args["prior"])
+    cluster = find(context.host, args["cluster"])
+    if cluster is not None:
+        yield call("follow_rules", args["cluster"]["user"], cluster.socket_dir, cluster.port)
 
 
 def _sql(context: UndoContext, args: dict[str, Any], sql: str, stays: str, *database: str) -> Iterator[str]:

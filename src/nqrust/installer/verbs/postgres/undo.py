@@ -13,6 +13,7 @@ from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
+from nqrust.installer.verbs.file import undo as file
 from nqrust.installer.verbs.postgres.sql import OWNERS
 
 DROP_DATABASE = "DROP DATABASE IF EXISTS {} WITH (FORCE);"
@@ -21,12 +22,15 @@ DROP_ROLE = "DROP ROLE IF EXISTS {};"
 RIGHTS: Mapping[str, str] = {
     "CONNECT": "GRANT CONNECT ON DATABASE {} TO PUBLIC;",
     "TEMPORARY": "GRANT TEMPORARY ON DATABASE {} TO PUBLIC;",
-    "CREATE": "GRANT CREATE ON SCHEMA public TO PUBLIC;",
+    # Some owners drop the schema.
+    "CREATE": "DO $$ BEGIN IF EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public') THEN"
+    " GRANT CREATE ON SCHEMA public TO PUBLIC; END IF; END $$;",
 }
 """Rights that nqr takes from all roles in its database, and the statements that give them back (PostgreSQL, GRANT)."""
 
 _GONE = Reverted("PostgreSQL is gone already, and with it what it held")
 _DROPPED = Reverted("the database is gone already, or takes no connections")
+RELOAD = "SELECT pg_reload_conf();"
 CONNECTABLE = "SELECT datname FROM pg_database WHERE datallowconn;"
 OPTIONS = f"{OWNERS['PGOPTIONS']} -c role=none -c statement_timeout=0 -c lock_timeout=0 -c default_transaction_read_only=off"
 """For libpq. The owner of a database sets the defaults of each session there, and could make an uninstall fail."""
@@ -48,6 +52,12 @@ def undo_database(cluster: dict[str, Any], name: str) -> Undo:
 def undo_access(cluster: dict[str, Any], name: str, rights: Sequence[str], retain: Retain = Retain.nothing) -> Undo:
     """Give all roles back what they could do in a PostgreSQL database. `rights`: of RIGHTS."""
     return Undo("database_access", {"cluster": cluster, "name": name, "rights": list(rights)}, retain)
+
+
+def undo_rules(cluster: dict[str, Any], path: str, marker: str, *, prior: str = "") -> Undo:
+    """Restore the previous text of nqr's marked block in pg_hba.conf ("" if there was none). A running server then follows it."""
+    args = {"cluster": cluster, "path": path, "marker": marker, "prior": prior}
+    return Undo("sign_in_rules", args, Retain.database)
 
 
 def quote(identifier: str) -> str:
@@ -76,6 +86,15 @@ def access(context: UndoContext, args: dict[str, Any]) -> Outcome:
         if NO_DATABASE in error.stderr:
             return _DROPPED
         raise
+
+
+def rules(context: UndoContext, args: dict[str, Any]) -> Outcome:
+    """A server that does not run reads the file when it starts."""
+    outcome = file.block_text(context, args)
+    cluster = find(context.host, args["cluster"])
+    if cluster is not None and cluster.online and context.host.which("psql") is not None:
+        _run(context.host, args, "", RELOAD)
+    return outcome
 
 
 def give_back(args: dict[str, Any]) -> str:

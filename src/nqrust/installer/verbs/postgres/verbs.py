@@ -9,4 +9,5 @@ VERBS = (
     Verb("role", undo.role, words.role, shell.role, needs_programs=True),
     Verb("database_access", undo.access, words.access, shell.access, needs_programs=True),
     Verb("database", undo.database, words.database, shell.database, needs_programs=True),
+    Verb("sign_in_rules", undo.rules, words.rules, shell.rules, needs_programs=True),
 )

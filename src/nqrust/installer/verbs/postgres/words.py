@@ -15,3 +15,9 @@ def access(args: dict[str, Any]) -> str:
 
 def database(args: dict[str, Any]) -> str:
     return f"drop database {args['name']}"
+
+
+def rules(args: dict[str, Any]) -> str:
+    if args["prior"]:
+        return f"give the block {args['marker']} in {args['path']} its earlier text again"
+    return f"remove the block {args['marker']} from {args['path']}"

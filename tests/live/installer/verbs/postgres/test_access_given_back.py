@@ -119,6 +119,16 @@ def test_the_owner_of_the_database_does_not_hold_up_an_uninstall(way: str, host:
     assert outcome == "failed: 0\n" or isinstance(outcome, Reverted)
 
 
+@pytest.mark.parametrize("way", ["python", "shell"])
+def test_an_owner_that_dropped_the_schema_does_not_hold_up_an_uninstall(
+    way: str, host: LocalHost, cluster: PostgresCluster
+) -> None:
+    (undo,) = adopted(host, cluster)
+    as_owner(host, cluster, "DROP SCHEMA public CASCADE;", "nexus")
+    assert (reverted(host, undo) if way == "python" else run_script(host, undo)) in (Reverted(), "failed: 0\n")
+    assert as_owner(host, cluster, _HELD.partition(", has_schema")[0] + ";", "nexus") == "t|t"
+
+
 def test_a_server_that_is_stopped_needs_no_start(
     host: LocalHost, cluster: PostgresCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

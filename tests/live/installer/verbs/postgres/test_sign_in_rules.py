@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import pwd
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
+from nqrust.host.facts import postgres as facts
 from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.originals import Originals
-from nqrust.installer.engine.step import Needed, Satisfied
+from nqrust.installer.engine.step import Conflict, Needed, Satisfied, Step
+from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.postgres.cluster import ClusterChoice
 from nqrust.installer.verbs.postgres.database import Database
 from nqrust.installer.verbs.postgres.login import TcpLogin
-from nqrust.installer.verbs.postgres.role import Role
+from nqrust.installer.verbs.postgres.role import Role, ScramPassword
 from nqrust.installer.verbs.postgres.rules import SignInRules
 from nqrust.installer.verbs.postgres.sql import Connection, as_owner, program
 from nqrust.installer.verbs.registry import VERBS
+from nqrust.installer.verbs.script import whole as script
+from nqrust.installer.verbs.script.prelude import PRELUDE
 
 _OWNER, _ACCOUNT = "nobody", "daemon"
 """The cluster's owner, and an account that has the name of the manager's role."""
@@ -36,6 +42,9 @@ host all all 127.0.0.1/32 scram-sha-256
 """
 _FEDORAS = """local all all peer
 host all all 127.0.0.1/32 ident
+"""
+_OLD_DEBIANS = """local all all peer
+host all all 127.0.0.1/32 md5
 """
 _OPEN = """local all all trust
 host all all 127.0.0.1/32 scram-sha-256
@@ -132,3 +141,141 @@ def test_an_account_with_the_name_of_the_role(host: LocalHost, cluster: Postgres
     for record in reversed(undo):
         VERBS.revert(UndoContext(host, Originals(host, "/nowhere")), record)
     assert host.read_text(hba) == before
+
+
+# --- a role of before, whose password is kept as md5 (the default of PostgreSQL 13)
+
+
+@pytest.fixture(params=[_OLD_DEBIANS, _FEDORAS, _OPEN], ids=["debian 11", "fedora", "open"])
+def md5(cluster: PostgresCluster, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> LocalHost:
+    host = LocalHost()
+    monkeypatch.setattr(facts, "probe", lambda host: [cluster])
+    write_rules(host, cluster, request.param)
+    as_owner(host, cluster, f"DROP DATABASE IF EXISTS {_ACCOUNT} WITH (FORCE);")
+    as_owner(host, cluster, f"DROP ROLE IF EXISTS {_ACCOUNT};")
+    digest = hashlib.md5((PASSWORD.reveal() + _ACCOUNT).encode()).hexdigest()
+    as_owner(host, cluster, f"CREATE ROLE {_ACCOUNT} LOGIN PASSWORD 'md5{digest}';")
+    as_owner(host, cluster, f"CREATE DATABASE {_ACCOUNT} OWNER {_ACCOUNT};")
+    return host
+
+
+def steps_of(cluster: PostgresCluster) -> tuple[Step, ...]:
+    fixed = _Fixed(one=cluster)
+    login = Connection("127.0.0.1", cluster.port, _ACCOUNT, _ACCOUNT, PASSWORD)
+    return (
+        ScramPassword(fixed, _ACCOUNT, PASSWORD),
+        SignInRules(fixed, _ACCOUNT),
+        Role(fixed, _ACCOUNT, PASSWORD),
+        Database(fixed, _ACCOUNT, _ACCOUNT, closed=True),
+        TcpLogin(fixed, login),
+    )
+
+
+def signs_in(host: LocalHost, cluster: PostgresCluster, password: str = PASSWORD.reveal()) -> bool:
+    login = Connection("127.0.0.1", cluster.port, _ACCOUNT, _ACCOUNT, Secret(password))
+    return (
+        subprocess.run(
+            [program(host), "-X", "-w", "-c", "SELECT 1"],
+            env={**os.environ, **{name: str(getattr(v, "reveal", lambda v=v: v)()) for name, v in login.environment().items()}},
+            cwd="/",
+            capture_output=True,
+            timeout=60,
+        ).returncode
+        == 0
+    )
+
+
+def converge(host: LocalHost, cluster: PostgresCluster) -> list[Undo]:
+    may_already = signs_in(host, cluster)
+    undo: list[Undo] = []
+    for step in steps_of(cluster):
+        if isinstance(step.inspect(host), Needed):
+            undo += step.prepare(host).undo
+            step.apply(host)
+            step.verify(host)
+        if step.kind in (ScramPassword.kind, SignInRules.kind) and may_already:
+            assert signs_in(host, cluster), f"an interruption after {step.id} would lock the manager out"
+    return undo
+
+
+def take_back(host: LocalHost, records: list[Undo], way: str) -> None:
+    for record in reversed(records):
+        if way == "python":
+            VERBS.revert(UndoContext(host, Originals(host, "/nowhere")), record)
+            continue
+        calls = "\n".join(script.lines_of(UndoContext(host, Originals(host, "/nowhere")), record))
+        text = PRELUDE.partition("cd / || exit 1\n")[2] + f'{calls}\necho "failed: $failed$missed"\n'
+        done = subprocess.run(["sh", "-c", text], check=True, capture_output=True, text=True, cwd="/", timeout=60)
+        assert done.stdout == "failed: 0\n", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("way", ["python", "shell"])
+def test_a_role_with_an_md5_password(way: str, md5: LocalHost, cluster: PostgresCluster) -> None:
+    before = md5.read_text(f"{cluster.data_dir}/pg_hba.conf")
+    could = signs_in(md5, cluster)
+    records = converge(md5, cluster)
+    assert signs_in(md5, cluster) and not signs_in(md5, cluster, "wrong") and not gets_in(md5, cluster, "postgres")
+    assert converge(md5, cluster) == []
+    take_back(md5, records, way)
+    assert md5.read_text(f"{cluster.data_dir}/pg_hba.conf") == before
+    assert signs_in(md5, cluster) or not could, "without a reload by hand"
+    assert gets_in(md5, cluster, "postgres"), "the server follows the file of before"
+
+
+def test_rules_of_an_administrator_stay_before_those_for_tcp(host: LocalHost, cluster: PostgresCluster) -> None:
+    write_rules(host, cluster, f"local all all peer\nhost postgres {_ACCOUNT} 127.0.0.1/32 reject\n")
+    converge(host, cluster)
+    assert signs_in(host, cluster), "refused until then"
+    text = host.read_text(f"{cluster.data_dir}/pg_hba.conf")
+    assert f'host "{_ACCOUNT}" "{_ACCOUNT}" 127.0.0.1/32 scram-sha-256' in text and 'host all "' not in text
+    write_rules(host, cluster, _DEBIANS)
+    converge(host, cluster)
+    assert 'host all "' not in host.read_text(f"{cluster.data_dir}/pg_hba.conf"), "Debian's lines allow it"
+
+
+# --- a file that the server does not read, or not yet
+
+
+def test_a_fault_elsewhere_in_the_file_is_named(host: LocalHost, cluster: PostgresCluster) -> None:
+    step = SignInRules(_Fixed(one=cluster), _ACCOUNT)
+    hba = f"{cluster.data_dir}/pg_hba.conf"
+    host.write_file(hba, (_DEBIANS + "host all all 10.0.0.0/8 scram-sha256\n").encode(), mode=0o600, owner=_OWNER)
+    found = step.inspect(host)
+    assert isinstance(found, Conflict) and found.code == "NQR-DB-114"
+    assert f"{hba}, line 4: " in found.why and "scram-sha256" in found.why
+
+
+def test_rules_that_the_server_has_not_read_yet(host: LocalHost, cluster: PostgresCluster) -> None:
+    """As after a run that ended between the two."""
+    step = SignInRules(_Fixed(one=cluster), _ACCOUNT)
+    hba = f"{cluster.data_dir}/pg_hba.conf"
+    step.apply(host)
+    wanted = host.read_text(hba)
+    write_rules(host, cluster, _DEBIANS)
+    time.sleep(1.1)  # the server knows whole seconds only
+    host.write_file(hba, wanted.encode(), mode=0o600, owner=_OWNER)
+    assert gets_in(host, cluster, "postgres")
+    assert isinstance(step.inspect(host), Needed)
+    step.apply(host)
+    step.verify(host)
+    assert not gets_in(host, cluster, "postgres")
+
+
+def test_a_file_behind_a_link(host: LocalHost, cluster: PostgresCluster) -> None:
+    hba, managed = f"{cluster.data_dir}/pg_hba.conf", f"{cluster.data_dir}/managed.conf"
+    os.rename(hba, managed)
+    os.symlink("managed.conf", hba)
+    try:
+        step = SignInRules(_Fixed(one=cluster), _ACCOUNT)
+        if isinstance(found := step.inspect(host), Conflict):
+            pytest.fail(found.why)
+        step.apply(host)
+        step.verify(host)
+        assert os.path.islink(hba) and "reject" in host.read_text(managed) and not gets_in(host, cluster, "postgres")
+        os.chmod(managed, 0o644)
+        os.chown(managed, pwd.getpwnam(_ACCOUNT).pw_uid, -1)
+        found = step.inspect(host)
+        assert isinstance(found, Conflict) and found.code == "NQR-DB-113" and _ACCOUNT in found.why
+    finally:
+        os.remove(hba)
+        os.rename(managed, hba)

@@ -270,64 +270,6 @@ def test_tables_of_another_program_are_not_migrated(host: FakeHost, tables: str,
 # --- logging in
 
 
-def rules(host: FakeHost, hba: str = "/etc/postgresql/15/main/pg_hba.conf", sessions: str = "") -> list[str]:
-    """Answer for a cluster with this file, where the role has these sessions through the socket, until they are ended."""
-    ended: list[str] = []
-
-    def answer(sql: str) -> str:
-        if "pg_terminate_backend" in sql:
-            ended.append(sql)
-        return f"{hba}\n{'' if ended else sessions}" if "hba_file" in sql else ""
-
-    return psql(host, answer)
-
-
-def test_rules_stand_before_those_of_the_distribution(host: FakeHost) -> None:
-    hba = "/etc/postgresql/15/main/pg_hba.conf"
-    host.put(hba, "local all all peer\n", mode=0o640, owner="postgres", group="postgres")
-    said = rules(host)
-    step = SignInRules(CHOICE, "nexus")
-    assert isinstance(step.inspect(host), Needed)
-    assert [(undo.verb, undo.retain) for undo in step.prepare(host).undo] == [("block", Retain.database)], "as long as the role"
-    step.apply(host)
-    step.verify(host)
-    assert next(sql for sql in said if "reload" in sql or "terminate" in sql) == "SELECT pg_reload_conf();", (
-        "and then the sessions"
-    )
-    stat = host.stat(hba)
-    assert stat is not None and (stat.mode, stat.owner) == (0o640, "postgres")
-    assert host.read_text(hba).splitlines() == [
-        "# BEGIN nqrust-microvm database role nexus",
-        'local all "nexus" reject',
-        'host all "nexus" 127.0.0.1/32 scram-sha-256',
-        'host all "nexus" ::1/128 scram-sha-256',
-        "# END nqrust-microvm database role nexus",
-        "local all all peer",
-    ]
-    for undo in step.prepare(host).undo:
-        assert undo.verb == "block_text", "a second run gives its own block back"
-
-
-def test_sessions_that_began_before_the_rules_are_ended(host: FakeHost) -> None:
-    host.put("/etc/postgresql/15/main/pg_hba.conf", "local all all peer\n")
-    step = SignInRules(CHOICE, "nexus")
-    rules(host)
-    step.apply(host)
-    rules(host, sessions="4711")
-    assert isinstance(step.inspect(host), Needed)
-    step.apply(host)
-    assert isinstance(step.inspect(host), Satisfied)
-
-
-def test_pg_hba_that_is_a_link_is_left_alone(host: FakeHost) -> None:
-    hba = "/etc/postgresql/15/main/pg_hba.conf"
-    host.put("/srv/pg_hba.conf", "local all all peer\n", mode=0o640)
-    host.put_symlink("/srv/pg_hba.conf", hba)
-    rules(host)
-    found = SignInRules(CHOICE, "nexus").inspect(host)
-    assert isinstance(found, Conflict) and hba in found.why
-
-
 def test_login_that_fails_otherwise_is_an_error_with_a_cure(host: FakeHost) -> None:
     psql(host, lambda sql: (_ for _ in ()).throw(CommandFailed(("psql",), 2, "connection refused\n")))
     with pytest.raises(StepFailed) as caught:

@@ -1,0 +1,134 @@
+"""pg_hba.conf: who may sign in to a cluster, and how (PostgreSQL, The pg_hba.conf File). The first line that fits counts."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+
+from nqrust.host.facts.model import PostgresCluster
+from nqrust.host.port import Host, Kind
+from nqrust.host.way import way
+from nqrust.installer.engine.errors import StepConflict
+from nqrust.installer.engine.step import Conflict, Inspection, Needed, Origin, Prepared
+from nqrust.installer.verbs.file.block import Block
+from nqrust.installer.verbs.file.undo import text_of
+from nqrust.installer.verbs.postgres.sql import as_owner, cluster_arguments, literal
+from nqrust.installer.verbs.postgres.undo import RELOAD, undo_rules
+
+LOOPBACK = ("127.0.0.1/32", "::1/128")
+_FIRST_WORDS = ("local", "host", "include")
+
+
+@dataclass(frozen=True)
+class HbaFile:
+    """The file of a running cluster. `path`: without links. `faults`: lines for which the server reads none of it. `late`: changed
+    since the server read it. `unasked`: a line lets the role in over loopback without its password. `sessions`: the role has some
+    through the socket."""
+
+    path: str
+    faults: tuple[str, ...] = ()
+    late: bool = False
+    unasked: bool = False
+    sessions: bool = False
+    refused: Conflict | None = field(default=None, repr=False)
+
+    def inspect(self, host: Host, block: Block) -> Inspection:
+        if self.refused is not None:
+            return self.refused
+        if self.faults:
+            return Conflict(
+                "NQR-DB-114",
+                f"PostgreSQL does not read its rules of who may sign in: {'; '.join(self.faults[:3])}.",
+                "Correct these lines, then run the same command again.",
+            )
+        found = block.inspect(host)
+        if isinstance(found, (Needed, Conflict)):
+            return found
+        return Needed((f"have PostgreSQL read {self.path}",)) if self.late else found
+
+    def prepare(self, host: Host, cluster: PostgresCluster, block: Block) -> Prepared:
+        self._check()
+        (record,) = block.prepare(host).undo
+        undo = undo_rules(cluster_arguments(cluster), block.path, block.marker, prior=str(record.args.get("prior", "")))
+        return Prepared(Origin.modified, (undo,))
+
+    def apply(self, host: Host, cluster: PostgresCluster, block: Block) -> None:
+        self._check()
+        block.apply(host)
+        # The server reads the rules before it accepts another connection.
+        as_owner(host, cluster, RELOAD)
+
+    def _check(self) -> None:
+        if self.refused is not None:
+            raise StepConflict(self.refused.code, self.refused.why, self.refused.cure)
+
+
+def through_the_socket(role: str) -> str:
+    return f"usename = {literal(role)} AND backend_type = 'client backend' AND client_addr IS NULL"
+
+
+def look(host: Host, cluster: PostgresCluster, role: str) -> HbaFile:
+    """Return what the file says now about the role. The view reads the file, not what the server has read."""
+    path, *lines = as_owner(
+        host,
+        cluster,
+        "SHOW hba_file;\n"
+        f"SELECT 'session' FROM pg_stat_activity WHERE {through_the_socket(role)} LIMIT 1;\n"
+        # A time to come would be late forever.
+        "SELECT 'late' FROM pg_stat_file(current_setting('hba_file')) AS file"
+        " WHERE file.modification > pg_conf_load_time() AND file.modification <= now();\n"
+        # The column with the name of the file is there from version 16 on, with files that include others.
+        "SELECT 'fault', coalesce(to_jsonb(rule) ->> 'file_name', current_setting('hba_file')), line_number, error"
+        " FROM pg_hba_file_rules AS rule WHERE error IS NOT NULL;\n"
+        "SELECT 'unasked', address, netmask FROM pg_hba_file_rules WHERE type LIKE 'host%'"
+        " AND auth_method IN ('trust', 'ident') AND database <> ARRAY['replication'] AND EXISTS (SELECT FROM"
+        f" unnest(user_name) AS name WHERE name IN ('all', {literal(role)}) OR name LIKE '+%' OR name LIKE '/%');",
+    ).splitlines()
+    rows = [line.split("|", 3) for line in lines]
+    real, refused = _resolved(host, cluster, path)
+    return HbaFile(
+        real,
+        faults=tuple(f"{row[1]}, line {row[2]}: {row[3]}" for row in rows if row[0] == "fault" and len(row) == 4),
+        late=["late"] in rows,
+        unasked=any(row[0] == "unasked" and _has_loopback(row[1], row[2]) for row in rows),
+        sessions=["session"] in rows,
+        refused=refused,
+    )
+
+
+def _has_loopback(address: str, netmask: str) -> bool:
+    """Return whether a line's addresses include one of loopback. `address`: also `all`, `samenet` or a host's name."""
+    try:
+        network, mask = ipaddress.ip_address(address), int(ipaddress.ip_address(netmask))
+    except ValueError:
+        return True
+    own = (ipaddress.ip_interface(each).ip for each in LOOPBACK)
+    return any(each.version == network.version and int(each) & mask == int(network) & mask for each in own)
+
+
+def _resolved(host: Host, cluster: PostgresCluster, path: str) -> tuple[str, Conflict | None]:
+    """Return the path without links, and why nqr does not write there. The owner of a part of the way decides where it leads."""
+    owners = ("root", cluster.owner or "postgres")
+    parts = list(way(host, path))
+    if not any(stat.kind is Kind.symlink for _, stat in parts):
+        return path, None
+    end, stat = parts[-1]
+    why = ""
+    for part, each in parts:
+        is_open = each.mode & 0o002 or (each.mode & 0o020 and each.group not in owners)
+        if each.owner not in owners:
+            why = f"{part} on its way belongs to {each.owner}"
+        elif is_open and each.kind is not Kind.symlink and not each.mode & 0o1000:
+            why = f"other users can write {part} on its way"
+    if not why and (stat.kind is not Kind.file or not _has_rules_only(text_of(host, end))):
+        why = f"{end} is no such file"
+    if not why:
+        return end, None
+    cure = f"Replace {path} by a copy of its target, or make the way belong to root, then run the same command again."
+    return end, Conflict("NQR-DB-113", f"{path} is a link, and {why}. nqr must add rules for its database role there.", cure)
+
+
+def _has_rules_only(text: str) -> bool:
+    """Return whether a file has the form of pg_hba.conf: the cluster's owner may have set the link to any file of root."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return all(line.strip().startswith(("#", *_FIRST_WORDS)) for line in lines if line.strip())
