@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import httpx
 
-from nqrust.host.port import Host, Kind, command
+from nqrust.host.port import Host, Kind, Stat, command
 from nqrust.host.way import way
 from nqrust.image.cloud import disk
 from nqrust.image.errors import ImageError
@@ -34,7 +34,7 @@ def from_file(host: Host, path: str, digest: str | None, tell: Progress) -> Call
         if host.stat(path) is None or stat.kind is not Kind.file:
             raise ImageError("NQR-IMG-058", f"There is no file {path}.", "Check the path. It is one of this host.")
         others = {one.owner for _, one in folders} - {"root", stat.owner}
-        if others and digest is None and not stat.mode & 0o004:
+        if others and digest is None and not _all_read(stat, [one for _, one in folders], others):
             raise ImageError(
                 "NQR-IMG-058",
                 f"{path} leads to a file of {stat.owner} that others cannot read, through a folder or link of {min(others)}.",
@@ -46,6 +46,13 @@ def from_file(host: Host, path: str, digest: str | None, tell: Progress) -> Call
             _compare(path, told.split()[0].lstrip("\\"), digest)
 
     return copy
+
+
+def _all_read(file: Stat, folders: Sequence[Stat], users: set[str]) -> bool:
+    """Return whether these users may read a file. Each may pass a folder of its own, which it can open to itself at any time."""
+    return bool(file.mode & 0o004) and all(
+        one.mode & 0o001 or users <= {one.owner} for one in folders if one.kind is Kind.directory
+    )
 
 
 def from_url(host: Host, url: str, digest: str, tell: Progress) -> Callable[[str], None]:
