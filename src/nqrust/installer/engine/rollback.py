@@ -47,6 +47,7 @@ def roll_back(
     context = replace(context, tell=lambda text: events.emit(Notice("info", text)))
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
     going = [entry for entry in newest_first if not retain(entry)]
+    verbs.rest(context, (undo for entry in going for undo in entry.undo))
     for entry in newest_first:
         if retain(entry):
             if not entry.retained:

@@ -6,9 +6,11 @@ The engine knows no verb by name. The caller passes the closed set of verbs as `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import JournalError
 from nqrust.installer.engine.originals import Originals
@@ -83,7 +85,9 @@ class Verb:
     what is known after the step. `needs_programs`: it runs programs that nqr's packages may have brought. After one of these
     fails, records of verbs with `brings_programs` stay. `replaces`: an earlier file at its path is stored. `shared_folder`:
     the folder of a record that others may use too. `once`: the thing of a record, empty for most verbs. After a revert of it
-    failed, other records of the same thing wait for the next run: each attempt costs the host something.
+    failed, other records of the same thing wait for the next run: each attempt costs the host something. `rest` stops, before
+    the first revert, a program that would set again what other records revert; its own record decides whether it starts again.
+    `rest_script` yields shell lines for that.
     """
 
     name: str
@@ -99,6 +103,8 @@ class Verb:
     shared_folder: Callable[[dict[str, Any]], str] = lambda args: ""
     once: Callable[[dict[str, Any]], str] = lambda args: ""
     settling: Settling | None = None
+    rest: Callable[[UndoContext, dict[str, Any]], None] = lambda context, args: None
+    rest_script: Callable[[dict[str, Any]], Iterator[str]] = lambda args: iter(())
 
 
 class Verbs:
@@ -120,6 +126,20 @@ class Verbs:
     def script(self, context: UndoContext, undo: Undo) -> Iterator[str]:
         """Yield shell lines that carry out one record. Raises JournalError NQR-ENG-014 for an unknown verb."""
         return self._known(undo.verb).script(context, undo.args)
+
+    def rest(self, context: UndoContext, undos: Iterable[Undo]) -> None:
+        """Stop what would set again what these records revert. Never raises HostError: a program that stays up makes the revert
+        fail that it disturbs, and that says so."""
+        for undo in undos:
+            verb = self.get(undo.verb)
+            if verb is not None:
+                with suppress(HostError):
+                    verb.rest(context, undo.args)
+
+    def rest_script(self, undos: Iterable[Undo]) -> list[str]:
+        """Return shell lines that do the same, each once."""
+        verbs = [(self.get(undo.verb), undo.args) for undo in undos]
+        return list(dict.fromkeys(line for verb, args in verbs if verb for line in verb.rest_script(args)))
 
     def _known(self, name: str) -> Verb:
         verb = self.get(name)

@@ -8,7 +8,8 @@ import pytest
 from tests.fakes.host import FakeHost
 from tests.fakes.journal import MemoryJournalStore
 
-from nqrust.host.errors import CommandFailed
+from nqrust.host.errors import CommandFailed, HostError
+from nqrust.host.port import Completed
 from nqrust.installer.engine.events import Event, Notice, NullReporter
 from nqrust.installer.engine.forecast import forecast
 from nqrust.installer.engine.journal import Journal
@@ -18,6 +19,7 @@ from nqrust.installer.engine.rollback import RollbackResult, roll_back
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext, Verb, Verbs
 from nqrust.installer.verbs.file.undo import undo_block, undo_directory, undo_file, undo_symlink
+from nqrust.installer.verbs.firewall.undo import undo_rules
 from nqrust.installer.verbs.packages import traces
 from nqrust.installer.verbs.registry import VERBS, revert
 from nqrust.installer.verbs.script import standing as standing_script
@@ -111,6 +113,43 @@ def test_interrupted_removal_does_not_restart_the_service(bench: Bench) -> None:
     foreseen = [line for _, seen in forecast(VERBS, context, entries) for line in seen.lines]
     assert foreseen == ["restart unit db.service as it was before"]
     assert not bench.back().failed and bench.read_at_start == [] and bench.ran("restart") == 1
+
+
+def agent_before_rules(bench: Bench, active: bool) -> None:
+    """The agent's record, then a newer one of the rules that it draws, as an upgrade leaves them."""
+    bench.begin("service", undo_unit("systemd", "nqrust-agent.service", enabled=active, active=active))
+    bench.begin("other", undo_unit("systemd", "nqrust-manager.service", enabled=active, active=active))
+    bench.begin("rules", undo_rules("iptables", [["filter", "OUTPUT", "-j", "NQR-RELAY"]], [["filter", "NQR-RELAY"]]))
+
+
+@pytest.mark.parametrize("active", [False, True])
+def test_agent_rests_while_its_rules_are_reverted(bench: Bench, active: bool) -> None:
+    agent_before_rules(bench, active)
+    bench.host.on("iptables", prefix=True, answer=Completed((), 1, "", ""))
+    assert not bench.back().failed
+    ran = [cmd.argv for cmd in bench.host.commands]
+    assert ran[0] == ("systemctl", "stop", "nqrust-agent.service")
+    assert [argv[0] for argv in ran].index("iptables") < len(ran) - 1, "the rules are reverted after it"
+    assert [argv[2] for argv in ran if argv[1] == "restart"] == ["nqrust-agent.service", "nqrust-manager.service"] * active
+
+
+def test_agent_that_cannot_be_stopped_hinders_no_revert(bench: Bench) -> None:
+    agent_before_rules(bench, active=True)
+    bench.host.on("iptables", prefix=True, answer=Completed((), 1, "", ""))
+    bench.host.on("systemctl", "stop", "nqrust-agent.service", changes=True, answer=HostError("it hangs"))
+    assert not bench.back().failed
+
+
+def test_both_scripts_stop_the_agent_before_anything_else(bench: Bench) -> None:
+    agent_before_rules(bench, active=True)
+    context, entries = UndoContext(bench.host, bench.originals), Receipt.of(Journal(bench.store, bench.host.now)).entries
+    whole = script.render(context, entries, retain=lambda entry: False)
+    standing = standing_script.render(
+        context, context, entries, path="undo.sh", journal="journal", records=1, epilogue=lambda keep: ""
+    )
+    for text in (whole, standing):
+        before, _, _ = text.partition("\n# undo: rules")
+        assert before.endswith("\nstop_unit nqrust-agent.service 1 0\n"), before[-80:]
 
 
 @pytest.mark.parametrize("at", range(1, 9))

@@ -119,6 +119,7 @@ def render(
         _OPTIONS,
         *_dry_run(newest_first),
         _QUESTION,
+        *(f"{line}\n" for line in VERBS.rest_script(undo for entry in newest_first for undo in entry.undo)),
     ]
     states: dict[str, tuple[Entry, Undo]] = {}  # a unit's oldest record has its original state
     for entry in newest_first:

@@ -23,6 +23,7 @@ def render(context: UndoContext, entries: Iterable[Entry], *, retain: Callable[[
     """
     parts = [PRELUDE]
     newest_first = sorted((e for e in entries if not retain(e)), key=lambda e: e.seq, reverse=True)
+    parts += [f"{line}\n" for line in VERBS.rest_script(undo for entry in newest_first for undo in entry.undo)]
     states: dict[str, tuple[Entry, Undo]] = {}  # a unit's oldest record has its original state
     for entry in newest_first:
         parts.append(f"\n# undo: {' '.join(entry.describe.split())}\n")

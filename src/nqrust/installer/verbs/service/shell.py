@@ -7,7 +7,7 @@ from typing import Any
 
 from nqrust.contract.names import VM_USERS
 from nqrust.installer.engine.verb import UndoContext
-from nqrust.installer.verbs.service.undo import SCOPE_ENV, TAP_ALIAS
+from nqrust.installer.verbs.service.undo import SCOPE_ENV, TAP_ALIAS, draws_rules
 from nqrust.installer.verbs.shell_words import call
 
 FUNCTIONS = r"""stop_unit() { # unit, whether it stays enabled, whether it stays active
@@ -86,6 +86,16 @@ def unit(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
         stop = call("stop_unit", args["name"], int(args["enabled"]), int(args["active"]))
         yield f"{call('used_cluster', args['cluster'])} || {stop}" if args.get("cluster") else stop
     elif not args["active"] and args.get("control"):
+        yield call("supervisor_program", "stop", args["name"], *args["control"])
+
+
+def rest(args: dict[str, Any]) -> Iterator[str]:
+    """Yield the call that stops the agent before the first revert."""
+    if not draws_rules(args):
+        return
+    if args["supervisor"] == "systemd":
+        yield call("stop_unit", args["name"], 1, 0)
+    elif args.get("control"):
         yield call("supervisor_program", "stop", args["name"], *args["control"])
 
 

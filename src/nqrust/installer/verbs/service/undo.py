@@ -54,6 +54,22 @@ def unit(context: UndoContext, args: dict[str, Any]) -> Outcome:
     return Reverted()
 
 
+def rest(context: UndoContext, args: dict[str, Any]) -> None:
+    """Stop the agent: within a second of a change it draws again the rules that a newer record takes out. VMs run on."""
+    host, name = context.host, str(args["name"])
+    if not draws_rules(args):
+        return
+    if args["supervisor"] != "systemd":
+        _control(host, args, "stop", name)
+    elif _has_systemd(host):
+        host.run(command("systemctl", "stop", name, ok=(0, 1, 5), timeout=180))
+
+
+def draws_rules(args: dict[str, Any]) -> bool:
+    """Return whether the record is the agent's. supervisord's programs have no suffix."""
+    return str(args["name"]) in (product.AGENT_UNIT, product.AGENT_UNIT.removesuffix(".service"))
+
+
 def needs_settling(undo: Undo) -> bool:
     """Return whether a service that ran before must be restarted after all other reverts."""
     return undo.verb == "unit" and bool(undo.args["active"])

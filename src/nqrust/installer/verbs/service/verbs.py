@@ -12,7 +12,7 @@ _UNITS = Settling(
 )
 
 VERBS = (
-    Verb("unit", undo.unit, words.unit, shell.unit, settling=_UNITS),
+    Verb("unit", undo.unit, words.unit, shell.unit, settling=_UNITS, rest=undo.rest, rest_script=shell.rest),
     Verb("supervisord", undo.supervisord, words.supervisord, shell.supervisord),
     Verb("vms", undo.vms, words.vms, shell.vms, forecast=forecast.vms, needs_programs=True),
 )
