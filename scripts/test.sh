@@ -9,7 +9,8 @@
 #   scripts/test.sh ARG...       anything else goes to pytest: -k NAME, -x, or files (then only those files are run)
 #
 # Without root it runs what it can and says what is left out. NQR_TEST_WORKERS sets the number of pytest workers (2),
-# NQR_TEST_CACHE the folder for base trees and downloaded packages, NQR_TEST_OUTPUT the one for results.
+# NQR_TEST_CACHE the folder for base trees and downloaded packages, NQR_TEST_OUTPUT the one for results. No host test
+# begins later than NQR_TEST_SECONDS after the start (no limit); those count as skipped, and the output says so.
 set -uo pipefail
 umask 022
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -47,6 +48,7 @@ passed=0 failed=0 skipped=0
 broken=()
 started=$SECONDS
 export LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+[ -z "${NQR_TEST_SECONDS:-}" ] || export NQR_TEST_UNTIL=$(($(date +%s) + NQR_TEST_SECONDS))
 trap 'echo; echo "interrupted"; exit 130' INT TERM
 
 say() { printf '\n=== %s\n' "$*"; }
@@ -265,8 +267,8 @@ else
     run_pytest unit tests/unit tests/prose -n "$workers" -m "not hosts$but"
     if [ $mode != fast ]; then
         suite live tests/live -n "$workers" --dist loadfile --no-loadscope-reorder -m "not hosts$but"
-        suite browser tests/browser -m "not hosts$but"
-        [ $mode != all ] || NQR_TEST_TLS=1 suite browser-over-tls tests/browser -m "not hosts"
+        suite browser tests/browser -n "$workers" --dist loadfile -m "not hosts$but"
+        [ $mode != all ] || NQR_TEST_TLS=1 suite browser-over-tls tests/browser -n "$workers" --dist loadfile -m "not hosts"
         # Tests of one file share their installed host; tests/conftest.py puts the longest files first.
         run_pytest hosts tests/hosts tests/live -n "$workers" --dist loadfile --no-loadscope-reorder -m "hosts$but"
     fi
