@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from nqrust import __version__
+from nqrust.contract.auth import Bootstrap
 from nqrust.contract.problem import Problem
 from nqrust.manager import events, operations
 from nqrust.manager.access import authentication as auth
@@ -23,7 +25,7 @@ from nqrust.manager.core.agents import Agents
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.files import Files
 from nqrust.manager.core.trust import RENEW_EVERY, Trust
-from nqrust.manager.errors import DatabaseAway, SettingsError
+from nqrust.manager.errors import DatabaseAway, DatabaseLocked, SettingsError
 from nqrust.manager.hosts import routes as hosts
 from nqrust.manager.hosts.agents import RemoteAgents
 from nqrust.manager.images import registry
@@ -60,9 +62,22 @@ async def prepare(core: Core) -> None:
     await core.db.wait_until_there(core.settings.database_wait_seconds)
     await core.db.require_schema()
     if wanted is not None:
-        await accounts.bootstrap(core, wanted)
+        await _bootstrap(core, wanted)
     await registry.clear_broken_downloads(core)
     await registry.scan(core)
+
+
+async def _bootstrap(core: Core, wanted: Bootstrap) -> None:
+    """Ensure the installer's users and tokens. Tries again while another transaction holds a lock: a manager that ends would only
+    be started again. Raises DatabaseLocked after the time that the manager waits for its database."""
+    deadline = time.monotonic() + core.settings.database_wait_seconds
+    while True:
+        try:
+            return await accounts.bootstrap(core, wanted)
+        except DatabaseLocked as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("waiting for a lock in the database", cure=error.cure)
 
 
 def create_app(core: Core) -> FastAPI:

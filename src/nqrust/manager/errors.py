@@ -4,7 +4,7 @@ ManagerError
 ├── NotAuthenticated (TokenExpired) · WrongCredentials · WrongPassword · Throttled · TooManyRequests · Busy · NotPermitted
 ├── NotFound · Invalid · Conflict · TooLarge · TooSlow
 ├── ImageError
-└── AgentTrouble (the host's agent is unreachable or refused) · DatabaseAway
+└── AgentTrouble (the host's agent is unreachable or refused) · DatabaseAway (DatabaseLocked)
 """
 
 from __future__ import annotations
@@ -165,6 +165,14 @@ class DatabaseAway(ManagerError):
     def __init__(self, detail: str = "The database does not answer.") -> None:
         super().__init__(detail)
         self.headers = {"Retry-After": "2"}
+
+
+class DatabaseLocked(DatabaseAway):
+    code, title = "NQR-DB-712", "database locked"
+    cure = "Try again. If it stays so, look for an open transaction in pg_stat_activity and end it."
+
+    def __init__(self, detail: str = "Another transaction holds a lock in the database for too long.") -> None:
+        super().__init__(detail)
 
 
 class SettingsError(Exception):

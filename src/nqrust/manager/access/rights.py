@@ -18,6 +18,10 @@ from nqrust.manager.errors import NotAuthenticated, NotPermitted
 from nqrust.manager.store.database import RIGHTS_LOCK
 from nqrust.manager.store.tables import Host, Token, User
 
+LOCK_TIMEOUT = "10s"
+"""How long a change of rights waits for each of its locks (PostgreSQL manual, 20.11.1). A transaction that never ends, such as one
+of an administrator's psql, would otherwise keep the connection of every such request, and soon all of the pool."""
+
 
 def role_of(row: Token, owner: User | None) -> Role:
     """Return the role that a token has now: never more than its owner's."""
@@ -44,7 +48,11 @@ async def current(session: AsyncSession, who: Principal, *, lock: bool = False) 
 
 
 async def one_at_a_time(session: AsyncSession) -> None:
-    """Wait until no other transaction changes rights. Take this lock before rows are locked."""
+    """Wait until no other transaction changes rights. Take this lock before rows are locked.
+
+    The transaction raises DatabaseLocked if this lock, or a later one, is not free within LOCK_TIMEOUT.
+    """
+    await session.execute(select(func.set_config("lock_timeout", LOCK_TIMEOUT, True)))
     await session.execute(select(func.pg_advisory_xact_lock(RIGHTS_LOCK)))
 
 

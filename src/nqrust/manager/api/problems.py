@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 from nqrust.contract.problem import MEDIA_TYPE, Problem
 from nqrust.contract.text import fault
 from nqrust.manager.core.agents import AgentAway, AgentSaidNo
-from nqrust.manager.errors import AgentTrouble, Conflict, DatabaseAway, Invalid, ManagerError
-from nqrust.manager.store.database import is_away
+from nqrust.manager.errors import AgentTrouble, Conflict, Invalid, ManagerError
+from nqrust.manager.store.database import trouble
 
 log = structlog.get_logger("nqrust.manager.api")
 
@@ -75,8 +75,8 @@ def _translated(error: Exception) -> ManagerError | None:
     if isinstance(error, AgentSaidNo):
         return AgentTrouble(str(error), cure=error.problem.cure or None, code=error.problem.code or None)
     if isinstance(error, DBAPIError):
-        if is_away(error):
-            return DatabaseAway()
+        if answer := trouble(error):
+            return answer
         if isinstance(error, DataError):
             return Invalid("The database cannot store a value of this request.")
         if isinstance(error, IntegrityError):

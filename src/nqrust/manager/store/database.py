@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from nqrust.manager.errors import DatabaseAway, SchemaMissing
+from nqrust.manager.errors import DatabaseAway, DatabaseLocked, SchemaMissing
 from nqrust.manager.store import listener
 from nqrust.manager.store.password import Password
 
@@ -31,6 +31,8 @@ RIGHTS_LOCK = 0x6E71_7275_7374_0003
 _AWAY = ("08", "40", "53", "57P", "58")
 """Classes of SQLSTATE (PostgreSQL manual, appendix A): connection, rollback, resources, shutdown, system. Others, such as 54 for
 a value that is too long for an index, come from the statement, and a second try ends the same way. No code: libpq's own error."""
+_LOCK_NOT_AVAILABLE = "55P03"
+"""SQLSTATE of a statement whose lock_timeout is over."""
 
 log = structlog.get_logger("nqrust.manager.database")
 
@@ -45,6 +47,13 @@ def is_away(error: BaseException) -> bool:
         return False
     state = getattr(error.orig, "sqlstate", None)
     return state is None or state.startswith(_AWAY)
+
+
+def trouble(error: BaseException) -> DatabaseAway | None:
+    """Return the answer to a database error that a later try may not meet. None: the statement was wrong."""
+    if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+        return DatabaseLocked()
+    return DatabaseAway() if isinstance(error, PoolTimeout) or is_away(error) else None
 
 
 class Database:
@@ -109,15 +118,15 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """Yield a session in a transaction: committed when the block ends, rolled back when it raises.
 
-        Raises DatabaseAway if the server cannot be reached or the connection breaks.
+        Raises DatabaseAway if the server cannot be reached or the connection breaks, DatabaseLocked if its lock_timeout is over.
         """
         try:
             async with self._sessions() as session, session.begin():
                 yield session
         except (DBAPIError, PoolTimeout) as error:
-            if isinstance(error, DBAPIError) and not is_away(error):
+            if (answer := trouble(error)) is None:
                 raise
-            raise DatabaseAway() from error
+            raise answer from error
 
     async def ping(self, timeout: float = 2.0) -> bool:
         """Return whether the database answers within `timeout` seconds."""
