@@ -72,13 +72,15 @@ class FileSystem:
 
 @dataclass(frozen=True)
 class ListeningPort:
-    """A listening TCP or UDP socket and its process. `pid` 0 and empty `process` if the kernel does not report it."""
+    """A listening TCP or UDP socket and its process. `pid` 0 and empty `process` if the kernel does not report it. `user`: the
+    number of the user who made it, None if unknown."""
 
     protocol: str  # tcp | udp
     address: str
     port: int
     pid: int = 0
     process: str = ""
+    user: int | None = None
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def probe(host: Host, processes: dict[int, str]) -> tuple[ListeningPort, ...]:
             socket.port,
             owners.get(socket.inode, 0),
             processes.get(owners.get(socket.inode, 0), ""),
+            socket.user,
         )
         for socket in sockets
     }

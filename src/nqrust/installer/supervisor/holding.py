@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 from nqrust.host.errors import HostError
@@ -25,6 +26,15 @@ def own_processes(host: Host, supervisor: Supervisor, services: Iterable[str]) -
             if child not in found:
                 found.add(child)
                 todo.append(child)
+    return frozenset(found)
+
+
+def users_of(host: Host, processes: Iterable[int]) -> frozenset[int]:
+    """Return the users as whom these processes make files and sockets: the fourth number of `Uid` in proc_pid_status(5)."""
+    found = set()
+    for pid in processes:
+        with contextlib.suppress(HostError, ValueError, IndexError):
+            found.add(int(host.read_text(f"/proc/{pid}/status").partition("\nUid:")[2].split()[3]))
     return frozenset(found)
 
 

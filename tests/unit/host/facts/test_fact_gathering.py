@@ -56,8 +56,8 @@ def test_facts_are_gathered_without_any_program() -> None:
     assert (facts.os.id, facts.os.version_id, facts.supervisor, facts.container) == ("debian", "12", "systemd", "")
     assert (facts.kernel.version, facts.kernel.machine, facts.kernel.modules_loadable) == ((6, 1), "x86_64", False)
     assert facts.memory.total_mib == 24105
-    assert ListeningPort("tcp", "10.0.0.1", 18080, 77, "nginx") in facts.ports
-    assert ListeningPort("udp", "10.0.0.1", 67, 0, "") in facts.ports
+    assert ListeningPort("tcp", "10.0.0.1", 18080, 77, "nginx", 0) in facts.ports
+    assert ListeningPort("udp", "10.0.0.1", 67, 0, "", 0) in facts.ports
     assert facts.network.uplink == "ve0"
     links = {link.name: link for link in facts.network.links}
     assert links["fcbr0"].kind == "bridge" and "10.0.0.1/24" in links["fcbr0"].addresses

@@ -17,11 +17,14 @@ from nqrust.host.facts.model import ListeningPort
 from nqrust.installer import operations, planner
 from nqrust.installer.engine.plan import Plan
 from nqrust.installer.operations import held_ports, inspect
+from nqrust.installer.phases.services import names_of
+from nqrust.installer.preflight.ports import wanted
 from nqrust.installer.request import Request
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.supervisor.spec import ServiceState
 
 MINE, CHILD, BOBS = 500, 501, 812
+NQRUST, BOB = 990, 1000
 TAIL = "Stop it. The service tries again until its port is free."
 
 
@@ -30,6 +33,7 @@ def notes(*ports: ListeningPort) -> list[str]:
     host.add_user("bob", 1000)
     for pid, parent, owner in ((MINE, 1, "root"), (CHILD, MINE, "root"), (BOBS, 1, "bob")):
         host.put(f"/proc/{pid}/stat", f"{pid} (a program) S {parent} 1 1\n")
+        host.put(f"/proc/{pid}/status", f"Name:\ta program\nUid:\t0\t0\t0\t{NQRUST if pid == MINE else 0}\nGid:\t0\t0\t0\t0\n")
         host.set_mode(f"/proc/{pid}", mode=0o555, owner=owner, group="root")
     supervisor: Any = SimpleNamespace(state=lambda host, name: ServiceState(active=name == "nqrust-manager", pid=MINE))
     services = ("nqrust-manager", "nqrust-agent")
@@ -59,10 +63,20 @@ def test_other_sockets_keep_no_service_from_its_port(port: ListeningPort) -> Non
     assert notes(port) == []
 
 
-def test_a_program_without_a_name_is_told_too() -> None:
-    assert notes(ListeningPort("tcp", "::", MANAGER_PORT, 0, "")) == [
-        f"A process that cannot be seen from here holds port {MANAGER_PORT} of the manager. {TAIL}"
-    ]
+@pytest.mark.parametrize(("port", "purpose"), [(MANAGER_PORT, "the manager"), (AGENT_PORT, "the agent")])
+@pytest.mark.parametrize("user", [None, 0, NQRUST, BOB])
+def test_a_program_without_a_name_is_told_too_unless_it_may_be_the_service(port: int, purpose: str, user: int | None) -> None:
+    """The manager runs, as the user nqrust and as root, and the agent does not. A container without CAP_SYS_PTRACE shows the sockets
+    of no other user's process."""
+    running = port == MANAGER_PORT and user in (0, NQRUST)
+    told = f"A process that cannot be seen from here holds port {port} of {purpose}. {TAIL}"
+    assert notes(ListeningPort("tcp", "::", port, 0, "", user)) == [told] * (not running)
+
+
+def test_each_port_has_a_service() -> None:
+    settings = Settings()
+    assert {service for *_, service in wanted(settings)} == set(held_ports.SERVICES)
+    assert set(held_ports.SERVICES.values()) <= set(names_of(settings))
 
 
 def test_status_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
