@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 from nqrust.contract.images import MANIFEST, Blob, ImageManifest
 from nqrust.host.port import Host
+from nqrust.host.way import others_may_replace
 from nqrust.image import initrd
 from nqrust.image.errors import ImageError
 from nqrust.image.kernel import GuestFiles
@@ -56,15 +57,10 @@ def tidy(host: Host, target_dir: str) -> None:
 
 
 def _refuse_others_folder(host: Host, folder: str) -> None:
-    """Refuse a folder in which somebody else could replace the build by a link, because the code writes by path.
-
-    If others have write permission, the sticky bit (inode(7)) must keep them from renaming it. A folder's owner always may.
-    """
+    """Refuse a folder in which somebody else could replace the build by a link, because the code writes by path. A link in the
+    folder's place counts as one that everybody can write to."""
     stat = host.stat(folder)
-    if stat is None:
-        return
-    writable = stat.mode & 0o002 or (stat.mode & 0o020 and stat.gid != 0)
-    if stat.uid not in (0, host.euid()) or (writable and not stat.mode & 0o1000):
+    if stat is not None and others_may_replace(stat, host.euid()):
         raise ImageError(
             "NQR-IMG-023",
             f"Other users can rename files in {folder}, so nqr builds no image there.",

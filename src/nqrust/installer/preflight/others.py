@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from nqrust.contract import names, paths
 from nqrust.host.port import Host, Kind
-from nqrust.host.way import way
+from nqrust.host.way import others_may_replace, way
 from nqrust.installer.preflight.findings import Finding, error, warning
 from nqrust.installer.settings.model import NetworkMode, Settings
 
@@ -60,10 +60,8 @@ def foreign_installation(settings: Settings, host: Host, known: bool) -> Iterato
 def folders_of_others(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
     """Refuse an image folder that belongs to someone else. nqr uses existing folders unchanged, except this one: root takes
     it over for the manager's group, and current users would lose access."""
-    if known or not settings.has_manager:
-        return
-    images = settings.paths.image_dir
-    stat = host.stat(images)
+    images = _taken_over(settings, known)
+    stat = host.stat(images) if images else None
     if stat is not None and stat.kind is Kind.directory:
         whose = None
         if stat.owner != "root":
@@ -80,10 +78,16 @@ def folders_of_others(settings: Settings, host: Host, known: bool) -> Iterator[F
             )
 
 
-def ways(settings: Settings, host: Host) -> Iterator[Finding]:
+def _taken_over(settings: Settings, known: bool) -> str:
+    """Return the folder that this install gives to the manager's group. Empty: an earlier run did that, or there is no manager."""
+    return settings.layout.image_dir if settings.has_manager and not known else ""
+
+
+def ways(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
     """Refuse folders that another user than root can replace, and folders of VMs that a VM's own user cannot reach
     (path_resolution(7)). Also checked on an installed host: someone may have changed them."""
     layout, seen = settings.layout, set[str]()
+    taken_over = _taken_over(settings, known)
     kept = [
         ("Programs that root runs", layout.install_dir, "them", "INSTALL_DIR"),
         ("Settings", layout.config_dir, "them", "CONFIG_DIR"),
@@ -93,15 +97,15 @@ def ways(settings: Settings, host: Host) -> Iterator[Finding]:
         kept.insert(0, ("VMs", layout.vms_dir, "the disks of VMs", "DATA_DIR"))
     for what, path, they, option in kept:
         for folder, stat in way(host, path):
-            if (
-                stat.kind not in (Kind.directory, Kind.symlink) or folder in seen or (path == folder == layout.image_dir)
-            ):  # `folders_of_others` says whose that one is
+            is_link, why, cure = stat.kind is Kind.symlink, None, ""
+            if folder in seen or not (is_link or stat.kind is Kind.directory):
+                continue
+            if not is_link and path == folder == taken_over:  # `folders_of_others` says whose that one is
                 continue
             seen.add(folder)
-            is_link, why, cure = stat.kind is Kind.symlink, None, ""
             if stat.owner != "root":
                 why, cure = f"belongs to {stat.owner}, who could replace {they}", f"chown {'-h ' * is_link}root {folder}"
-            elif not is_link and stat.mode & 0o022 and not stat.mode & 0o1000:
+            elif not is_link and others_may_replace(stat):
                 why, cure = f"can be written by other users, who could replace {they}", f"chmod go-w {folder}"
             elif not is_link and path == layout.vms_dir and not stat.mode & 0o001:
                 why, cure = "keeps out the users that VMs run as", f"chmod o+x {folder}"
@@ -130,7 +134,7 @@ def forwarding_turned_off(settings: Settings, host: Host, known: bool) -> Iterat
 def checks(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
     yield from foreign_installation(settings, host, known)
     yield from folders_of_others(settings, host, known)
-    yield from ways(settings, host)
+    yield from ways(settings, host, known)
     yield from forwarding_turned_off(settings, host, known)
 
 

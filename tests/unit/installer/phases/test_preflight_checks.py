@@ -286,7 +286,8 @@ def test_folder_that_other_users_can_write_refuses(path: str, mode: int, owner: 
     host.put_directory(path, mode=mode, owner=owner, group=group)
     found = run(Settings(), fit(), host, Situation())
     assert [f.code for f in found] == ["NQR-PRE-033"] * refused
-    assert run(Settings(), fit(), host, Situation(known=True)) == []
+    found = run(Settings(), fit(), host, Situation(known=True))  # an earlier run took it over: another rule
+    assert {f.code for f in found} <= {"NQR-PRE-036"}
 
 
 @pytest.mark.parametrize("line", ["net.ipv4.ip_forward=0", "  -net/ipv4/ip_forward = 0"])
