@@ -12,6 +12,8 @@ LOOPBACK = "loopback"
 """Of connections of this machine: each of its users is one source, so that no user shuts out another."""
 STATE = "sender"
 """In a request's `scope["state"]`: the source of its connection."""
+_USER = "user_of_client"
+"""In a request's `scope["state"]`: what `is_roots` has found out."""
 
 PROXIED = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-real-ip", b"forwarded", b"via"))
 """Headers of reverse proxies: RFC 7239, RFC 9110 (7.6.3), and what was usual before."""
@@ -75,9 +77,15 @@ def is_roots(scope: Mapping[str, Any]) -> bool:
     if not client or not server or any(name in PROXIED for name, _ in scope["headers"]):
         return False
     known = user(local(scope))
-    return (_user_of(client, server) if known is None else known) == 0
+    return (_user_of(scope, client, server) if known is None else known) == 0
 
 
-def _user_of(client: tuple[str, int], server: tuple[str, int]) -> int | None:
-    known = loopback.user_of(client, server)
-    return loopback.user_in_table(client, server) if known is None else known
+def _user_of(scope: Mapping[str, Any], client: tuple[str, int], server: tuple[str, int]) -> int | None:
+    """Return the user of the client. A request asks the kernel once: without sock_diag(7) that takes up to 30 ms, in which the server
+    does nothing else."""
+    state = scope.get("state", {})
+    if _USER not in state:
+        known = loopback.user_of(client, server)
+        state[_USER] = loopback.user_in_table(client, server) if known is None else known
+    found: int | None = state[_USER]
+    return found
