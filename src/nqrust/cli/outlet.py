@@ -1,4 +1,5 @@
-"""Standard output and error of nqr, whose reader may end before nqr does: `nqr vm ls | head -1`.
+"""Standard output and error of nqr, whose reader may end before nqr does: `nqr vm ls | head -1`. So may a terminal that a program
+shows, such as a window or sshd.
 
 A command continues without the reader and ends with its own exit code, so that it leaves no work half done. Commands that print
 until somebody stops them end with the reader.
@@ -6,8 +7,10 @@ until somebody stops them end with the reader.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 import sys
 
 TYPE_CHECKING = False  # typing would take half of the time before the handlers of signals stand
@@ -56,12 +59,20 @@ class _Outlet(io.FileIO):
     def write(self, data: object) -> int:
         try:
             return super().write(data)  # type: ignore[arg-type]
-        except BrokenPipeError:
+        except OSError as error:
+            if not nobody_reads(self.fileno(), error):
+                raise
             to_nowhere(self.fileno())
             _State.reader_gone |= self.shows_results
             if self.shows_results and _State.ends_with is not None:
                 raise ReaderGone(_State.ends_with) from None
             return super().write(data)  # type: ignore[arg-type]
+
+
+def nobody_reads(descriptor: int, error: OSError) -> bool:
+    """Return whether a write failed because the reader of the pipe, or the terminal, has gone. A terminal says EIO then, as a broken
+    disk does."""
+    return error.errno == errno.EPIPE or (error.errno == errno.EIO and stat.S_ISCHR(os.fstat(descriptor).st_mode))
 
 
 def to_nowhere(descriptor: int) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pty
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.unit.cli.test_audit_commands import Log as Audit
 from tests.unit.cli.test_event_commands import event
 from tests.unit.cli.test_vm_commands import VM, Handler, answering
+
+from nqrust.cli import outlet
 
 NQR = [sys.executable, "-m", "nqrust.cli"]
 
@@ -67,6 +72,24 @@ def test_a_command_that_follows_ends_with_its_reader(words: str, monkeypatch: py
     with answering(All, monkeypatch) as manager:
         assert code(words.split(), "stdout") == 0
         assert len([path for _, path, _ in manager.asked if path.startswith("/v1/audit")]) < 2
+
+
+@pytest.mark.parametrize("words", ["vm ls", "vm show nope", "vm logs -f v1"])
+def test_a_terminal_that_has_gone_is_a_reader_that_has_gone(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(All, monkeypatch):
+        expected = 0 if "-f" in words else code(words.split())
+        ours, theirs = pty.openpty()
+        os.close(ours)
+        done = subprocess.run([*NQR, *words.split()], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, timeout=60)
+        os.close(theirs)
+        assert done.returncode == expected
+
+
+def test_a_broken_disk_is_no_reader_that_has_gone(tmp_path: Path) -> None:
+    broken = OSError(errno.EIO, os.strerror(errno.EIO))
+    with open(tmp_path / "output", "wb") as file, open("/dev/null", "wb") as device:
+        assert not outlet.nobody_reads(file.fileno(), broken) and outlet.nobody_reads(device.fileno(), broken)
+        assert not outlet.nobody_reads(device.fileno(), OSError(errno.ENOSPC, ""))
 
 
 LOCAL = """

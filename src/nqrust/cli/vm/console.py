@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from nqrust import loopback
+from nqrust.cli import outlet
 from nqrust.cli.connection import ManagerError
 from nqrust.cli.vm import terminal
 
@@ -25,8 +26,9 @@ _LONGEST = 15.0
 
 
 def attach(url: str, name: str, authority: str | None = None) -> int:
-    """Connect standard input and output to the console at `url` (with its ticket). Ends at Ctrl-], at the end of input or
-    when the console ends. Returns the exit code. Raises ManagerError NQR-API-195."""
+    """Connect standard input and output to the console at `url` (with its ticket). Ends at Ctrl-], at the end of input, when the
+    console ends, or when nobody reads the output any more. Returns the exit code. Raises ManagerError NQR-API-195, and OSError if
+    the output cannot be written."""
     from websockets.exceptions import WebSocketException
     from websockets.sync.client import connect
 
@@ -55,9 +57,11 @@ def _joined(connection: ClientConnection, name: str) -> int:
         sys.stderr.write(f"Console of {name}. Ctrl-] leaves; the VM keeps running.\r\n")
     with terminal.raw(stdin, raw):
         heard.start()
-        ended = _send_input(connection, heard, stdin)
+        ended = _send_input(connection, heard, stdin, raw)
     if ended == "input":
         _drain(heard)
+    if heard.unwritten:
+        raise heard.unwritten
     if heard.refused and ended != "leave":
         raise ManagerError(
             "NQR-API-195",
@@ -70,14 +74,15 @@ def _joined(connection: ClientConnection, name: str) -> int:
 
 
 class _Listener(threading.Thread):
-    """Thread that writes the received bytes to standard output. Sets `over` when the console ends, and `refused` when the
-    manager or the agent ends it with a reason."""
+    """Thread that writes the received bytes to standard output. Sets `over` when the console ends or nobody reads the output.
+    `refused`: why the manager or the agent has ended it. `unwritten`: why the output cannot be written."""
 
     def __init__(self, connection: ClientConnection, stdout: int) -> None:
         super().__init__(daemon=True)
         self._connection, self._stdout = connection, stdout
         self.over = threading.Event()
         self.refused = ""
+        self.unwritten: OSError | None = None
         self.last = time.monotonic()
 
     def run(self) -> None:
@@ -85,9 +90,8 @@ class _Listener(threading.Thread):
 
         try:
             for message in self._connection:
-                data = message.encode() if isinstance(message, str) else bytes(message)
-                while data:
-                    data = data[os.write(self._stdout, data) :]
+                if not self._shown(message.encode() if isinstance(message, str) else bytes(message)):
+                    return
                 self.last = time.monotonic()
         except ConnectionClosed as error:
             if error.rcvd is not None and error.rcvd.code >= 4000:
@@ -97,20 +101,35 @@ class _Listener(threading.Thread):
         finally:
             self.over.set()
 
+    def _shown(self, data: bytes) -> bool:
+        try:
+            while data:
+                data = data[os.write(self._stdout, data) :]
+        except OSError as error:
+            if not outlet.nobody_reads(self._stdout, error):
+                self.unwritten = error
+            return False
+        return True
 
-def _send_input(connection: ClientConnection, heard: _Listener, stdin: int) -> str:
-    """Send the typed input. Return why it ended: `leave`, `input` (end of input) or `over` (end of the console)."""
+
+def _send_input(connection: ClientConnection, heard: _Listener, stdin: int, raw: bool) -> str:
+    """Send the typed input. Return why it ended: `leave`, `input` (end of input) or `over` (end of the console, or of the
+    terminal: a raw one has no other end of input)."""
     from websockets.exceptions import WebSocketException
 
-    interactive = os.isatty(stdin)
     while not heard.over.is_set():
         ready, _, _ = select.select([stdin], [], [], 0.2)
         if not ready:
             continue
-        data = os.read(stdin, 4096)
+        try:
+            data = os.read(stdin, 4096)
+        except OSError:
+            if not raw:
+                raise
+            return "over"
         if not data:
-            return "input"
-        before, leave, _ = data.partition(LEAVE) if interactive else (data, b"", b"")
+            return "over" if raw else "input"
+        before, leave, _ = data.partition(LEAVE) if raw else (data, b"", b"")
         try:
             if before:
                 connection.send(before)
