@@ -226,6 +226,16 @@ def test_a_reader_that_is_gone_ends_it(url: str) -> None:
     assert done.returncode == 125 and b"Traceback" not in done.stderr
 
 
+def test_a_terminal_that_has_gone_ends_it(url: str) -> None:
+    ours, theirs = pty.openpty()
+    os.close(ours)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, url, "both"], stdout=theirs, stdin=theirs, stderr=subprocess.PIPE, timeout=30
+    )
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (125, b"")
+
+
 def test_a_reader_that_pauses_keeps_the_connection_alive(url: str) -> None:
     """The manager pings. `nqr vm exec web1 -- dmesg | less` must answer it."""
     go_on, got = threading.Event(), bytearray()

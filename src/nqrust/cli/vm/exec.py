@@ -15,7 +15,7 @@ import typer
 
 from nqrust.cli import pages
 from nqrust.cli.connection import ManagerUrl
-from nqrust.cli.outlet import ReaderGone
+from nqrust.cli.outlet import ReaderGone, nobody_reads
 from nqrust.cli.vm import booting, terminal
 from nqrust.cli.vm.guest_session import FAILED, Session, SessionFailed, connected, ticket
 from nqrust.contract import guest
@@ -125,7 +125,9 @@ def _joined(connection: ClientConnection, name: str, request: ExecRequest, *, in
         while view:
             try:
                 view = view[os.write(outputs[kind], view) :]
-            except BrokenPipeError:
+            except OSError as error:
+                if not nobody_reads(outputs[kind], error):
+                    raise
                 raise ReaderGone(FAILED) from None
 
     session = Session(connection, name, show, wake)
