@@ -20,6 +20,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from nqrust.host.entering import entered
 from nqrust.host.same_file import Identity, flags, refuse_another
 
 FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int), ioctl_ficlone(2)
@@ -138,9 +139,13 @@ def rename(source: str, target: str) -> None:
 
 def set_mode(path: str, *, mode: int, uid: int, gid: int) -> None:
     """chown, then chmod (chown clears set-user-id), without following links: a symlink only changes owner (symlink(7))."""
-    with _opened(path, os.O_PATH | os.O_NOFOLLOW) as fd:
+    if not path.strip("/"):
+        folder, name = "/", "."
+    else:
+        folder, name = split(path)
+    with _entered(folder) as folder_fd, _opened(name, os.O_PATH | os.O_NOFOLLOW, folder_fd) as fd:
         if stat.S_ISLNK(os.fstat(fd).st_mode):
-            os.chown(path, uid, gid, follow_symlinks=False)
+            os.chown(name, uid, gid, dir_fd=folder_fd, follow_symlinks=False)
             return
         # fchmod(2) refuses O_PATH descriptors. Their name below /proc is the object, even if the path changes.
         here = f"/proc/self/fd/{fd}"
@@ -152,7 +157,7 @@ def remove(path: str) -> None:
     """Unlink a file or symlink, and the remains of an interrupted write. A missing one is not an error."""
     folder, name = split(path)
     try:
-        folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder_fd = entered(folder)
     except FileNotFoundError:
         return
     try:
@@ -169,7 +174,7 @@ def remove(path: str) -> None:
 
 def remove_directory(path: str) -> None:
     folder, name = split(path)
-    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as folder_fd:
+    with _entered(folder) as folder_fd:
         os.rmdir(name, dir_fd=folder_fd)
         _sync(folder_fd)
 
@@ -319,6 +324,15 @@ def _sync(folder_fd: int) -> None:
 @contextlib.contextmanager
 def _opened(path: str, flags: int, dir_fd: int | None = None) -> Iterator[int]:
     fd = os.open(path, flags | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _entered(folder: str) -> Iterator[int]:
+    fd = entered(folder)
     try:
         yield fd
     finally:

@@ -1,4 +1,7 @@
-"""Removes a tree without ever leaving it: not through a symlink, not across a mount. Raises OSError."""
+"""Removes a tree without ever leaving it: not through a symlink, not across a mount. Raises OSError.
+
+Links on the way to it count for root only where root alone can have put them (entering.py).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import secrets
 import stat
 
 from nqrust.host import mounts
+from nqrust.host.entering import entered
 
 
 def remove_tree(path: str, *, synced: bool = True) -> None:
@@ -20,19 +24,20 @@ def remove_tree(path: str, *, synced: bool = True) -> None:
     folder, name = os.path.split(path.rstrip("/"))
     if not name or name in (".", ".."):
         raise OSError(errno.EINVAL, "not a directory that can be removed", path)
-    canonical = os.path.join(os.path.realpath(folder or "/"), name)
     try:
-        found = os.lstat(canonical)
+        parent = entered(folder or "/")
     except (FileNotFoundError, NotADirectoryError):
         return
-    if not stat.S_ISDIR(found.st_mode):
-        raise NotADirectoryError(errno.ENOTDIR, "is not a directory", path)
-    _refuse_mounts(canonical)
-
-    parent = os.open(os.path.dirname(canonical), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        allowed = _mount_id(parent)
-        _Remover(canonical, allowed).remove(parent, name)
+        try:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISDIR(found.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "is not a directory", path)
+        canonical = os.path.join(os.readlink(f"/proc/self/fd/{parent}"), name)
+        _refuse_mounts(canonical)
+        _Remover(canonical, _mount_id(parent)).remove(parent, name)
         if synced:
             os.fsync(parent)
     finally:
