@@ -18,16 +18,16 @@ FUNCTIONS = r"""aside() { # path
         n=$((n + 1))
         to=$1.nqr-kept.$n
     done
-    mv -- "$1" "$to" && kept "$1 was changed since; your version is $to"
+    (enter "${1%/*}" && mv -- "./${1##*/}" "./${to##*/}") && kept "$1 was changed since; your version is $to"
 }
 is_ours() { # path, sha256 or nothing for any content
     [ -f "$1" ] && [ ! -L "$1" ] && { [ -z "$2" ] || [ "$(sum "$1")" = "$2" ]; }
 }
-clear_leftover() { rm -f -- "$(dirname -- "$1")/.$(basename -- "$1").nqr-new"; } # of a write that was cut off
+clear_leftover() ( enter "${1%/*}" && rm -f -- "./.${1##*/}.nqr-new" ) # of a write that was cut off
 remove_file() { # path, ours
     clear_leftover "$1"
     there "$1" || return 0
-    if is_ours "$1" "$2"; then try rm -f -- "$1"; else try aside "$1"; fi
+    if is_ours "$1" "$2"; then try delete "$1"; else try aside "$1"; fi
 }
 restore_file() { # path, ours, prior sha256, mode, owner, group; the content as base64 on standard input
     clear_leftover "$1"
@@ -42,26 +42,44 @@ restore_file() { # path, ours, prior sha256, mode, owner, group; the content as 
         kept "the folder of $1 is gone, so it was not put back"
         return
     fi
-    if base64 -d >"$1.nqr-new" && give "$1.nqr-new" "$5" "$6" && chmod -- "$4" "$1.nqr-new"; then
-        try mv -f -- "$1.nqr-new" "$1"
-    else
-        try false "$1"
-    fi
+    try put_file "$1" "$4" "$5" "$6"
 }
+put_file() ( # path, mode, owner, group; the content as base64 on standard input
+    enter "${1%/*}" || exit 1
+    name=${1##*/} own=''
+    new=./$name.nqr-new
+    if [ -z "$alone" ] || ! roots "$name"; then # another user could put a link at that name
+        own=$(mktemp -d) || exit 1
+        new=$own/$name
+    fi
+    base64 -d >"$new" && give "$new" "$3" "$4" "$1" && chmod -- "$2" "$new" && mv -f -- "$new" "./$name"
+    code=$?
+    [ -z "$own" ] || rm -rf -- "$own"
+    exit "$code"
+)
 set_attribute() { # path, name, value in setfattr's form
     if has setfattr; then try setfattr -n "$2" -v "$3" -- "$1"; else kept "$1 without its attribute $2"; fi
 }
 known() { case $1 in *[!0-9]*) grep -q "^$1:" "$2" ;; esac; } # name or number, file of accounts
-give() { # path, owner, group; one that is gone by now is left out
+give() { # path, owner, group, its name for people; one that is gone by now is left out
     chown -h -- "$2:$3" "$1" 2>/dev/null && return
     if known "$2" /etc/passwd && known "$3" /etc/group; then return 1; fi
-    kept "${1%.nqr-new} keeps its owner: $2:$3 is gone"
+    kept "$4 keeps its owner: $2:$3 is gone"
 }
 set_mode() { # path, mode, owner, group
-    there "$1" || return 0
-    try give "$1" "$3" "$4"
-    [ -L "$1" ] || try chmod -- "$2" "$1"
+    if there "$1"; then try change_mode "$@"; fi
 }
+change_mode() ( # path, mode, owner, group
+    enter "${1%/*}" || exit 1
+    name=${1##*/}
+    if [ -d "./$name" ] && [ ! -L "./$name" ]; then
+        step_in "$name" && give . "$3" "$4" "$1" && chmod -- "$2" .
+    elif [ -z "$alone" ] || ! roots "$name"; then
+        kept "$1 keeps its mode and owner: its folder is another user's"
+    else
+        give "./$name" "$3" "$4" "$1" && { [ -L "./$name" ] || chmod -- "$2" "./$name"; }
+    fi
+)
 restore_link() { # path, ours, prior or nothing
     clear_leftover "$1"
     if there "$1"; then
@@ -75,7 +93,7 @@ restore_link() { # path, ours, prior or nothing
             return
         fi
         if [ -z "$3" ]; then
-            try rm -f -- "$1"
+            try delete "$1"
         elif [ "$now" != "$3" ]; then
             try ln -sfn -- "$3" "$1"
         fi
@@ -93,38 +111,44 @@ put_directory() { # path, mode, owner, group
     try mkdir -- "$1" && set_mode "$@"
 }
 drop_copy() { # path, sha256, the file that it was laid beside, its sha256
-    if is_ours "$1" "$2" && is_ours "$3" "$4"; then try rm -f -- "$1"; fi
+    if is_ours "$1" "$2" && is_ours "$3" "$4"; then try delete "$1"; fi
 }
 remove_directory() { # path
     [ -d "$1" ] || return 0
-    rmdir -- "$1" 2>/dev/null || kept "$1 holds what is not ours"
+    (enter "${1%/*}" && rmdir -- "./${1##*/}") 2>/dev/null || kept "$1 holds what is not ours"
 }
 restore_mode() { # path, mode, owner, group; PostgreSQL needs those that its data has
     used_cluster "$1" || set_mode "$@"
 }
 remove_tree() { # path
     [ -d "$1" ] && [ ! -L "$1" ] || return 0
-    if used_cluster "$1"; then
-        cluster_stays "$1"
-    elif awk -v top="$1" '$5 == top || index($5, top "/") == 1 { found = 1 } END { exit !found }' /proc/self/mountinfo; then
-        try false "$1: something is mounted there"
-    else
-        try rm -rf -- "$1"
-    fi
+    if used_cluster "$1"; then cluster_stays "$1"; else try delete_tree "$1"; fi
 }
 remove_contents() { # path
-    if used_cluster "$1"; then
+    if [ ! -d "$1" ]; then
+        ! there "$1" || kept "$1 is no longer a directory"
+    elif used_cluster "$1"; then
         cluster_stays "$1"
-        return
+    elif [ ! -L "$1" ] || (enter "$1" 2>/dev/null); then
+        try empty "$1"
+    elif owner=$(owner_of_link "$1"); then
+        try runuser -u "$owner" -- find "$1/" -xdev -mindepth 1 -delete
+    else
+        kept "$1 is a link that several users can change, so what is behind it stays"
     fi
-    for below in "$1"/* "$1"/.[!.]* "$1"/..?*; do
-        if [ -d "$below" ] && [ ! -L "$below" ]; then
-            remove_tree "$below"
-        elif there "$below"; then
-            try rm -f -- "$below"
-        fi
-    done
 }
+owner_of_link() ( # path: who alone, besides root, can change it
+    enter "${1%/*}" && [ -n "$alone" ] && case $(stat -c '%u %A' .) in '0 '*) false ;; *' d'????-??-?) stat -c %U . ;; *) false ;; esac
+)
+empty() ( # folder
+    enter "$1" || exit 1
+    code=0
+    for below in ./* ./.[!.]* ./..?*; do
+        there "$below" || continue
+        wipe "${below#./}" || code=1
+    done
+    exit "$code"
+)
 remove_block() { replace_block "$1" "$2" "$3" ''; }  # path, marker, whether the file was made by us
 restore_block() { replace_block "$1" "$2" 0 "$3"; } # path, marker, its earlier text
 replace_block() { # path, marker, whether the file goes when it is empty, new text

@@ -13,7 +13,8 @@ from typing import Any
 
 from nqrust.host.durable import temporary_name
 from nqrust.host.errors import PathError
-from nqrust.host.port import Host, Kind
+from nqrust.host.port import Host, Kind, command
+from nqrust.host.way import way
 from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
 from nqrust.installer.verbs import cluster_data
@@ -236,14 +237,30 @@ def directory(context: UndoContext, args: dict[str, Any]) -> Outcome:
 def contents(context: UndoContext, args: dict[str, Any]) -> Outcome:
     """Empty a directory that existed and was empty. A cluster that now holds data of others stays."""
     host, path = context.host, str(args["path"])
+    stat = host.stat(path)
+    if stat is not None and stat.kind not in (Kind.directory, Kind.symlink):
+        return Kept(f"{path} is no longer a directory", path)
     if cluster_data.is_used(host, path):
         return Partly(cluster_data.stays([path]))
-    remove_contents(host, path)
+    if not remove_contents(host, path):
+        return Kept(f"{path} is a link that several users can change, so what is behind it stays", path)
     return Reverted()
 
 
-def remove_contents(host: Host, path: str) -> None:
-    """Remove a directory's content, if the directory exists. Raises PathError if something is mounted below it."""
+def remove_contents(host: Host, path: str) -> bool:
+    """Remove a directory's content, if the directory exists. Raises PathError if something is mounted below it.
+
+    What is behind a link that another user than root can change goes with that user's rights. Returns False if there are several.
+    """
+    changers = _changers(host, path)
+    if changers:
+        if None in changers or len(changers) > 1:
+            return False
+        (owner,) = changers
+        assert owner is not None
+        if host.exists(path):
+            host.run(command("find", f"{path}/", "-xdev", "-mindepth", "1", "-delete", user=owner))
+        return True
     for name in host.listdir(path) if host.exists(path) else ():
         below = posixpath.join(path, name)
         stat = host.stat(below)
@@ -251,6 +268,24 @@ def remove_contents(host: Host, path: str) -> None:
             host.remove_tree(below)
         else:
             host.remove(below)
+    return True
+
+
+def _changers(host: Host, path: str) -> set[str | None]:
+    """Return who, besides root, can change links on the way to `path`; None: several users."""
+    found, users, sticky = set[str | None](), set[str | None](), False
+    for _, stat in way(host, path):
+        if sticky and stat.uid != 0:
+            users.add(None)
+        if stat.kind is Kind.symlink:
+            found |= users
+            continue
+        shared, sticky = bool(stat.mode & 0o022), bool(stat.mode & 0o1000)
+        if shared and not sticky:
+            users.add(None)
+        elif stat.uid != 0:
+            users.add(stat.owner)
+    return found
 
 
 def mode(context: UndoContext, args: dict[str, Any]) -> Outcome:

@@ -10,26 +10,35 @@ from typing import Any
 
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.file.shell import content
-from nqrust.installer.verbs.packages import spared, undo, units
+from nqrust.installer.verbs.packages import spared, traces, undo, units
 from nqrust.installer.verbs.packages.registry import MANAGERS, of_record
 from nqrust.installer.verbs.shell_words import call
 
 _TRACES = r"""made_directory() { # path: goes when it is empty and no package has it
     [ -d "$1" ] || return 0
     if owned "$1"; then return; fi
-    find "$1" -name PG_VERSION 2>/dev/null | while read -r version; do
-        if torn_cluster "${version%/PG_VERSION}"; then rm -rf -- "${version%/PG_VERSION}"; fi
-    done
-    find "$1" -depth -type d -exec rmdir -- {} + 2>/dev/null
+    (enter "${1%/*}" && made_below "${1##*/}" LEVELS)
     [ ! -d "$1" ] || kept "$1 was made by a package script and is not empty"
+}
+made_below() { # entry of the folder that one is in, levels: goes with its empty folders and torn clusters; other clusters stay whole
+    [ -d "./$1" ] && [ ! -L "./$1" ] || return 0
+    if there "./$1/PG_VERSION"; then
+        if torn_cluster "./$1"; then wipe "$1"; fi
+        return
+    fi
+    [ "$2" = 0 ] || (
+        step_in "$1" || exit
+        for below in ./* ./.[!.]* ./..?*; do made_below "${below#./}" $(($2 - 1)); done
+    )
+    rmdir -- "./$1" 2>/dev/null
 }
 made_file() { # path, sha256
     if [ ! -f "$1" ] || owned "$1"; then return; fi
-    if [ "$(sum "$1")" = "$2" ]; then try rm -f -- "$1"; else kept "$1 was made by a package script and changed since"; fi
+    if [ "$(sum "$1")" = "$2" ]; then try delete "$1"; else kept "$1 was made by a package script and changed since"; fi
 }
 made_link() { # path, target
     if [ ! -L "$1" ] || owned "$1"; then return; fi
-    if [ "$(readlink -- "$1")" = "$2" ]; then try rm -f -- "$1"; else kept "$1 was made by a package script and changed since"; fi
+    if [ "$(readlink -- "$1")" = "$2" ]; then try delete "$1"; else kept "$1 was made by a package script and changed since"; fi
 }
 watched=''
 watch() { # paths that scripts of a transaction that was cut off may still make
@@ -43,7 +52,7 @@ made_meanwhile() { # what has come of them
         elif [ -d "$path" ] && [ ! -L "$path" ]; then
             made_directory "$path"
         else
-            try rm -f -- "$path"
+            try delete "$path"
         fi
     done
     watched=''
@@ -105,7 +114,7 @@ def functions() -> str:
     forms = {name: manager.shell for name, manager in MANAGERS.items()}
     owned = "".join(f"    if {form.owns}; then return; fi\n" for form in forms.values())
     return (
-        _TRACES
+        _TRACES.replace("LEVELS", str(traces.LEVELS))
         + _PURGE
         + units.FUNCTIONS
         + f"owned() {{ # path: whether a package has it\n{owned}    return 1\n}}\n"

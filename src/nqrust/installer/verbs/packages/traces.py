@@ -41,6 +41,9 @@ NOTHING: dict[str, Any] = {"paths": {}, "users": [], "groups": []}
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _PATH = re.compile(r"/[A-Za-z0-9_.+/-]*[A-Za-z0-9_+-]")
 
+LEVELS = 16
+"""Folders below a new folder in which empty ones are looked for: its user decides how many there are."""
+
 _DETAILS = 300  # maximum entries of one new folder to record separately
 _HASHED = 4 << 20  # bytes; larger files are compared by size and change time
 _SYSTEM_IDS = 1000  # login.defs(5), SYS_UID_MAX: scripts create only system accounts
@@ -144,16 +147,18 @@ def remove(host: Host, found: dict[str, Any], owned: frozenset[str], others: str
     return left
 
 
-def _remove_empty(host: Host, path: str) -> list[str]:
-    if cluster_data.is_torn(host, path):
+def _remove_empty(host: Host, path: str, levels: int = LEVELS) -> list[str]:
+    """Remove a folder with its empty folders and torn clusters. Another cluster stays whole: a server needs its empty folders."""
+    if host.exists(f"{path}/PG_VERSION"):
+        if not cluster_data.is_torn(host, path):
+            return [f"{path} was made by a package script and is a PostgreSQL cluster, so it stays"]
         host.remove_tree(path)
         return []
-    holds = host.listdir(path)
-    for name in holds:
+    for name in host.listdir(path) if levels else ():
         below = f"{path}/{name}"
         stat = host.stat(below)
         if stat is not None and stat.kind is Kind.directory:
-            _remove_empty(host, below)
+            _remove_empty(host, below, levels - 1)
     holds = host.listdir(path)
     if holds:
         return [f"{path} was made by a package script and holds {', '.join(holds[:3])}, so it stays"]

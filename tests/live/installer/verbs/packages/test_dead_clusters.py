@@ -10,6 +10,7 @@ from tests.fakes.host import FakeHost
 
 from nqrust.installer.verbs.packages import units
 from nqrust.installer.verbs.packages.apt import dead_clusters
+from nqrust.installer.verbs.script.prelude import PRELUDE
 
 
 def cluster(host: FakeHost, version: str, *, data: bool, elsewhere: bool = False) -> None:
@@ -66,6 +67,7 @@ def test_the_script_does_the_same(tmp_path: Path) -> None:
         if data:
             (folder / "PG_VERSION").write_text(version)
     text = dead_clusters.FUNCTIONS.replace("/etc/postgresql", str(tmp_path / "etc/postgresql"))
+    text = PRELUDE.partition("cd / || exit 1\n")[2] + text
     subprocess.run(["sh", "-eu", "-c", f"{text}\nforget_dead_clusters screen postgresql-common"], check=True)
     assert sorted(path.name for path in (tmp_path / "etc/postgresql").glob("*/main")) == ["main"]
     assert (tmp_path / "etc/postgresql/16/main").exists()

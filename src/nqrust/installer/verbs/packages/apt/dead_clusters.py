@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import posixpath
 import re
 from collections.abc import Iterable
 
-from nqrust.host.errors import HostError
+from nqrust.host.errors import HostError, PathError
 from nqrust.host.port import Host
 
 _CONFIGURATIONS = "/etc/postgresql/*/*/postgresql.conf"
@@ -19,7 +20,7 @@ FUNCTIONS = r"""forget_dead_clusters() { # packages: configuration of clusters o
         version=${conf#/etc/postgresql/}
         case " $* " in *" postgresql-${version%%/*} "* | *" postgresql-common "*) ;; *) continue ;; esac
         data=$(sed -n "s/^ *data_directory *= *'\([^']*\)'.*/\1/p" "$conf/postgresql.conf" | tail -n 1)
-        [ -e "${data:-/var/lib/postgresql/$version}/PG_VERSION" ] || rm -rf -- "$conf"
+        [ -e "${data:-/var/lib/postgresql/$version}/PG_VERSION" ] || delete_tree "$conf"
     done
 }
 """
@@ -32,7 +33,11 @@ def forget(host: Host, going: Iterable[str]) -> None:
         folder = posixpath.dirname(file)
         version = folder.split("/")[3]
         if names & {f"postgresql-{version}", "postgresql-common"} and not host.exists(f"{_data(host, file)}/PG_VERSION"):
-            host.remove_tree(folder)
+            try:
+                host.remove_tree(folder)
+            except PathError as error:
+                if error.errno != errno.ELOOP:  # its owner has put a link there; the package's script sees what becomes of it
+                    raise
 
 
 def _data(host: Host, file: str) -> str:
