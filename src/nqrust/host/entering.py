@@ -1,7 +1,7 @@
 """Opens a folder whose content is to go or to change hands, without being led elsewhere by another user: path_resolution(7).
 
-Who may change a folder on the way may put a link there at any moment. So root follows a link only where root alone can have put
-it, and holds each folder open while it looks for the next one.
+A user who may change a folder on the way may put a link there at any moment. So root follows a link only where root alone can
+have put it, and holds each folder open while it looks for the next one.
 
 Everything here raises OSError; local.py translates it into the port's errors.
 """

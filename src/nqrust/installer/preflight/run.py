@@ -19,6 +19,7 @@ from nqrust.installer.preflight import (
     network,
     others,
     own_card,
+    own_folders,
     ports,
     reach,
     ready_bridge,
@@ -110,7 +111,7 @@ def _subjects(settings: Settings, facts: Facts, host: Host, situation: Situation
         ),
     )
     yield "Machine and KVM", machine.checks(settings, facts)
-    yield "Folders", folders.checks(settings, host, known)
+    yield "Folders", (*folders.checks(settings, host, known), *own_folders.checks(settings, host, known))
     yield "Addresses", addresses.checks(settings, facts)
     yield "Changed settings", changes.checks(settings, situation.installed, facts, situation.vms)
     yield "Ports", ports.checks(settings, facts, situation.installed, situation.explicit, situation.own)

@@ -250,7 +250,7 @@ def contents(context: UndoContext, args: dict[str, Any]) -> Outcome:
 def remove_contents(host: Host, path: str) -> bool:
     """Remove a directory's content, if the directory exists. Raises PathError if something is mounted below it.
 
-    What is behind a link that another user than root can change goes with that user's rights. Returns False if there are several.
+    If another user than root can change a link on the way, the removal has that user's rights. Returns False if several can.
     """
     changers = _changers(host, path)
     if changers:

@@ -33,7 +33,7 @@ sum() { sha256sum <"$1" | cut -d ' ' -f 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
 with_systemd() { [ -d /run/systemd/system ] && has systemctl; }
 
-# Who may change a folder may put a link there at any moment. What is removed or changes hands is named from inside its folder.
+# A user who may change a folder may put a link there at any moment, so a removal or a change of owner begins inside of it.
 roots() { # entry of the folder that one is in: whether root alone can replace it
     case $(stat -c '%u %A' .) in
         '0 d'????-??-?) ;;
