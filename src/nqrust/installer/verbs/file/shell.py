@@ -152,29 +152,68 @@ empty() ( # folder
 remove_block() { replace_block "$1" "$2" "$3" ''; }  # path, marker, whether the file was made by us
 restore_block() { replace_block "$1" "$2" 0 "$3"; } # path, marker, its earlier text
 replace_block() { # path, marker, whether the file goes when it is empty, new text
-    clear_leftover "$1"
-    if [ -L "$1" ] || { [ -e "$1" ] && [ ! -f "$1" ]; }; then
+    [ -d "$(dirname -- "$1")" ] || return 0
+    if cd -P -- "$(dirname -- "$1")"; then
+        replace_here "$1" "./$(basename -- "$1")" "$2" "$3" "$4"
+        cd / || exit 1
+    else
+        try false "$1"
+    fi
+}
+replace_here() { # path, its name in this folder, then as before
+    # Whoever writes here can put a link in the place of a name at any time. So root takes names here only if no one else writes
+    # here. Wherever the way led, a file without the block stays as it is.
+    new=./.$(basename -- "$2").nqr-new
+    rm -f -- "$new"
+    if [ -L "$2" ] || { [ -e "$2" ] && [ ! -f "$2" ]; }; then
         kept "$1 is no longer a file"
         return
     fi
-    [ -f "$1" ] && grep -qF "# BEGIN $2" -- "$1" || return 0
-    if ! grep -qF "# END $2" -- "$1"; then
+    [ -f "$2" ] || return 0
+    owner=$(stat -c %u -- "$2") group=$(stat -c %g -- "$2") mode=$(stat -c %a -- "$2")
+    worker=$(stat -c %u .) # if no one else writes here
+    case $worker in
+        0 | "$owner") [ "$((0$(stat -c %a .) & 022))" = 0 ] || worker='' ;;
+        *) worker='' ;;
+    esac
+    if ! content=$(as_worker dd if="$2" iflag=nofollow,nonblock status=none && echo x); then
+        try false "$1"
+        return
+    fi
+    content=${content%x}
+    printf '%s' "$content" | grep -qF "# BEGIN $3" || return 0
+    if ! printf '%s' "$content" | grep -qF "# END $3"; then
         kept "our block in $1 has lost its end"
         return
     fi
-    rest=$(text=$4 awk -v b="# BEGIN $2" -v e="# END $2" '
+    rest=$(printf '%s' "$content" | text=$5 awk -v b="# BEGIN $3" -v e="# END $3" '
         { bare = $0; gsub(/^[ \t]+|[ \t]+$/, "", bare) }
         bare == b && !done { inside = 1; printf "%s", ENVIRON["text"] }
         !inside { print }
-        inside && bare == e { inside = 0; done = 1 }' "$1" && echo x)
+        inside && bare == e { inside = 0; done = 1 }' && echo x)
     rest=${rest%x}
-    if [ -n "$(tail -c 1 -- "$1")" ]; then rest=${rest%?}; fi # awk(1) ends every line
-    if [ "$3" = 1 ] && [ -z "$(printf '%s' "$rest" | tr -d ' \t\n')" ]; then
-        try rm -f -- "$1"
+    if [ -n "$(printf '%s' "$content" | tail -c 1)" ]; then rest=${rest%?}; fi # awk(1) ends every line
+    if [ "$4" = 1 ] && [ -z "$(printf '%s' "$rest" | tr -d ' \t\n')" ]; then
+        try rm -f -- "$2"
+    elif [ -n "$worker" ]; then
+        # shellcheck disable=SC2016  # its own words
+        printf '%s' "$rest" | as_worker sh -c 'cp -a -- "$1" "$2" && cat >"$2" && mv -fT -- "$2" "$1"' sh "$2" "$new" ||
+            try false "$1"
+    elif printf '%s' "$rest" | new_file "$new"; then
+        try mv -fT -- "$new" "$2"
     else
-        new=$(dirname -- "$1")/.$(basename -- "$1").nqr-new
-        { cp -a -- "$1" "$new" && printf '%s' "$rest" >"$new" && mv -f -- "$new" "$1"; } || try false "$1"
+        try false "$1"
     fi
+}
+as_worker() { # words; without root's terminal, where a program of the other user could type
+    if [ "$worker" = "$(id -u)" ]; then
+        "$@"
+    else # it may have no name any more
+        setsid -w setpriv --reuid "$owner" --regid "$group" --clear-groups -- "$@"
+    fi
+}
+new_file() { # path; it gets owner, group and mode as it is made. The content on standard input
+    (umask "$(printf '%04o' $((0777 & ~0$mode)))" && as_worker dd of="$1" conv=excl,fsync status=none)
 }
 """
 

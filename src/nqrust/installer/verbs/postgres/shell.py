@@ -48,8 +48,17 @@ FUNCTIONS = (
     printf '%s\n' "$said" >&2
     try false "$2" || missed=1
 }
+as_user() { # user, words. Without root's terminal: what that user runs could type there
+    account=$1
+    shift
+    if has runuser; then
+        setsid -w runuser -u "$account" -- "$@"
+    else
+        setsid -w setpriv --reuid "$(id -u -- "$account")" --regid "$(id -g -- "$account")" --init-groups -- "$@"
+    fi
+}
 psql_as() { # user, socket folder, port, statement, database if not postgres
-    PGOPTIONS='OPTIONS' runuser -u "$1" -- psql -X -A -t -q -w -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -h "$2" -p "$3" -d "${5:-postgres}" -c "$4"
+    as_user "$1" env PGOPTIONS='OPTIONS' psql -X -A -t -q -w -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -h "$2" -p "$3" -d "${5:-postgres}" -c "$4"
 }
 follow_rules() { # user, socket folder, port: a server that does not run reads pg_hba.conf when it starts
     if has psql && psql_as "$1" "$2" "$3" 'SELECT 1' >/dev/null 2>&1; then
@@ -57,7 +66,7 @@ follow_rules() { # user, socket folder, port: a server that does not run reads p
     fi
 }
 without_server() { # as sql, for a cluster that does not run: postgres(1), --single
-    printf '%s\n' "$2" | runuser -u "$1" -- "$5" --single -D "$7" ${6:+-c "config_file=$6"} -c exit_on_error=on \
+    printf '%s\n' "$2" | as_user "$1" "$5" --single -D "$7" ${6:+-c "config_file=$6"} -c exit_on_error=on \
         -c log_destination=stderr -c log_min_messages=fatal -c log_error_verbosity=verbose "${9:-postgres}" >/dev/null
 }
 """.replace("'CONNECTABLE'", f"'{CONNECTABLE}'")

@@ -1,0 +1,143 @@
+"""pg_hba.conf belongs to the cluster's owner, who can put anything in its place while root edits it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nqrust.host.local import LocalHost
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.undo_record import Undo
+from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.verbs.file.undo import undo_block_text
+from nqrust.installer.verbs.script import whole as script
+from nqrust.installer.verbs.script.prelude import PRELUDE
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not all(map(shutil.which, ("setpriv", "setsid"))), reason="needs root, to be another user too"
+)
+
+OWNER = pwd.getpwnam("nobody")
+MARKER = "nqrust-microvm database role nexus"
+BLOCK = f'# BEGIN {MARKER}\nlocal all "nexus" reject\n# END {MARKER}\n'
+RULES = "local all all peer\n# and so on, without an end of line"
+ROOTS = "a file of root\n"
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """`etc` with a pg_hba.conf belongs to the owner, `root` with a file of the same name to root."""
+    with tempfile.TemporaryDirectory(prefix="nqr-hba-", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        for name in ("etc", "root"):
+            Path(folder, name).mkdir(mode=0o755)
+        put(Path(folder, "etc/pg_hba.conf"), BLOCK + RULES, 0o640, OWNER.pw_uid, OWNER.pw_gid)
+        put(Path(folder, "root/pg_hba.conf"), ROOTS, 0o600)
+        os.chown(Path(folder, "etc"), OWNER.pw_uid, OWNER.pw_gid)
+        yield Path(folder)
+
+
+def put(path: Path, text: str, mode: int, uid: int = 0, gid: int = 0) -> None:
+    path.write_text(text)
+    path.chmod(mode)
+    os.chown(path, uid, gid)
+
+
+def access(path: Path) -> tuple[int, int, int]:
+    found = path.lstat()
+    return stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid
+
+
+def unhurt(place: Path) -> bool:
+    file = place / "root/pg_hba.conf"
+    return (file.read_text(), access(file), os.listdir(place / "root")) == (ROOTS, (0o600, 0, 0), ["pg_hba.conf"])
+
+
+def run_script(undo: Undo, *, meanwhile: str = "", tool: str = "awk", path: str = "") -> subprocess.CompletedProcess[str]:
+    """Run its part of undo.sh. `meanwhile`: what the owner does when the script comes to this tool for the first time."""
+    calls = "\n".join(script.lines_of(UndoContext(LocalHost(), Originals(LocalHost(), "/nowhere")), undo))
+    ids = f"--reuid={OWNER.pw_uid} --regid={OWNER.pw_gid} --clear-groups"
+    once = f"{tool}() {{ setpriv {ids} -- sh -c '{meanwhile}'; unset -f {tool}; {tool} \"$@\"; }}\n" if meanwhile else ""
+    text = PRELUDE.partition("cd / || exit 1\n")[2] + once + f'{calls}\necho "failed: $failed"\npwd\n'
+    environment = {**os.environ, "PATH": path or os.environ["PATH"]}
+    done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, cwd="/", timeout=60, env=environment)
+    assert done.stdout.splitlines()[-1:] == ["/"], done.stderr
+    return done
+
+
+@pytest.mark.parametrize(
+    ("uid", "gid", "mode", "folders"),
+    [
+        (OWNER.pw_uid, OWNER.pw_gid, 0o640, (0o755, OWNER.pw_uid)),
+        (OWNER.pw_uid, 0, 0o600, (0o700, OWNER.pw_uid)),
+        (0, OWNER.pw_gid, 0o640, (0o700, OWNER.pw_uid)),  # as a program for configurations puts it there
+        (0, 0, 0o644, (0o1777, 0)),
+        (54321, 54321, 0o600, (0o700, 54321)),  # no account has these numbers
+        (OWNER.pw_uid, OWNER.pw_gid, 0o600, (0o755, 0)),
+        (0, 0, 0o644, (0o755, 0)),
+    ],
+)
+@pytest.mark.parametrize("prior", ["", f"# BEGIN {MARKER}\nof before\n# END {MARKER}\n"])
+def test_the_script_keeps_owner_and_mode(
+    place: Path, uid: int, gid: int, mode: int, folders: tuple[int, int], prior: str
+) -> None:
+    file = place / "etc/pg_hba.conf"
+    put(file, BLOCK + RULES, mode, uid, gid)
+    os.chown(place / "etc", folders[1], -1)
+    (place / "etc").chmod(folders[0])
+    done = run_script(undo_block_text(str(file), MARKER, prior=prior))
+    assert done.stdout == "failed: 0\n/\n", done.stderr
+    assert (file.read_text(), access(file)) == (prior + RULES, (mode, uid, gid))
+    assert os.listdir(place / "etc") == ["pg_hba.conf"]
+
+
+@pytest.mark.parametrize("owner", [OWNER.pw_uid, 0], ids=["the owner's", "root's"])
+@pytest.mark.parametrize(
+    ("tool", "meanwhile"),
+    [
+        ("awk", "ln -s {0}/root/pg_hba.conf {0}/etc/.pg_hba.conf.nqr-new"),
+        ("awk", "mv {0}/etc/pg_hba.conf {0}/etc/old; ln -s {0}/root/pg_hba.conf {0}/etc/pg_hba.conf"),
+        ("stat", "mv {0}/etc/pg_hba.conf {0}/etc/old; ln -s {0}/root/pg_hba.conf {0}/etc/pg_hba.conf"),
+    ],
+)
+def test_the_script_writes_through_no_link(place: Path, owner: int, tool: str, meanwhile: str) -> None:
+    file = place / "etc/pg_hba.conf"
+    os.chown(file, owner, OWNER.pw_gid)
+    done = run_script(undo_block_text(str(file), MARKER, prior=""), meanwhile=meanwhile.format(place), tool=tool)
+    assert unhurt(place), done.stdout + done.stderr
+    assert ROOTS not in "".join(path.read_text() for path in (place / "etc").iterdir() if not path.is_symlink())
+
+
+def test_the_script_leaves_what_a_link_of_the_owner_leads_to(place: Path) -> None:
+    (place / "etc").rename(place / "old")
+    (place / "etc").symlink_to(place / "root")
+    assert run_script(undo_block_text(f"{place}/etc/pg_hba.conf", MARKER, prior="")).stdout == "failed: 0\n/\n"
+    assert unhurt(place)
+
+
+@pytest.mark.parametrize("switch", ["as_user nobody", "worker= owner=65534 group=65534; as_worker"])
+def test_another_user_does_not_get_the_terminal(switch: str) -> None:
+    """Its programs could type there, as root (TIOCSTI)."""
+    asked = "sh -c ': >/dev/tty' 2>/dev/null"
+    text = PRELUDE.partition("cd / || exit 1\n")[2] + f"{switch} {asked}; echo got $?\n{asked}; echo root $?\n"
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execvp("sh", ["sh", "-c", text])
+    said = b""
+    with contextlib.suppress(OSError):  # EIO: it has ended
+        while piece := os.read(terminal, 4096):
+            said += piece
+    os.close(terminal)
+    os.waitpid(child, 0)
+    assert b"root 0" in said, said
+    assert b"got 0" not in said and b"got " in said, said
