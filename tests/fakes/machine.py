@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import errno
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tests.fakes.files import Node, Tree, walk
+from tests.fakes.files import Node, Tree, failure, walk
 
 from nqrust.host.errors import PathError, translating
 from nqrust.host.port import Connections, DiskUsage, Group, Kind, User
@@ -21,6 +21,9 @@ class UnexpectedCall(BaseException):
 
 class FakeMachine:
     """State and its making; what the port does with it is FakeHost's."""
+
+    remove: Callable[[str], None]
+    write_file: Callable[..., None]
 
     def __init__(self) -> None:
         self.tree = Tree()
@@ -167,6 +170,25 @@ class FakeMachine:
     def _absolute(path: str) -> None:
         if not path.startswith("/"):
             raise UnexpectedCall(f"the Host port takes absolute paths, not {path!r}")
+
+    def edit_file(
+        self, path: str, change: Callable[[bytes], bytes | None], *, follow: bool = True, remove_empty: bool = False
+    ) -> None:
+        self._absolute(path)
+        with translating(path):
+            folder = path.rpartition("/")[0]
+            node = self.tree.lookup(path, follow=False)
+            if node.kind is Kind.symlink or (not follow and self.tree.canonical(folder) != folder):
+                raise failure(errno.ELOOP, path)
+            if node.kind is not Kind.file:
+                raise failure(errno.EINVAL, path)
+        after = change(node.data)
+        if after is not None and remove_empty and not after.strip():
+            self.remove(path)
+        elif after is not None:
+            self.write_file(
+                path, after, mode=node.mode & 0o777, owner=str(node.uid), group=str(node.gid), xattrs=dict(node.xattrs)
+            )
 
     def set_parameter(self, path: str, value: str) -> None:
         self._absolute(path)

@@ -172,6 +172,13 @@ def remove(path: str) -> None:
         os.close(folder_fd)
 
 
+def remove_in(folder_fd: int, name: str) -> None:
+    """Unlink a file of an open folder, and the remains of an interrupted write."""
+    os.unlink(name, dir_fd=folder_fd)
+    _clear_leftover(temporary_name(name), folder_fd)
+    _sync(folder_fd)
+
+
 def remove_directory(path: str) -> None:
     folder, name = split(path)
     with _entered(folder) as folder_fd:
@@ -206,26 +213,41 @@ def _replace(
 ) -> None:
     folder, name = split(path)
     with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as folder_fd:
-        temporary = temporary_name(name)
-        fd = _create_locked(temporary, folder_fd)
+        replace_in(folder_fd, name, fill, mode=mode, uid=uid, gid=gid, xattrs=xattrs, synced=synced)
+
+
+def replace_in(
+    folder_fd: int,
+    name: str,
+    fill: Callable[[int], None],
+    *,
+    mode: int,
+    uid: int,
+    gid: int,
+    xattrs: Mapping[str, bytes],
+    synced: bool = True,
+) -> None:
+    """Replace a file of an open folder."""
+    temporary = temporary_name(name)
+    fd = _create_locked(temporary, folder_fd)
+    try:
         try:
-            try:
-                fill(fd)
-                for key, value in xattrs.items():
-                    os.setxattr(fd, key, value)
-                _own(fd, uid, gid)
-                os.fchmod(fd, mode)
-                if synced:
-                    os.fsync(fd)
-                os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary, dir_fd=folder_fd)
-                raise
+            fill(fd)
+            for key, value in xattrs.items():
+                os.setxattr(fd, key, value)
+            _own(fd, uid, gid)
+            os.fchmod(fd, mode)
             if synced:
-                _sync(folder_fd)
-        finally:
-            os.close(fd)
+                os.fsync(fd)
+            os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=folder_fd)
+            raise
+        if synced:
+            _sync(folder_fd)
+    finally:
+        os.close(fd)
 
 
 def _create_locked(name: str, folder_fd: int) -> int:

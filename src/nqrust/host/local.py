@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from nqrust.host import accounts, durable, ending, mounts, reach, same_file, tree
 from nqrust.host.children import CHILDREN, has_ended, signal_group
 from nqrust.host.conntrack import Conntrack
+from nqrust.host.edits import Edits
 from nqrust.host.environment import PATH, scrubbed
 from nqrust.host.errors import (
     CommandFailed,
@@ -44,7 +45,7 @@ _TAIL = 0.3  # seconds to read from a daemon that kept the pipes of an ended pro
 _KINDS = {stat.S_IFREG: Kind.file, stat.S_IFDIR: Kind.directory, stat.S_IFLNK: Kind.symlink}
 
 
-class LocalHost(Flocks, Conntrack, Parameters):
+class LocalHost(Flocks, Conntrack, Edits, Parameters):
     """`nqrust.host.port.Host` for this machine. Threads may share it. Once `stop` is set, running programs end: CommandStopped."""
 
     def __init__(self, observe: Observer | None = None, stop: threading.Event | None = None) -> None:
@@ -208,16 +209,9 @@ class LocalHost(Flocks, Conntrack, Parameters):
 
     # --- changing
     def write_file(
-        self,
-        path: str,
-        data: bytes | Secret | Iterator[bytes],
-        *,
-        mode: int = 0o644,
-        owner: str = "root",
-        group: str = "root",
-        xattrs: Mapping[str, bytes] | None = None,
-        synced: bool = True,
-    ) -> None:
+        self, path: str, data: bytes | Secret | Iterator[bytes], *, mode: int = 0o644, owner: str = "root", group: str = "root",
+        xattrs: Mapping[str, bytes] | None = None, synced: bool = True,
+    ) -> None:  # fmt: skip
         content = data.reveal().encode() if isinstance(data, Secret) else data
         uid, gid = accounts.uid(owner, path), accounts.gid(group, path)
         with translating(path):

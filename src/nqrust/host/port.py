@@ -242,6 +242,17 @@ class Host(Protocol):
         """
         ...
 
+    def edit_file(
+        self, path: str, change: Callable[[bytes], bytes | None], *, follow: bool = True, remove_empty: bool = False
+    ) -> None:
+        """Replace the content of a file by what `change` makes of it. None: leave it. Owner, mode and attributes stay.
+
+        Whoever can write in its folder, or in one on the way, cannot have another file read or replaced meanwhile. PathError (ELOOP)
+        if it is a link; without `follow`, for one on the way too. PathError (EINVAL) if it is no plain file. `remove_empty`: if only
+        white space is left, remove it.
+        """
+        ...
+
     def mkdir(self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root", synced: bool = True) -> None:
         """Create one level; the parent must exist. An existing directory is an error (PathError)."""
         ...

@@ -19,8 +19,17 @@ from nqrust.installer.engine.step import (
 )
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.verbs.file.file import content_diff
-from nqrust.installer.verbs.file.owned import kept_xattrs, require_parent
-from nqrust.installer.verbs.file.undo import block_of, bytes_of, markers, text_of, undo_block, undo_block_text, with_block
+from nqrust.installer.verbs.file.owned import require_parent
+from nqrust.installer.verbs.file.undo import (
+    as_text,
+    block_of,
+    bytes_of,
+    markers,
+    text_of,
+    undo_block,
+    undo_block_text,
+    with_block,
+)
 
 OWNER = product.PRODUCT
 
@@ -68,8 +77,9 @@ class Block:
         return Needed(content_diff(self.path, bytes_of(before), bytes_of(after)))
 
     def prepare(self, host: Host) -> Prepared:
-        created = host.stat(self.path) is None
-        before = "" if created else block_of(text_of(host, self.path), self.marker)
+        stat = host.stat(self.path)
+        created = stat is None
+        before = block_of(text_of(host, self.path), self.marker) if stat is not None and stat.kind is Kind.file else ""
         if before:
             return Prepared(Origin.modified, (undo_block_text(self.path, self.marker, prior=before),))
         undo = undo_block(self.path, self.marker)
@@ -85,14 +95,7 @@ class Block:
         if stat.kind is not Kind.file:
             refused = self._refused(stat)
             raise StepConflict(refused.code, refused.why, refused.cure)
-        host.write_file(
-            self.path,
-            bytes_of(self.wanted(text_of(host, self.path))),
-            mode=stat.mode,
-            owner=stat.owner,
-            group=stat.group,
-            xattrs=kept_xattrs(host, self.path),
-        )
+        host.edit_file(self.path, lambda before: bytes_of(self.wanted(as_text(before))))
 
     def verify(self, host: Host) -> None:
         verify_by_inspection(self, host)

@@ -139,8 +139,15 @@ def move_aside(host: Host, path: str) -> str:
 
 
 def text_of(host: Host, path: str) -> str:
-    """Return the content of a shared file in any encoding; `bytes_of` returns the same bytes."""
-    return host.read_bytes(path).decode("utf-8", "surrogateescape")
+    """Return the content of a shared file. It is not a link."""
+    read: list[bytes] = []
+    host.edit_file(path, read.append)
+    return as_text(read[0])
+
+
+def as_text(data: bytes) -> str:
+    """Return content in any encoding as text; `bytes_of` returns the same bytes."""
+    return data.decode("utf-8", "surrogateescape")
 
 
 def bytes_of(text: str) -> bytes:
@@ -193,19 +200,20 @@ def _replace_block(host: Host, args: dict[str, Any], new: str) -> Outcome:
         return Reverted("the file is gone")
     if stat.kind is not Kind.file:
         return Kept(f"{path} is no longer a file", path)
-    text = text_of(host, path)
-    if not block_of(text, marker):
-        return (
-            Reverted("the block is gone")
-            if markers(marker)[0] not in text
-            else Kept(f"our block in {path} has lost its end", path)
-        )
-    rest = with_block(text, marker, new)
-    if not rest.strip() and args.get("created"):
-        host.remove(path)
-    else:
-        host.write_file(path, bytes_of(rest), mode=stat.mode, owner=stat.owner, group=stat.group, xattrs=host.xattrs(path))
-    return Reverted()
+    outcomes: list[Outcome] = []
+
+    def change(before: bytes) -> bytes | None:
+        """Wherever links led meanwhile, a file without the block stays as it is."""
+        text = as_text(before)
+        if block_of(text, marker):
+            outcomes.append(Reverted())
+            return bytes_of(with_block(text, marker, new))
+        is_open = markers(marker)[0] in text
+        outcomes.append(Kept(f"our block in {path} has lost its end", path) if is_open else Reverted("the block is gone"))
+        return None
+
+    host.edit_file(path, change, remove_empty=bool(args.get("created")))
+    return outcomes[0]
 
 
 def directory(context: UndoContext, args: dict[str, Any]) -> Outcome:

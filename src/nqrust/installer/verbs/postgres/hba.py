@@ -11,12 +11,15 @@ from nqrust.host.way import way
 from nqrust.installer.engine.errors import StepConflict
 from nqrust.installer.engine.step import Conflict, Inspection, Needed, Origin, Prepared
 from nqrust.installer.verbs.file.block import Block
-from nqrust.installer.verbs.file.undo import text_of
+from nqrust.installer.verbs.file.undo import as_text, bytes_of, text_of
 from nqrust.installer.verbs.postgres.sql import as_owner, cluster_arguments, literal
 from nqrust.installer.verbs.postgres.undo import RELOAD, undo_rules
 
 LOOPBACK = ("127.0.0.1/32", "::1/128")
-_FIRST_WORDS = ("local", "host", "include")
+_FIRST_WORDS = {
+    *("local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"),
+    *("include", "include_if_exists", "include_dir"),
+}
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,14 @@ class HbaFile:
     refused: Conflict | None = field(default=None, repr=False)
 
     def inspect(self, host: Host, block: Block) -> Inspection:
-        if self.refused is not None:
-            return self.refused
         if self.faults:
             return Conflict(
                 "NQR-DB-114",
                 f"PostgreSQL does not read its rules of who may sign in: {'; '.join(self.faults[:3])}.",
                 "Correct these lines, then run the same command again.",
             )
+        if self.refused is not None:
+            return self.refused
         found = block.inspect(host)
         if isinstance(found, (Needed, Conflict)):
             return found
@@ -54,13 +57,22 @@ class HbaFile:
 
     def apply(self, host: Host, cluster: PostgresCluster, block: Block) -> None:
         self._check()
-        block.apply(host)
+        # The file and its folders belong to the cluster's owner, who may put anything in their place since.
+        host.edit_file(block.path, lambda before: _edited(block, before), follow=False)
         # The server reads the rules before it accepts another connection.
         as_owner(host, cluster, RELOAD)
 
     def _check(self) -> None:
         if self.refused is not None:
             raise StepConflict(self.refused.code, self.refused.why, self.refused.cure)
+
+
+def _edited(block: Block, before: bytes) -> bytes:
+    text = as_text(before)
+    if not _has_rules_only(text):
+        refused = _no_rules(block.path)
+        raise StepConflict(refused.code, refused.why, refused.cure)
+    return bytes_of(block.wanted(text))
 
 
 def through_the_socket(role: str) -> str:
@@ -110,9 +122,10 @@ def _resolved(host: Host, cluster: PostgresCluster, path: str) -> tuple[str, Con
     """Return the path without links, and why nqr does not write there. The owner of a part of the way decides where it leads."""
     owners = ("root", cluster.owner or "postgres")
     parts = list(way(host, path))
-    if not any(stat.kind is Kind.symlink for _, stat in parts):
-        return path, None
     end, stat = parts[-1]
+    has_rules = stat.kind is Kind.file and _has_rules_only(text_of(host, end))
+    if not any(stat.kind is Kind.symlink for _, stat in parts):
+        return path, None if has_rules else _no_rules(path)
     why = ""
     for part, each in parts:
         is_open = each.mode & 0o002 or (each.mode & 0o020 and each.group not in owners)
@@ -120,7 +133,7 @@ def _resolved(host: Host, cluster: PostgresCluster, path: str) -> tuple[str, Con
             why = f"{part} on its way belongs to {each.owner}"
         elif is_open and each.kind is not Kind.symlink and not each.mode & 0o1000:
             why = f"other users can write {part} on its way"
-    if not why and (stat.kind is not Kind.file or not _has_rules_only(text_of(host, end))):
+    if not why and not has_rules:
         why = f"{end} is no such file"
     if not why:
         return end, None
@@ -128,7 +141,17 @@ def _resolved(host: Host, cluster: PostgresCluster, path: str) -> tuple[str, Con
     return end, Conflict("NQR-DB-113", f"{path} is a link, and {why}. nqr must add rules for its database role there.", cure)
 
 
+def _no_rules(path: str) -> Conflict:
+    return Conflict(
+        "NQR-DB-113",
+        f"{path} is not a plain file with rules of who may sign in. nqr must add rules for its database role there.",
+        "See that hba_file of that cluster is right, then run the same command again.",
+    )
+
+
 def _has_rules_only(text: str) -> bool:
-    """Return whether a file has the form of pg_hba.conf: the cluster's owner may have set the link to any file of root."""
-    lines = text.replace("\\\n", " ").splitlines()
-    return all(line.strip().startswith(("#", *_FIRST_WORDS)) for line in lines if line.strip())
+    """Return whether a file has the form of pg_hba.conf: the cluster's owner may have named any file of root. The server let nqr in,
+    so there is a rule."""
+    lines = [line.split() for line in text.replace("\\\n", " ").splitlines()]
+    words = {line[0].strip('"') for line in lines if line and not line[0].startswith("#")}
+    return bool(words) and words <= _FIRST_WORDS

@@ -10,16 +10,27 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nqrust.host.errors import PathError
+from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.local import LocalHost
+from nqrust.host.port import Command, Completed, Host
+from nqrust.installer.engine.errors import StepConflict
 from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.step import Conflict
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.verbs.file.block import Block
 from nqrust.installer.verbs.file.undo import undo_block_text
+from nqrust.installer.verbs.postgres.cluster import ClusterChoice
+from nqrust.installer.verbs.postgres.hba import HbaFile
+from nqrust.installer.verbs.postgres.rules import SignInRules
+from nqrust.installer.verbs.registry import VERBS
 from nqrust.installer.verbs.script import whole as script
 from nqrust.installer.verbs.script.prelude import PRELUDE
 
@@ -123,6 +134,104 @@ def test_the_script_leaves_what_a_link_of_the_owner_leads_to(place: Path) -> Non
     (place / "etc").symlink_to(place / "root")
     assert run_script(undo_block_text(f"{place}/etc/pg_hba.conf", MARKER, prior="")).stdout == "failed: 0\n/\n"
     assert unhurt(place)
+
+
+# --- the same by nqr
+
+
+class _Scripted(LocalHost):
+    """Where psql says that the file is in `etc`, and the owner comes before nqr edits it."""
+
+    def __init__(self, place: Path, meanwhile: Callable[[], object]) -> None:
+        super().__init__()
+        self.place, self.meanwhile = place, meanwhile
+
+    def run(self, cmd: Command, *, on_line: Callable[[str], None] | None = None) -> Completed:
+        assert cmd.argv[0].endswith("psql") and cmd.user == OWNER.pw_name
+        return Completed(cmd.argv, 0, f"{self.place}/etc/pg_hba.conf\n" if b"hba_file" in (cmd.input or b"") else "", "")  # type: ignore[operator]
+
+    def write_file(self, path: str, data: Any, **kept: Any) -> None:
+        self.meanwhile()
+        super().write_file(path, data, **kept)
+
+    def edit_file(self, path: str, change: Callable[[bytes], bytes | None], **how: bool) -> None:
+        def first(before: bytes) -> bytes | None:
+            after = change(before)
+            if after is not None:
+                self.meanwhile()
+            return after
+
+        super().edit_file(path, first, **how)
+
+
+class _Cluster(ClusterChoice):
+    def find(self, host: Host) -> PostgresCluster | None:
+        return PostgresCluster(15, "main", 5432, True, OWNER.pw_name, "/nowhere", "/nowhere")
+
+
+def swap_folder(place: Path) -> None:
+    (place / "etc").rename(place / "old")
+    (place / "etc").symlink_to(place / "root")
+
+
+def swap_file(place: Path) -> None:
+    (place / "etc/pg_hba.conf").rename(place / "etc/old")
+    (place / "etc/pg_hba.conf").symlink_to(place / "root/pg_hba.conf")
+
+
+@pytest.mark.parametrize("swap", [swap_folder, swap_file])
+@pytest.mark.parametrize("rules", [RULES, BLOCK + RULES])
+def test_nqr_writes_through_no_link(place: Path, swap: Callable[[Path], None], rules: str) -> None:
+    file = place / "etc/pg_hba.conf"
+    put(file, RULES, 0o640, OWNER.pw_uid, OWNER.pw_gid)
+    host = _Scripted(place, lambda: swap(place))
+    if rules is RULES:
+        SignInRules(_Cluster(), "nexus").apply(host)
+    else:
+        put(file, rules, 0o640, OWNER.pw_uid, OWNER.pw_gid)
+        undo = undo_block_text(str(file), MARKER, prior="")
+        VERBS.revert(UndoContext(host, Originals(host, "/nowhere")), undo)
+    assert unhurt(place)
+    assert "old" in os.listdir(place) + os.listdir(place / "etc"), "the owner came"
+
+
+def test_nqr_follows_no_folder_that_became_a_link(place: Path) -> None:
+    put(place / "etc/pg_hba.conf", RULES, 0o640, OWNER.pw_uid, OWNER.pw_gid)
+    host = LocalHost()
+    file = HbaFile(f"{place}/etc/pg_hba.conf")
+    block = Block(file.path, "database role nexus", ('local all "nexus" reject',), at_top=True)
+    for text in (ROOTS, RULES):
+        put(place / "root/pg_hba.conf", text, 0o600)
+        if text == ROOTS:
+            swap_folder(place)
+        with pytest.raises(PathError, match="there is a link on the way"):
+            file.apply(host, _Cluster().require(host), block)
+        assert (place / "root/pg_hba.conf").read_text() == text
+    (place / "etc").unlink()
+    with pytest.raises(PathError):
+        file.apply(host, _Cluster().require(host), block)
+    assert not (place / "etc").exists()
+
+
+@pytest.mark.parametrize("kind", ["a FIFO", "root's"])
+def test_nqr_takes_no_other_file_for_the_rules(place: Path, kind: str) -> None:
+    file = place / "etc/pg_hba.conf"
+    if kind == "a FIFO":
+        file.unlink()
+        os.mkfifo(file)
+    else:
+        put(file, ROOTS, 0o600)
+    host = _Scripted(place, lambda: None)
+    step = SignInRules(_Cluster(), "nexus")
+    found = step.inspect(host)
+    assert isinstance(found, Conflict) and found.code == "NQR-DB-113"
+    for act in (step.prepare, step.apply):
+        with pytest.raises(StepConflict):
+            act(host)
+    assert kind == "a FIFO" or file.read_text() == ROOTS
+
+
+# --- the terminal
 
 
 @pytest.mark.parametrize("switch", ["as_user nobody", "worker= owner=65534 group=65534; as_worker"])
