@@ -112,6 +112,8 @@ class PostgresCluster:
     owner: str
     data_dir: str
     socket_dir: str = "/var/run/postgresql"
+    doubt: str = ""
+    """Why it is not one that this owner runs."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import re
 from nqrust.host.errors import HostError
 from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.facts.reading import text
-from nqrust.host.port import Host
+from nqrust.host.port import Host, Kind
+from nqrust.host.way import way
 
 _SETTING = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*(?:=\s*|\s)('(?:[^']|'')*'|[^\s#']+)", re.ASCII)
 
@@ -48,24 +49,48 @@ def parse_postmaster_pid(content: str) -> tuple[int, str]:
 
 
 def _cluster(host: Host, version: int, name: str, folder: str) -> PostgresCluster:
-    values = parse_conf(text(host, f"{folder}/postgresql.conf"))
+    decides = f"{folder}/postgresql.conf"
+    values = parse_conf(text(host, decides))
     for path in host.glob(f"{folder}/{values.get('include_dir', 'conf.d')}/*.conf"):
-        values.update(parse_conf(text(host, path)))
+        read = parse_conf(text(host, path))
+        values.update(read)
+        decides = path if "data_directory" in read else decides
     data = values.get("data_directory", folder).rstrip("/")
     values.update(parse_conf(text(host, f"{data}/postgresql.auto.conf")))  # ALTER SYSTEM comes last
     pid, socket_dir = parse_postmaster_pid(text(host, f"{data}/postmaster.pid"))
     port = values.get("port", "5432")
     directories = values.get("unix_socket_directories", "/var/run/postgresql").split(",")
     try:
-        found = host.stat(data)
+        owner, doubt = _owner(host, decides, data)
     except HostError:
-        found = None
+        owner, doubt = "", ""
     return PostgresCluster(
         version=version,
         name=name,
         port=int(port) if re.fullmatch(r"\d{1,5}", port, re.ASCII) else 5432,
         online=bool(pid) and text(host, f"/proc/{pid}/comm").strip() in ("postgres", "postmaster"),
-        owner=found.owner if found else "",
+        owner=owner,
         data_dir=data,
         socket_dir=socket_dir or directories[0].strip() or "/var/run/postgresql",
+        doubt=doubt,
     )
+
+
+def _owner(host: Host, conf: str, data: str) -> tuple[str, str]:
+    """Return whose the data is, and why that is not the owner of the cluster. `conf`: the file that says where the data is.
+
+    What belongs to one user may not make nqr work as another. pg_ctlcluster(1) and the server ask for the same owners.
+    """
+    if not host.glob(f"{data}/"):
+        return "", ""
+    parts = list(way(host, data))
+    end, found = parts[-1]
+    if found.uid == 0:
+        return found.owner, f"its data folder {end} belongs to root, as no server allows"
+    says = [(part, stat) for part, stat in parts if stat.kind is Kind.symlink]
+    said = host.stat(conf)
+    says += [(conf, said)] if said is not None else []
+    for part, stat in says:
+        if stat.uid not in (0, found.uid):
+            return found.owner, f"{part} belongs to {stat.owner}, and its data folder {end} to {found.owner}"
+    return found.owner, ""

@@ -6,7 +6,7 @@ from nqrust.host.errors import HostError
 from nqrust.host.facts import postgres as postgres_facts
 from nqrust.host.port import Host, command
 from nqrust.installer.fingerprint.model import Section
-from nqrust.installer.verbs.postgres.sql import OWNERS
+from nqrust.installer.verbs.postgres.sql import owners
 
 _ROLES = (
     "SELECT 'role', rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, "
@@ -31,6 +31,9 @@ def take(host: Host, unread: list[str]) -> Section:
         found[f"cluster {name}"] = [cluster.port, cluster.online, cluster.owner, cluster.data_dir]
         if not cluster.online:
             continue
+        if cluster.doubt:
+            unread.append(f"PostgreSQL {name}: {cluster.doubt}")
+            continue
         try:
             done = host.run(
                 command(
@@ -52,7 +55,7 @@ def take(host: Host, unread: list[str]) -> Section:
                     _DATABASES,
                     "-c",
                     _MEMBERS,
-                    env=OWNERS,
+                    env=owners(cluster.owner or "postgres"),
                     user=cluster.owner or "postgres",
                     timeout=30,
                 )

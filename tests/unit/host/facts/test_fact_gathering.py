@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests import places
 from tests.fakes.host import FakeHost
 
@@ -123,3 +124,45 @@ def test_an_ip_program_without_json_is_no_obstacle() -> None:
     host.on("ip", prefix=True, answer=Completed((), 1, "", "ip: unrecognized option: json"))
     links = {link.name: link for link in network.probe(host, {}).links}
     assert "10.0.0.1/24" in links["fcbr0"].addresses
+
+
+@pytest.mark.parametrize(
+    ("conf", "data", "link", "doubt"),
+    [
+        ("postgres", "postgres", "", ""),
+        ("root", "postgres", "", ""),
+        ("root", "alice", "", ""),
+        ("alice", "alice", "", ""),
+        ("postgres", "alice", "", "/etc/postgresql/15/main/postgresql.conf belongs to postgres"),
+        ("postgres", "root", "", "/var/lib/postgresql/15/main belongs to root"),
+        ("root", "root", "", "/var/lib/postgresql/15/main belongs to root"),
+        ("postgres", "postgres", "root", ""),
+        ("postgres", "postgres", "postgres", ""),
+        ("root", "alice", "postgres", "/var/lib/postgresql/15/main belongs to postgres"),
+        ("root", "root", "postgres", "/srv/data belongs to root"),
+    ],
+)
+def test_a_cluster_that_its_owner_may_have_invented(conf: str, data: str, link: str, doubt: str) -> None:
+    """Who may say where the data is could have nqr work as the owner of any folder."""
+    host = furnished()
+    host.add_user("alice", 1000)
+    uids = {"root": 0, "postgres": 105, "alice": 1000}
+    host.tree.lookup("/etc/postgresql/15/main/postgresql.conf").uid = uids[conf]
+    folder = "/var/lib/postgresql/15/main"
+    host.tree.lookup(folder).uid = uids[data]
+    if link:
+        host.rename(folder, "/srv/data")
+        host.put_symlink("/srv/data", folder)
+        host.tree.lookup(folder, follow=False).uid = uids[link]
+    (cluster,) = gather(host).postgres
+    assert cluster.owner == data and doubt in cluster.doubt and bool(doubt) == bool(cluster.doubt)
+
+
+def test_the_last_file_that_says_where_the_data_is_counts() -> None:
+    host = furnished()
+    host.add_user("alice", 1000)
+    host.put("/home/alice/data/postmaster.pid", "88\n")
+    host.tree.lookup("/home/alice/data").uid = 1000
+    host.put("/etc/postgresql/15/main/conf.d/a.conf", "data_directory = '/home/alice/data'\n", owner="postgres")
+    (cluster,) = gather(host).postgres
+    assert "conf.d/a.conf belongs to postgres, and its data folder /home/alice/data to alice" in cluster.doubt

@@ -60,12 +60,15 @@ class ClusterChoice:
                 f"There is no PostgreSQL cluster of version {self.min_version} or later on this host.",
                 "Create one (on Debian: pg_createcluster VERSION main), or use --db-type remote.",
             )
+        if found.doubt:
+            refused = _doubted(found)
+            raise StepFailed(refused.code, refused.why, refused.cure)
         return found
 
     def online(self, host: Host) -> PostgresCluster | None:
         """Return the cluster if it exists and runs."""
         found = self.find(host)
-        return found if found is not None and found.online else None
+        return found if found is not None and found.online and not found.doubt else None
 
 
 def choose(clusters: Iterable[PostgresCluster], min_version: int, port: int | None) -> PostgresCluster | None:
@@ -109,6 +112,8 @@ class PostgresClusterRunning:
         cluster = self._found(host)
         if cluster is None:
             return self._in_the_way(host) or Needed(("+ PostgreSQL cluster",))
+        if cluster.doubt:
+            return _doubted(cluster)
         if not cluster.online:
             return Needed((f"start PostgreSQL cluster {cluster.version}/{cluster.name}",))
         if self._is_supervised(host) and host.read_text(self._file) != self._content(cluster):
@@ -225,6 +230,15 @@ class PostgresClusterRunning:
             + (f" Its last output:{tail}" if tail else ""),
             f"Read its log ({log}), fix the problem that it names, then run the same command again.",
         )
+
+
+def _doubted(cluster: PostgresCluster) -> Conflict:
+    return Conflict(
+        "NQR-DB-115",
+        f"nqr does not use PostgreSQL cluster {cluster.version}/{cluster.name}: {cluster.doubt}.",
+        "See that data_directory is right, and that data and configuration belong to the user that runs the server. Then run the"
+        " same command again, or use --db-type remote.",
+    )
 
 
 def _half_made(host: Host) -> bool:

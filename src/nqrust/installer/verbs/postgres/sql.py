@@ -26,6 +26,11 @@ with the rights of a superuser (PostgreSQL, Writing Functions and Type Conversio
 databases and roles."""
 
 
+def owners(user: str) -> Mapping[str, str]:
+    """Return the same, for a server that this user of the host runs (libpq, requirepeer). A socket may be in a folder for all."""
+    return {**OWNERS, "PGREQUIREPEER": user}
+
+
 def identifier(name: str) -> str:
     """Return a quoted SQL identifier. Raises ValueError for NUL, which PostgreSQL rejects."""
     if "\0" in name:
@@ -57,9 +62,12 @@ def as_owner(host: Host, cluster: PostgresCluster, sql: str | Secret, database: 
 
     Raises HostError.
     """
+    if cluster.doubt:
+        raise HostError(f"PostgreSQL cluster {cluster.version}/{cluster.name} is not asked: {cluster.doubt}")
+    owner = cluster.owner or "postgres"
     where = ("-h", cluster.socket_dir, "-p", str(cluster.port), "-d", database)
     data = sql if isinstance(sql, Secret) else sql.encode()
-    return _patiently(host, command(program(host), *_PSQL, *where, input=data, env=OWNERS, user=cluster.owner or "postgres"))
+    return _patiently(host, command(program(host), *_PSQL, *where, input=data, env=owners(owner), user=owner))
 
 
 def program(host: Host) -> str:

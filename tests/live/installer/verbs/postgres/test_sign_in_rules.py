@@ -11,10 +11,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
+from nqrust.host.errors import HostError
 from nqrust.host.facts import postgres as facts
 from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.local import LocalHost
@@ -279,3 +280,9 @@ def test_a_file_behind_a_link(host: LocalHost, cluster: PostgresCluster) -> None
     finally:
         os.remove(hba)
         os.rename(managed, hba)
+
+
+def test_a_server_of_another_user_is_not_asked(host: LocalHost, cluster: PostgresCluster) -> None:
+    as_owner(host, cluster, "SELECT 1;")
+    with pytest.raises(HostError, match="requirepeer"):
+        as_owner(host, replace(cluster, owner=_ACCOUNT), "SELECT 1;")

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.host import FakeHost
 from tests.unit.installer.verbs.postgres.scripted_psql import LOGIN, PASSWORD, psql
 
-from nqrust.host.errors import CommandFailed
+from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.facts.model import ListeningPort, PostgresCluster
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Conflict, Needed, Origin, Satisfied
@@ -23,7 +23,7 @@ from nqrust.installer.verbs.postgres.database import Database
 from nqrust.installer.verbs.postgres.login import TcpLogin
 from nqrust.installer.verbs.postgres.role import Role
 from nqrust.installer.verbs.postgres.rules import SignInRules
-from nqrust.installer.verbs.postgres.sql import identifier, literal, program, refusal_text
+from nqrust.installer.verbs.postgres.sql import as_owner, identifier, literal, program, refusal_text
 
 CHOICE = ClusterChoice()
 ROLE = Role(CHOICE, "nexus", PASSWORD)
@@ -307,3 +307,29 @@ def test_sql_goes_past_debians_wrapper_of_psql() -> None:
     host.on("/usr/lib/postgresql/15/bin/psql", prefix=True, answer="1")
     assert LOGIN.run(host, "SELECT 1;") == "1"
     assert program(FakeHost.debian12()) == "psql", "other distributions have none"
+
+
+# --- a cluster that its owner may have invented
+
+
+def test_a_cluster_whose_data_belongs_to_root_is_neither_asked_nor_started(host: FakeHost) -> None:
+    host.tree.lookup("/var/lib/postgresql/15/main").uid = 0
+    step = PostgresClusterRunning(CHOICE, SYSTEMD)
+    found = step.inspect(host)
+    assert isinstance(found, Conflict) and found.code == "NQR-DB-115" and "belongs to root" in found.why
+    for act in (step.prepare, step.apply, SignInRules(CHOICE, "nexus").apply):
+        with pytest.raises(StepFailed) as refused:
+            act(host)
+        assert refused.value.code == "NQR-DB-115"
+    one = CHOICE.find(host)
+    assert one is not None and CHOICE.online(host) is None
+    with pytest.raises(HostError, match="belongs to root"):
+        as_owner(host, one, "SELECT 1;")
+    assert host.commands == []
+
+
+def test_only_a_server_of_the_owner_is_asked(host: FakeHost) -> None:
+    psql(host, lambda sql: "")
+    as_owner(host, CHOICE.require(host), "SELECT 1;")
+    (asked,) = host.commands
+    assert (asked.user, asked.env["PGREQUIREPEER"]) == ("postgres", "postgres")
