@@ -53,8 +53,8 @@ def import_(
     typer.echo(f"imported {name}: {output.size(made.manifest.rootfs.size)} in {installed_settings().layout.image_dir}/{name}")
 
 
-def into(client: ManagerClient, name: str, source: str, **options: Any) -> Imported:
-    """Make the image and register it. For `options` see `make`."""
+def into(client: ManagerClient, name: str, source: str | CloudImage, **options: Any) -> Imported:
+    """Make the image and register it. For `source` and `options` see `make`."""
     from nqrust.client import calls
 
     made = make(name, source, **options)
@@ -64,15 +64,15 @@ def into(client: ManagerClient, name: str, source: str, **options: Any) -> Impor
 
 def make(
     name: str,
-    source: str,
+    source: str | CloudImage,
     *,
     format: str | None = None,
     checksum: str | None = None,
     agent: bool = True,
     own: str | None = None,
 ) -> Imported:
-    """Make the image in the image folder of this host. For the parameters see the options of `nqr image import`. Raises UsageError
-    NQR-USE-003, NQR-USE-007, ImageError."""
+    """Make the image in the image folder of this host. For the parameters see the options of `nqr image import`. An entry of the
+    catalogue is fetched from its publisher, whatever files there are. Raises UsageError NQR-USE-003, NQR-USE-007, ImageError."""
     from nqrust.contract.images import IMAGE_NAME_PATTERN
     from nqrust.host.local import LocalHost
     from nqrust.image.cloud import importing
@@ -122,11 +122,14 @@ def _catalogue_of(host: Host) -> str | None:
 
 
 def _source(
-    host: Host, source: str, checksum: str | None, catalogue_file: str | None, tell: Progress
+    host: Host, source: str | CloudImage, checksum: str | None, catalogue_file: str | None, tell: Progress
 ) -> tuple[Callable[[str], None], str]:
-    """Return how to get the disk image, and a description. A file goes before a name in the catalogue."""
+    """Return how to get the disk image, and a description. A name in the catalogue goes before a file: another user may own the
+    working folder."""
     from nqrust.image.cloud import catalogue, fetching
 
+    if not isinstance(source, str):
+        return catalogue.fetch(host, source, tell), source.description
     if checksum is not None and not re.fullmatch(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{128}", checksum):
         raise UsageError("NQR-USE-003", "--checksum is neither a SHA-256 nor a SHA-512 digest.", "Give 64 or 128 hex digits.")
     if source.lower().startswith(("http://", "https://")):
@@ -135,14 +138,15 @@ def _source(
                 "NQR-USE-007", "An image from a URL needs its checksum.", "Add --checksum with the publisher's digest."
             )
         return fetching.from_url(host, source, checksum, tell), ""
-    if "/" in source or os.path.exists(source):
-        return fetching.from_file(host, os.path.abspath(source), checksum, tell), ""
-    known = catalogue.read(host, catalogue_file)
-    found = catalogue.resolve(source, known)
-    if found is None:
-        names = ", ".join(one.name for one in known.images)
-        raise UsageError("NQR-USE-003", f"{source} is neither a file nor in the catalogue.", f"The catalogue has: {names}.")
-    return catalogue.fetch(host, found, tell), found.description
+    if "/" not in source:
+        known = catalogue.read(host, catalogue_file)
+        found = catalogue.resolve(source, known)
+        if found is not None:
+            return catalogue.fetch(host, found, tell), found.description
+        if not os.path.exists(source):
+            names = ", ".join(one.name for one in known.images)
+            raise UsageError("NQR-USE-003", f"{source} is neither a file nor in the catalogue.", f"The catalogue has: {names}.")
+    return fetching.from_file(host, os.path.abspath(source), checksum, tell), ""
 
 
 def _warn(made: Imported, agent: bool) -> None:

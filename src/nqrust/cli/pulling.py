@@ -18,6 +18,7 @@ from nqrust.installer.engine.errors import NqrError, UsageError
 if TYPE_CHECKING:
     from nqrust.client.manager import ManagerClient
     from nqrust.contract.images import Image, ImagePull, RegistryLogin
+    from nqrust.image.cloud.catalogue import CloudImage
 
 Username = Annotated[str | None, typer.Option("--username", metavar="NAME", help="User of the registry.")]
 PasswordFile = Annotated[
@@ -56,7 +57,7 @@ def pull(
         )
     with manager(url) as client:
         if entry is not None:
-            found = _import(client, name or entry.image, entry.name)
+            found = _import(client, name or entry.image, entry)
         else:
             asked = request(reference, name, login(username, password_file), insecure)
             found = complete(client, asked) if wait else client.send(calls.pull_image(asked))
@@ -90,19 +91,19 @@ def present(client: ManagerClient, wanted: str) -> str:
     entry = image_import.of_catalogue(wanted)
     if entry is None:
         return complete(client, request(wanted, None, None, False)).name
-    return _import(client, entry.image, entry.name).name
+    return _import(client, entry.image, entry).name
 
 
-def _import(client: ManagerClient, name: str, source: str) -> Image:
+def _import(client: ManagerClient, name: str, entry: CloudImage) -> Image:
     from nqrust.client import calls
 
     if os.geteuid() != 0:
         raise UsageError(
             "NQR-USE-001",
-            f"{source} is a cloud image. Only root on the manager's host can import it.",
-            f"Run it with sudo there: sudo nqr image pull {source}",
+            f"{entry.name} is a cloud image. Only root on the manager's host can import it.",
+            f"Run it with sudo there: sudo nqr image pull {entry.name}",
         )
-    image_import.into(client, name, source)
+    image_import.into(client, name, entry)
     return client.send(calls.get_image(name))
 
 

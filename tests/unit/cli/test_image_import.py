@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,30 @@ def test_catalogue_of_the_host_goes_before_the_own(
 def test_own_catalogue_without_a_file(asked: dict[str, Any]) -> None:
     assert run("web", "debian:13", "--no-agent") == 77
     assert (asked["description"], asked["guest_agent"]) == ("Debian 13 (trixie)", None)
+
+
+@pytest.fixture
+def strangers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, in which somebody gave a file the name of an entry in the catalogue."""
+    (tmp_path / "debian:13").write_text("a disk with a back door")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_file_with_a_name_of_the_catalogue_takes_its_path(asked: dict[str, Any], strangers_folder: Path) -> None:
+    assert run("web", "debian:13") == 77 and asked["description"] == "Debian 13 (trixie)"
+    assert run("web", "./debian:13") == 77 and asked["description"] == ""
+    (strangers_folder / "disk.qcow2").write_text("a disk")
+    assert run("web", "disk.qcow2") == 77 and asked["description"] == ""
+
+
+def test_a_pull_of_a_name_in_the_catalogue_uses_no_file(
+    asked: dict[str, Any], strangers_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(SystemExit):
+        main(["image", "pull", "debian:trixie"])
+    assert asked["description"] == "Debian 13 (trixie)"
 
 
 @pytest.mark.parametrize(

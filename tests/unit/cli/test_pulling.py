@@ -30,9 +30,9 @@ class Client:
 
 @pytest.fixture
 def imported(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Name and source of each cloud image that was made."""
+    """Name and entry in the catalogue of each cloud image that was made."""
     made: list[tuple[str, str]] = []
-    monkeypatch.setattr(image_import, "make", lambda name, source: made.append((name, source)))
+    monkeypatch.setattr(image_import, "make", lambda name, entry: made.append((name, entry.name)))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     return made
 
