@@ -30,11 +30,36 @@ ATTRIBUTES = {"CREATEROLE": "rolcreaterole", "CREATEDB": "rolcreatedb"}
 
 
 @dataclass(frozen=True)
-class _Found:
+class FoundRole:
+    """`ours`: it has nqr's mark."""
+
     verifier: str
     login: bool
     attributes: frozenset[str]
     ours: bool
+
+
+def find_role(host: Host, cluster: PostgresCluster, name: str) -> FoundRole | None:
+    columns = ", ".join(ATTRIBUTES.values())
+    out = as_owner(
+        host,
+        cluster,
+        f"SELECT coalesce(rolpassword, ''), rolcanlogin, shobj_description(oid, 'pg_authid') = {literal(MARK)},"
+        f" {columns} FROM pg_authid WHERE rolname = {literal(name)};",
+    )
+    if not out:
+        return None
+    verifier, login, ours, *flags = out.splitlines()[0].split("|")
+    has = frozenset(name for name, flag in zip(ATTRIBUTES, flags, strict=True) if flag == "t")
+    return FoundRole(verifier, login == "t", has, ours == "t")
+
+
+def _foreign(name: str) -> Conflict:
+    return Conflict(
+        "NQR-DB-103",
+        f"PostgreSQL has a role {name} already, with another password.",
+        "Give its password in DB_PASSWORD if it is meant for this, or choose another name with --db-user.",
+    )
 
 
 @dataclass(frozen=True)
@@ -57,16 +82,12 @@ class Role:
 
     def inspect(self, host: Host) -> Inspection:
         cluster = self.cluster.online(host)
-        found = self._find(host, cluster) if cluster is not None else None
+        found = find_role(host, cluster, self.name) if cluster is not None else None
         if found is None:
             return Needed((f"+ PostgreSQL role {self.name} (password secret)",))
         fits = scram.fits(found.verifier, self.name, self.password.reveal())
         if not fits and not found.ours:
-            return Conflict(
-                "NQR-DB-103",
-                f"PostgreSQL has a role {self.name} already, with another password.",
-                "Give its password in DB_PASSWORD if it is meant for this, or choose another name with --db-user.",
-            )
+            return _foreign(self.name)
         diff = [] if fits else [f"PostgreSQL role {self.name}: password differs (secret)"]
         if not found.login:
             diff.append(f"PostgreSQL role {self.name}: + LOGIN")
@@ -75,13 +96,13 @@ class Role:
 
     def prepare(self, host: Host) -> Prepared:
         cluster = self.cluster.require(host)
-        if cluster.online and self._find(host, cluster) is not None:
+        if cluster.online and find_role(host, cluster, self.name) is not None:
             return Prepared(Origin.modified, ())  # nqr's from an earlier install, whose receipt is gone
         return Prepared(Origin.created, (undo_role(cluster_arguments(cluster), self.name),))
 
     def apply(self, host: Host) -> None:
         cluster = self.cluster.require(host)
-        verb = "CREATE" if self._find(host, cluster) is None else "ALTER"
+        verb = "CREATE" if find_role(host, cluster, self.name) is None else "ALTER"
         # nqr sends the finished verifier, so that a server that logs statements does not log the password.
         secret = literal(scram.verifier(self.password.reveal()))
         wanted = " ".join(("LOGIN", *self.attributes))
@@ -94,25 +115,11 @@ class Role:
     def verify(self, host: Host) -> None:
         verify_by_inspection(self, host)
 
-    def _find(self, host: Host, cluster: PostgresCluster) -> _Found | None:
-        columns = ", ".join(ATTRIBUTES.values())
-        out = as_owner(
-            host,
-            cluster,
-            f"SELECT coalesce(rolpassword, ''), rolcanlogin, shobj_description(oid, 'pg_authid') = {literal(MARK)},"
-            f" {columns} FROM pg_authid WHERE rolname = {literal(self.name)};",
-        )
-        if not out:
-            return None
-        verifier, login, ours, *flags = out.splitlines()[0].split("|")
-        has = frozenset(name for name, flag in zip(ATTRIBUTES, flags, strict=True) if flag == "t")
-        return _Found(verifier, login == "t", has, ours == "t")
-
 
 @dataclass(frozen=True)
 class ScramPassword:
     """The password of an existing role as a SCRAM verifier: PostgreSQL 13 made md5 by default. Comes before rules that ask for
-    SCRAM. It has no undo: the password stays, and rules that ask for md5 take a SCRAM verifier too (PostgreSQL, Password
+    SCRAM, so it refuses a foreign role as `Role` does: the rules would end that role's sessions. It has no undo: the password stays, and rules that ask for md5 take a SCRAM verifier too (PostgreSQL, Password
     Authentication)."""
 
     kind: ClassVar[str] = "pg-verifier"
@@ -130,9 +137,13 @@ class ScramPassword:
 
     def inspect(self, host: Host) -> Inspection:
         cluster = self.cluster.online(host)
-        stored = self._stored(host, cluster) if cluster is not None else ""
-        if scram.is_one(stored) or not scram.fits(stored, self.name, self.password.reveal()):
-            return Satisfied()  # `Role` says what a password that differs means
+        found = find_role(host, cluster, self.name) if cluster is not None else None
+        if found is None:
+            return Satisfied()
+        if not scram.fits(found.verifier, self.name, self.password.reveal()):
+            return Satisfied() if found.ours else _foreign(self.name)
+        if scram.is_one(found.verifier):
+            return Satisfied()
         return Needed((f"PostgreSQL role {self.name}: md5 password becomes SCRAM-SHA-256 (secret)",))
 
     def prepare(self, host: Host) -> Prepared:
@@ -144,6 +155,3 @@ class ScramPassword:
 
     def verify(self, host: Host) -> None:
         verify_by_inspection(self, host)
-
-    def _stored(self, host: Host, cluster: PostgresCluster) -> str:
-        return as_owner(host, cluster, f"SELECT rolpassword FROM pg_authid WHERE rolname = {literal(self.name)};")

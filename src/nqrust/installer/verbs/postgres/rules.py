@@ -9,12 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.port import Host
-from nqrust.installer.engine.step import Inspection, Needed, Prepared, Satisfied, verify_by_inspection
+from nqrust.installer.engine.step import Conflict, Inspection, Needed, Prepared, Satisfied, verify_by_inspection
 from nqrust.installer.verbs.file.block import Block
 from nqrust.installer.verbs.postgres.cluster import ClusterChoice
 from nqrust.installer.verbs.postgres.hba import LOOPBACK, HbaFile, look, through_the_socket
-from nqrust.installer.verbs.postgres.sql import as_owner, identifier
+from nqrust.installer.verbs.postgres.sql import as_owner, identifier, literal
+
+
+def of_the_owner(role: str) -> Conflict:
+    """Return why nqr refuses the role that owns the cluster."""
+    return Conflict(
+        "NQR-DB-115",
+        f"The database role {role} owns this host's PostgreSQL cluster. nqr's rules would lock it out of the socket.",
+        "Choose another name with --db-user.",
+    )
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,10 @@ class SignInRules:
         return f"let the PostgreSQL role {self.role} log in over TCP with its password only"
 
     def inspect(self, host: Host) -> Inspection:
-        cluster = self.cluster.online(host)
-        if cluster is None:
+        cluster = self.cluster.find(host)
+        if cluster is not None and (refused := self._refused(host, cluster)) is not None:
+            return refused
+        if cluster is None or not cluster.online:
             return Needed((f"+ rules for the PostgreSQL role {self.role}",))
         file = look(host, cluster, self.role)
         found = file.inspect(host, self._block(file))
@@ -60,6 +72,19 @@ class SignInRules:
         verify_by_inspection(self, host)
 
     # ---
+    def _refused(self, host: Host, cluster: PostgresCluster) -> Conflict | None:
+        """Return why the role gets no rules: who administers the cluster, nqr too, signs in through the socket."""
+        if self.role == cluster.owner:
+            return of_the_owner(self.role)
+        asked = f"SELECT 1 FROM pg_roles WHERE rolsuper AND rolname = {literal(self.role)};"
+        if not cluster.online or not as_owner(host, cluster, asked):
+            return None
+        return Conflict(
+            "NQR-DB-115",
+            f"The PostgreSQL role {self.role} is a superuser. nqr's rules would lock it out of the socket.",
+            f"Choose another name with --db-user. Or have it no longer be one: ALTER ROLE {identifier(self.role)} NOSUPERUSER;",
+        )
+
     def _block(self, file: HbaFile) -> Block:
         """Return the block. An administrator's rules for TCP stay as they are, unless one asks for no password."""
         role = identifier(self.role)

@@ -12,6 +12,7 @@ from nqrust.installer.verbs.postgres.undo import (
     DROP_ROLE,
     OPTIONS,
     RELOAD,
+    control,
     find,
     give_back,
     quote,
@@ -60,9 +61,11 @@ as_user() { # user, words. Without root's terminal: what that user runs could ty
 psql_as() { # user, socket folder, port, statement, database if not postgres
     as_user "$1" env PGOPTIONS='OPTIONS' psql -X -A -t -q -w -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -h "$2" -p "$3" -d "${5:-postgres}" -c "$4"
 }
-follow_rules() { # user, socket folder, port: a server that does not run reads pg_hba.conf when it starts
-    if has psql && psql_as "$1" "$2" "$3" 'SELECT 1' >/dev/null 2>&1; then
-        psql_as "$1" "$2" "$3" 'RELOAD' >/dev/null || try false "RELOAD" || missed=1
+follow_rules() { # user, socket folder, port, pg_ctl, data folder: a server that does not run reads pg_hba.conf when it starts
+    if has psql && psql_as "$1" "$2" "$3" 'RELOAD' >/dev/null 2>&1; then return; fi
+    # Its rules may not let its owner in.
+    if [ -x "$4" ] && runuser -u "$1" -- "$4" status -s -D "$5" >/dev/null 2>&1; then
+        runuser -u "$1" -- "$4" reload -s -D "$5" || try false "RELOAD" || missed=1
     fi
 }
 without_server() { # as sql, for a cluster that does not run: postgres(1), --single
@@ -91,7 +94,8 @@ def rules(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     yield call("restore_block", args["path"], args["marker"], args["prior"])
     cluster = find(context.host, args["cluster"])
     if cluster is not None:
-        yield call("follow_rules", args["cluster"]["user"], cluster.socket_dir, cluster.port)
+        place = (cluster.socket_dir, cluster.port, control(cluster), cluster.data_dir)
+        yield call("follow_rules", args["cluster"]["user"], *place)
 
 
 def _sql(context: UndoContext, args: dict[str, Any], sql: str, stays: str, *database: str) -> Iterator[str]:

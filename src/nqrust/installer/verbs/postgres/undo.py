@@ -92,8 +92,8 @@ def rules(context: UndoContext, args: dict[str, Any]) -> Outcome:
     """A server that does not run reads the file when it starts."""
     outcome = file.block_text(context, args)
     cluster = find(context.host, args["cluster"])
-    if cluster is not None and cluster.online and context.host.which("psql") is not None:
-        _run(context.host, args, "", RELOAD)
+    if cluster is not None and cluster.online:
+        _reload(context.host, args, cluster)
     return outcome
 
 
@@ -129,6 +129,25 @@ def server(cluster: PostgresCluster) -> tuple[str, str]:
         return "/usr/bin/postgres", ""
     conf = f"/etc/postgresql/{cluster.version}/{cluster.name}/postgresql.conf"
     return f"/usr/lib/postgresql/{cluster.version}/bin/postgres", conf
+
+
+def control(cluster: PostgresCluster) -> str:
+    """Return the path of pg_ctl(1)."""
+    return f"{server(cluster)[0].rpartition('/')[0]}/pg_ctl"
+
+
+def _reload(host: Host, args: dict[str, Any], cluster: PostgresCluster) -> None:
+    """Have the server read its rules. Those that it has may not let its owner in, so a signal (SIGHUP) is the second way."""
+    program = control(cluster)
+    if host.which("psql") is not None:
+        try:
+            _run(host, args, "", RELOAD)
+            return
+        except CommandFailed:
+            if not host.exists(program):
+                raise
+    if host.exists(program):
+        host.run(command(program, "reload", "-s", "-D", cluster.data_dir, user=str(args["cluster"]["user"])))
 
 
 def _run(host: Host, args: dict[str, Any], what: str, statement: str, database: str = "postgres") -> Outcome:

@@ -234,6 +234,50 @@ def test_rules_of_an_administrator_stay_before_those_for_tcp(host: LocalHost, cl
     assert 'host all "' not in host.read_text(f"{cluster.data_dir}/pg_hba.conf"), "Debian's lines allow it"
 
 
+# --- roles that others sign in as
+
+
+def test_the_role_of_the_owner_or_a_superuser_is_refused(host: LocalHost, cluster: PostgresCluster) -> None:
+    """The owner reaches the cluster through the socket only, and nqr as the owner."""
+    before = host.read_text(f"{cluster.data_dir}/pg_hba.conf")
+    as_owner(host, cluster, f"ALTER ROLE {_ACCOUNT} SUPERUSER;")
+    try:
+        for role, says in ((_OWNER, "owns"), (_ACCOUNT, "superuser")):
+            found = SignInRules(_Fixed(one=cluster), role).inspect(host)
+            assert isinstance(found, Conflict) and found.code == "NQR-DB-115" and says in found.why
+    finally:
+        as_owner(host, cluster, f"ALTER ROLE {_ACCOUNT} NOSUPERUSER;")
+    assert host.read_text(f"{cluster.data_dir}/pg_hba.conf") == before
+    stopped = _Fixed(one=replace(cluster, online=False))
+    assert isinstance(SignInRules(stopped, _OWNER).inspect(host), Conflict)
+
+
+def test_a_foreign_role_is_refused_before_the_rules_end_its_sessions(host: LocalHost, cluster: PostgresCluster) -> None:
+    as_owner(host, cluster, f"COMMENT ON ROLE {_ACCOUNT} IS NULL;")
+    first = ScramPassword(_Fixed(one=cluster), _ACCOUNT, Secret("another")).inspect(host)
+    assert isinstance(first, Conflict) and first.code == "NQR-DB-103"
+    as_owner(host, cluster, f"ALTER ROLE {_ACCOUNT} PASSWORD NULL;")
+    assert isinstance(ScramPassword(_Fixed(one=cluster), _ACCOUNT, PASSWORD).inspect(host), Conflict)
+
+
+@pytest.mark.parametrize("way", ["python", "shell"])
+def test_rules_that_lock_the_owner_out_are_taken_back(way: str, md5: LocalHost, cluster: PostgresCluster) -> None:
+    hba = f"{cluster.data_dir}/pg_hba.conf"
+    before = md5.read_text(hba)
+    (record,) = SignInRules(_Fixed(one=cluster), _ACCOUNT).prepare(md5).undo
+    marker = record.args["marker"]
+    write_rules(md5, cluster, f"# BEGIN {marker}\nlocal all all reject\n# END {marker}\n{before}")
+    with pytest.raises(HostError):
+        as_owner(md5, cluster, "SELECT 1;")
+    take_back(md5, [record], way)
+    assert md5.read_text(hba) == before
+    for _ in range(50):  # the server follows a signal when it gets to it
+        if gets_in(md5, cluster, "postgres"):
+            break
+        time.sleep(0.1)
+    assert as_owner(md5, cluster, "SELECT 1;") == "1"
+
+
 # --- a file that the server does not read, or not yet
 
 
