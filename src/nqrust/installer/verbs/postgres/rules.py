@@ -6,6 +6,8 @@ Distributions let an account of the host sign in over the socket as the role of 
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -50,7 +52,7 @@ class SignInRules:
         if cluster is None or not cluster.online:
             return Needed((f"+ rules for the PostgreSQL role {self.role}",))
         file = look(host, cluster, self.role)
-        found = file.inspect(host, self._block(file))
+        found = file.inspect(host, self._block(host, cluster, file))
         if isinstance(found, Satisfied) and file.sessions:
             return Needed((f"end sessions of {self.role} through the socket",))
         return found
@@ -58,12 +60,12 @@ class SignInRules:
     def prepare(self, host: Host) -> Prepared:
         cluster = self.cluster.require(host)
         file = look(host, cluster, self.role)
-        return file.prepare(host, cluster, self._block(file))
+        return file.prepare(host, cluster, self._block(host, cluster, file))
 
     def apply(self, host: Host) -> None:
         cluster = self.cluster.require(host)
         file = look(host, cluster, self.role)
-        file.apply(host, cluster, self._block(file))
+        file.apply(host, cluster, self._block(host, cluster, file))
         # A session that began before is not asked again.
         ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {through_the_socket(self.role)};"
         as_owner(host, cluster, ended)
@@ -85,8 +87,32 @@ class SignInRules:
             f"Choose another name with --db-user. Or have it no longer be one: ALTER ROLE {identifier(self.role)} NOSUPERUSER;",
         )
 
-    def _block(self, file: HbaFile) -> Block:
+    def _block(self, host: Host, cluster: PostgresCluster, file: HbaFile) -> Block:
         """Return the block. An administrator's rules for TCP stay as they are, unless one asks for no password."""
         role = identifier(self.role)
-        tcp = tuple(f"host all {role} {address} scram-sha-256" for address in LOOPBACK if file.unasked)
+        addresses = (*(LOOPBACK if file.unasked else ()), *_open_to(host, cluster, self.role))
+        tcp = tuple(f"host all {role} {address} scram-sha-256" for address in addresses)
         return Block(file.path, f"database role {self.role}", (f"local all {role} reject", *tcp), at_top=True)
+
+
+def _open_to(host: Host, cluster: PostgresCluster, role: str) -> tuple[str, ...]:
+    """Return addresses other than loopback's from which a line lets the role in without its password, as pg_hba.conf writes them.
+    The host may have one of them, and with it each of its accounts."""
+    rows = as_owner(
+        host,
+        cluster,
+        "SELECT address, netmask FROM pg_hba_file_rules WHERE type LIKE 'host%' AND auth_method IN ('trust', 'ident')"
+        " AND database <> ARRAY['replication'] AND EXISTS (SELECT FROM unnest(user_name) AS name"
+        f" WHERE name IN ('all', {literal(role)}) OR name LIKE '+%' OR name LIKE '/%') ORDER BY line_number;",
+    ).splitlines()
+    found = dict.fromkeys(_written(*row.split("|", 1)) for row in rows)
+    return tuple(address for address in found if address not in LOOPBACK)
+
+
+def _written(address: str, netmask: str) -> str:
+    """`address`: also `all`, `samenet`, `samehost` or a host's name."""
+    if netmask:
+        bits = int(ipaddress.ip_address(netmask))
+        written = f"{address}/{bin(bits).count('1')}"
+        return written if ipaddress.ip_network(written, strict=False).netmask == ipaddress.ip_address(netmask) else "all"
+    return address if re.fullmatch(r"[\w.-]+", address, re.ASCII) else "all"

@@ -7,6 +7,7 @@ import hashlib
 import os
 import pwd
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -232,6 +233,29 @@ def test_rules_of_an_administrator_stay_before_those_for_tcp(host: LocalHost, cl
     write_rules(host, cluster, _DEBIANS)
     converge(host, cluster)
     assert 'host all "' not in host.read_text(f"{cluster.data_dir}/pg_hba.conf"), "Debian's lines allow it"
+
+
+def answer_to(cluster: PostgresCluster, source: str) -> int:
+    """Return the server's first answer to a sign-in from this address: 0 lets it in, 10 asks for SCRAM (PostgreSQL, Message
+    Formats)."""
+    words = f"user\0{_ACCOUNT}\0database\0{_ACCOUNT}\0\0".encode()
+    with socket.create_connection(("127.0.0.1", cluster.port), 60, source_address=(source, 0)) as there:
+        there.sendall(struct.pack("!ii", 8 + len(words), 3 << 16) + words)
+        kind, _, answer = struct.unpack("!cii", there.recv(9, socket.MSG_WAITALL))
+        assert kind == b"R", there.recv(1000)
+        return int(answer)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.0/8", "127.0.0.2/32", "samenet", "all", "0.0.0.0/0"])
+def test_an_address_of_the_host_from_which_nobody_asked_for_a_password(
+    host: LocalHost, cluster: PostgresCluster, address: str
+) -> None:
+    write_rules(host, cluster, f"local all all peer\nhost all all {address} trust\nhost all all ::/0 scram-sha-256\n")
+    assert answer_to(cluster, "127.0.0.2") == 0, "the test can see a hole"
+    step = SignInRules(_Fixed(one=cluster), _ACCOUNT)
+    step.apply(host)
+    step.verify(host)
+    assert answer_to(cluster, "127.0.0.2") == 10
 
 
 # --- roles that others sign in as

@@ -20,14 +20,17 @@ from nqrust.installer.verbs.registry import VERBS
 __all__ = ["host"]
 
 
-def rules(host: FakeHost, hba: str = "/etc/postgresql/15/main/pg_hba.conf", sessions: str = "") -> list[str]:
-    """Answer for a cluster with this file, where the role has these sessions through the socket, until they are ended."""
+def rules(host: FakeHost, hba: str = "/etc/postgresql/15/main/pg_hba.conf", sessions: str = "", open_to: str = "") -> list[str]:
+    """Answer for a cluster with this file, where the role has these sessions through the socket, until they are ended. `open_to`:
+    address and mask of lines that ask for no password."""
     ended: list[str] = []
 
     def answer(sql: str) -> str:
         if "pg_terminate_backend" in sql:
             ended.append(sql)
-        return f"{hba}\n{'' if ended else sessions}" if "hba_file" in sql else ""
+        if "SHOW hba_file" in sql:
+            return f"{hba}\n{'' if ended else sessions}"
+        return open_to if sql.startswith("SELECT address, netmask") else ""
 
     return psql(host, answer)
 
@@ -77,6 +80,26 @@ def test_rules_ask_for_a_password_over_tcp_where_another_line_does_not(host: Fak
     rules(host, sessions=line)
     SignInRules(CHOICE, "nexus").apply(host)
     assert ('host all "nexus" 127.0.0.1/32 scram-sha-256' in host.read_text(hba)) == added
+
+
+def test_rules_ask_for_a_password_wherever_another_line_does_not(host: FakeHost) -> None:
+    """The host's own address may be among them."""
+    hba = "/etc/postgresql/15/main/pg_hba.conf"
+    host.put(hba, "local all all peer\n")
+    lines = [
+        "127.0.0.1|255.255.255.255",
+        "10.0.0.0|255.0.0.0",
+        "fd00::|ffff::",
+        "samenet|",
+        "samenet|",
+        "db.example|",
+        "10.0.0.1|255.0.0.255",
+    ]
+    rules(host, open_to="\n".join([*lines, "a b|"]))
+    SignInRules(CHOICE, "nexus").apply(host)
+    written = [line.split() for line in host.read_text(hba).splitlines() if line.startswith("host")]
+    assert [words[3] for words in written] == ["10.0.0.0/8", "fd00::/16", "samenet", "db.example", "all"]
+    assert {(*words[:3], words[4]) for words in written} == {("host", "all", '"nexus"', "scram-sha-256")}
 
 
 @pytest.mark.parametrize("running", [True, False])
