@@ -116,7 +116,7 @@ def _subjects(settings: Settings, facts: Facts, host: Host, situation: Situation
     yield "Addresses", addresses.checks(settings, facts)
     yield "Changed settings", changes.checks(settings, situation.installed, facts, situation.vms)
     yield "Ports", ports.checks(settings, facts, situation.installed, situation.explicit, situation.own)
-    yield "Local database", local_database.checks(settings, facts)
+    yield "Local database", local_database.checks(settings, facts, host, situation.db_password)
     yield (
         "VM network",
         (

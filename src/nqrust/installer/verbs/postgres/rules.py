@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.port import Host
+from nqrust.host.secret import Secret
 from nqrust.installer.engine.step import Conflict, Inspection, Needed, Prepared, Satisfied, verify_by_inspection
+from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.verbs.file.block import Block
+from nqrust.installer.verbs.postgres import scram
 from nqrust.installer.verbs.postgres.cluster import ClusterChoice
 from nqrust.installer.verbs.postgres.hba import LOOPBACK, HbaFile, look, through_the_socket
+from nqrust.installer.verbs.postgres.role import find_role
 from nqrust.installer.verbs.postgres.sql import as_owner, identifier, literal
 
 
@@ -29,9 +33,22 @@ def of_the_owner(role: str) -> Conflict:
     )
 
 
+def shuts_out(host: Host, cluster: PostgresCluster, role: str, password: Secret) -> bool:
+    """Return whether the rules are to come, for a role that was there before nqr and has this password. Raises HostError."""
+    found = find_role(host, cluster, role)
+    if found is None or found.ours or not scram.fits(found.verifier, role, password.reveal()):
+        return False
+    asked = (
+        "SELECT 1 FROM pg_hba_file_rules WHERE type = 'local' AND auth_method = 'reject' AND database = ARRAY['all']"
+        f" AND user_name = ARRAY[{literal(role)}];"
+    )
+    return not as_owner(host, cluster, asked)
+
+
 @dataclass(frozen=True)
 class SignInRules:
-    """Lines at the top of pg_hba.conf, whose first match wins. Comes before the role. They stay as long as the role."""
+    """Lines at the top of pg_hba.conf, whose first match wins. Comes before the role. They stay as long as the role,
+    unless it was there before nqr."""
 
     kind: ClassVar[str] = "pg-rules"
 
@@ -60,7 +77,12 @@ class SignInRules:
     def prepare(self, host: Host) -> Prepared:
         cluster = self.cluster.require(host)
         file = look(host, cluster, self.role)
-        return file.prepare(host, cluster, self._block(host, cluster, file))
+        prepared = file.prepare(host, cluster, self._block(host, cluster, file))
+        found = find_role(host, cluster, self.role)
+        if found is None or found.ours:
+            return prepared
+        # The role stays after an uninstall, and so do the programs that signed in as it before.
+        return replace(prepared, undo=tuple(replace(undo, retain=Retain.nothing) for undo in prepared.undo))
 
     def apply(self, host: Host) -> None:
         cluster = self.cluster.require(host)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
+from tests.unit.installer.phases.a_host import fit
 
 from nqrust.host.errors import HostError
 from nqrust.host.facts import postgres as facts
@@ -24,8 +25,10 @@ from nqrust.host.port import Host
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.step import Conflict, Needed, Satisfied, Step
-from nqrust.installer.engine.undo_record import Undo
+from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.preflight import local_database
+from nqrust.installer.settings.model import Settings
 from nqrust.installer.verbs.postgres.cluster import ClusterChoice
 from nqrust.installer.verbs.postgres.database import Database
 from nqrust.installer.verbs.postgres.login import TcpLogin
@@ -282,6 +285,32 @@ def test_a_foreign_role_is_refused_before_the_rules_end_its_sessions(host: Local
     assert isinstance(first, Conflict) and first.code == "NQR-DB-103"
     as_owner(host, cluster, f"ALTER ROLE {_ACCOUNT} PASSWORD NULL;")
     assert isinstance(ScramPassword(_Fixed(one=cluster), _ACCOUNT, PASSWORD).inspect(host), Conflict)
+
+
+def test_a_role_of_before_nqr_gets_its_socket_back_at_an_uninstall(host: LocalHost, cluster: PostgresCluster) -> None:
+    step = SignInRules(_Fixed(one=cluster), _ACCOUNT)
+    assert [undo.retain for undo in step.prepare(host).undo] == [Retain.database], "nqr made the role"
+    as_owner(host, cluster, f"COMMENT ON ROLE {_ACCOUNT} IS NULL;")
+    assert [undo.retain for undo in step.prepare(host).undo] == [Retain.nothing]
+
+
+def test_preflight_says_that_others_lose_the_socket(
+    host: LocalHost, cluster: PostgresCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "probe", lambda host: [cluster])
+
+    def said(password: Secret | None = PASSWORD, **given: object) -> list[str]:
+        settings = Settings.model_validate({"database": {"user": _ACCOUNT, **given}})
+        found = local_database.checks(settings, fit(), host, password)
+        return [f"{one.severity.value} {one.code}" for one in found]
+
+    assert said() == [], "nqr made the role"
+    as_owner(host, cluster, f"COMMENT ON ROLE {_ACCOUNT} IS NULL;")
+    assert said() == ["warning NQR-DB-116"]
+    assert said(None) == said(Secret("another")) == [], "the role is refused later"
+    assert said(user="nexus") == said(type="remote", host="db.example") == []
+    SignInRules(_Fixed(one=cluster), _ACCOUNT).apply(host)
+    assert said() == [], "nothing more will change"
 
 
 @pytest.mark.parametrize("way", ["python", "shell"])
