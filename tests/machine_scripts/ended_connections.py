@@ -28,7 +28,8 @@ from nqrust.contract.names import tap_name
 from nqrust.contract.vms import PortForward
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Connections
-from nqrust.installer.verbs.firewall.rules import IptablesRules, vm_network
+from nqrust.installer.verbs.firewall.rules import IptablesRules
+from nqrust.installer.verbs.firewall.vm_network import vm_network
 
 LAYERS = sys.argv[1:]
 BEYOND, HOST, FIRST, SECOND = "192.0.2.9", "192.0.2.1", "10.0.0.20", "10.0.0.21"

@@ -31,7 +31,8 @@ from nqrust.agent.network.sources import Sources
 from nqrust.agent.network.taps import Taps
 from nqrust.contract.names import mac_address, tap_mac, tap_name
 from nqrust.host.local import LocalHost
-from nqrust.installer.verbs.firewall.rules import IptablesRules, vm_network, vm_network_ipv6
+from nqrust.installer.verbs.firewall.rules import IptablesRules
+from nqrust.installer.verbs.firewall.vm_network import vm_network, vm_network_ipv6
 
 _TUNSETIFF, _TAP = 0x400454CA, 0x1002
 TAP, MAC = tap_name("v"), mac_address("v")

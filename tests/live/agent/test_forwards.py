@@ -117,7 +117,8 @@ from nqrust.contract.images import Blob
 from nqrust.contract.vms import PortForward
 from nqrust.host.local import LocalHost
 from nqrust.host.port import command
-from nqrust.installer.verbs.firewall.rules import IptablesRules, vm_network
+from nqrust.installer.verbs.firewall.rules import IptablesRules
+from nqrust.installer.verbs.firewall.vm_network import vm_network
 from nqrust.installer.engine.step import Satisfied
 from nqrust.installer.verbs.firewall.undo import rules as undo
 from types import SimpleNamespace

@@ -16,7 +16,8 @@ from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.firewall.bridge_table import BridgeTable
 from nqrust.installer.verbs.firewall.firewalld import POLICIES, ZONES, FirewalldZone
 from nqrust.installer.verbs.firewall.lan import lan_guests, lan_guests_ipv6
-from nqrust.installer.verbs.firewall.rules import FirewallSpec, IptablesRules, vm_network, vm_network_ipv6
+from nqrust.installer.verbs.firewall.rules import FirewallSpec, IptablesRules
+from nqrust.installer.verbs.firewall.vm_network import vm_network, vm_network_ipv6
 from nqrust.installer.verbs.kernel.sysctl import Sysctl
 from nqrust.installer.verbs.network.link import Bridge, BridgeMakesWay
 from nqrust.installer.verbs.network.makes_way import MakesWay

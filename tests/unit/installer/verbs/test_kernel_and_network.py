@@ -14,7 +14,8 @@ from nqrust.host.errors import CommandFailed, ProgramMissing
 from nqrust.host.port import Command
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Conflict, Needed, Satisfied
-from nqrust.installer.verbs.firewall.rules import FirewallSpec, IptablesRules, parse_rules, vm_network, vm_network_ipv6
+from nqrust.installer.verbs.firewall.rules import FirewallSpec, IptablesRules, parse_rules
+from nqrust.installer.verbs.firewall.vm_network import vm_network, vm_network_ipv6
 from nqrust.installer.verbs.kernel.module import KernelModule
 from nqrust.installer.verbs.kernel.sysctl import Sysctl
 from nqrust.installer.verbs.network.link import Bridge
@@ -280,8 +281,11 @@ def test_firewall_rules_are_inserted_once_under_product_names(host: FakeHost) ->
     step.apply(host)
     rules = host.memory["rules"]
     assert len(rules["filter"]["FORWARD"]) == len(rules["filter"]["INPUT"]) == len(rules["nat"]["POSTROUTING"]) == 1
+    leaves, hidden = ["-s", "10.0.0.0/24", "!", "-d", "10.0.0.0/24", "!", "-o", "fcbr0"], ["-j", "MASQUERADE", "--to-ports"]
     assert rules["nat"]["NQR-POSTROUTING"] == [
-        ["-s", "10.0.0.0/24", "!", "-d", "10.0.0.0/24", "!", "-o", "fcbr0", "-j", "MASQUERADE"]
+        [*leaves, "-p", "tcp", *hidden, "32768-65535", "--random-fully"],
+        [*leaves, "-p", "udp", *hidden, "61001-65535"],
+        [*leaves, "-j", "MASQUERADE"],
     ]
 
 

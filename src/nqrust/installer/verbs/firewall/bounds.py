@@ -16,6 +16,12 @@ def more_often(name: str, a_second: int, burst: int, *, each: bool = True) -> Ru
     return ("-m", "hashlimit", *above, *(("--hashlimit-mode", "srcip") if each else ()), "--hashlimit-name", name)
 
 
+def to_one_port(name: str, a_second: int, burst: int) -> Rule:
+    """Matches what a source sends to one port of one machine beyond `a_second` packets a second, after `burst` at once."""
+    above = ("--hashlimit-above", f"{a_second}/sec", "--hashlimit-burst", str(burst))
+    return ("-m", "hashlimit", *above, "--hashlimit-mode", "srcip,dstip,dstport", "--hashlimit-name", name)
+
+
 def more_at_once(connections: int, *, each: bool = True) -> Rule:
     """Matches what a source, or all of them, begin beyond that many open connections."""
     return (

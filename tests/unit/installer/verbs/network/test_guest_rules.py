@@ -24,7 +24,8 @@ from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.resources.dnsmasq import QUERIES_AT_ONCE, dnsmasq_conf
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.verbs.firewall import bounds, words
-from nqrust.installer.verbs.firewall.rules import Chain, FirewallSpec, IptablesRules, vm_network, vm_network_ipv6
+from nqrust.installer.verbs.firewall.rules import Chain, FirewallSpec, IptablesRules
+from nqrust.installer.verbs.firewall.vm_network import vm_network, vm_network_ipv6
 
 NOW = vm_network("fcbr0", "10.0.0.0/24", "10.0.0.1", dns=True, tcp_ports=(19091,))
 IPV6 = vm_network_ipv6("fcbr0")
@@ -41,7 +42,7 @@ FORMER = FirewallSpec(
             ),
         ),
         Chain("filter", "NQR-INPUT", "INPUT", (("-i", "fcbr0", "-j", "DROP"),)),
-        NOW.chains[2],
+        Chain("nat", "NQR-POSTROUTING", "POSTROUTING", (("-s", "10.0.0.0/24", "!", "-o", "fcbr0", "-j", "MASQUERADE"),)),
     ),
     NOW.others,
 )
@@ -211,6 +212,12 @@ def test_the_security_page_has_the_figures_of_the_rules() -> None:
             "200 per second, burst 1000",
         ),
         ("FORWARD", "--connlimit-above 4096 ", "open connections to other machines", "4096"),
+        (
+            "FORWARD",
+            "udp -m conntrack --ctstate NEW -m hashlimit --hashlimit-above 25/sec --hashlimit-burst 200 ",
+            "new connections over UDP to one port of another machine",
+            "25 per second, burst 200",
+        ),
         ("INPUT", "--hashlimit-above 100/sec --hashlimit-burst 300 ", "new connections to the host", "100 per second, burst 300"),
         (
             "INPUT",

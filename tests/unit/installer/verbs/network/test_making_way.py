@@ -21,7 +21,8 @@ from nqrust.installer.supervisor.holding import own_processes
 from nqrust.installer.supervisor.spec import ServiceState
 from nqrust.installer.supervisor.supervisord import Supervisord, parse_status
 from nqrust.installer.supervisor.systemd import Systemd, parse_show
-from nqrust.installer.verbs.firewall.rules import IptablesRules, vm_network
+from nqrust.installer.verbs.firewall.rules import IptablesRules
+from nqrust.installer.verbs.firewall.vm_network import vm_network
 from nqrust.installer.verbs.network.link import Bridge, BridgeMakesWay
 from nqrust.installer.verbs.network.makes_way import MakesWay
 from nqrust.installer.verbs.service.undo import needs_settling, unit

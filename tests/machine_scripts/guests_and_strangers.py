@@ -1,0 +1,144 @@
+"""Runs in namespaces of its own: a guest, its host, and a machine of the network beyond that helps the guest or acts alone.
+
+Run inside: `unshare --net --mount python guests_and_strangers.py NETWORK_SCRIPT WHAT`. Prints what was seen as JSON.
+
+    beyond (netns)   198.51.100.1
+      uplink         198.51.100.2
+    host             fcbr0 10.0.0.1
+    guest, other     10.0.0.20, 10.0.0.21
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import closing
+
+from packets import sh
+
+SCRIPT, WHAT = sys.argv[1:]
+BEYOND, HOST, GUEST = "198.51.100.1", "198.51.100.2", "10.0.0.20"
+UDP, TCP = socket.SOCK_DGRAM, socket.SOCK_STREAM
+_NEWNET, _PATIENCE = 0x40000000, 0.7
+libc = ctypes.CDLL(None)
+
+
+def lay_out() -> None:
+    sh("mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /run; mkdir -p /run/netns; ip link set lo up")
+    for name in ("beyond", "guest", "other"):
+        sh(f"ip netns add {name}; ip -n {name} link set lo up")
+    sh(f"ip link add uplink type veth peer name eth0 netns beyond; ip link set uplink up; ip addr add {HOST}/24 dev uplink")
+    sh(f"ip -n beyond addr add {BEYOND}/24 dev eth0; ip -n beyond link set eth0 up; ip -n beyond route add default via {HOST}")
+    sh(f"{SCRIPT} up")
+    for name, address in (("guest", GUEST), ("other", "10.0.0.21")):
+        sh(f"ip link add of-{name} type veth peer name eth0 netns {name}; ip link set of-{name} master fcbr0 up")
+        sh(
+            f"ip -n {name} addr add {address}/24 dev eth0; ip -n {name} link set eth0 up; ip -n {name} route add default via 10.0.0.1"
+        )
+
+
+def opened(name: str, kind: int, port: int = 0) -> socket.socket:
+    """A socket of the host (""), or in a namespace."""
+    home = os.open("/proc/self/ns/net", os.O_RDONLY)
+    if name:
+        there = os.open(f"/run/netns/{name}", os.O_RDONLY)
+        assert libc.setns(there, _NEWNET) == 0
+        os.close(there)
+    try:
+        made = socket.socket(socket.AF_INET, kind)
+    finally:
+        assert libc.setns(home, _NEWNET) == 0
+        os.close(home)
+    made.settimeout(_PATIENCE)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind(("", port))
+    return made
+
+
+def tracked() -> int:
+    return int(sh("cat /proc/sys/net/netfilter/nf_conntrack_count"))
+
+
+def connects(source: socket.socket, target: tuple[str, int]) -> bool:
+    try:
+        source.connect(target)
+    except OSError:
+        return False
+    return True
+
+
+def hears(one: socket.socket) -> bool:
+    try:
+        return bool(one.recv(100))
+    except OSError:
+        return False
+
+
+def accepts(one: socket.socket) -> bool:
+    try:
+        one.accept()[0].close()
+    except OSError:
+        return False
+    return True
+
+
+def heard(one: socket.socket) -> int:
+    """The packets that wait there."""
+    one.setblocking(False)
+    number = 0
+    while hears(one):
+        number += 1
+    one.settimeout(_PATIENCE)
+    return number
+
+
+# --- services of the host
+
+
+def reached_over_udp(name: str, service: int, client: int) -> bool:
+    """Whether a machine beyond reaches the service of the host after the guest `name` sent from the port of that service."""
+    host, beyond, guest = opened("", UDP, service), opened("beyond", UDP, client), opened(name, UDP, service)
+    with closing(host), closing(beyond), closing(guest):
+        guest.sendto(b"of the guest", (BEYOND, client))
+        hears(beyond)
+        beyond.sendto(b"to the service", (HOST, service))
+        return hears(host)
+
+
+def reached_over_tcp(name: str, service: int, client: int) -> bool:
+    with closing(opened("", TCP, service)) as host, closing(opened(name, TCP, service)) as guest:
+        host.listen()
+        connects(guest, (BEYOND, client))  # nobody answers: the host remembers it for two minutes
+        with closing(opened("beyond", TCP, client)) as beyond:
+            connects(beyond, (HOST, service))  # the guest may answer
+            return accepts(host)
+
+
+def services() -> dict[str, object]:
+    sh("ip netns exec beyond iptables -A INPUT -p tcp -m conntrack --ctstate NEW -j DROP")
+
+    def reached(name: str, client: int) -> dict[str, bool]:
+        found = {f"udp {port}": reached_over_udp(name, port, client) for port in (500, 51820)}
+        return found | {f"tcp {port}": reached_over_tcp(name, port, client) for port in (19090, 50000)}
+
+    said: dict[str, object] = {"services": reached("guest", 40001)}
+    with closing(opened("beyond", UDP, 53)) as server:
+        for _ in range(300):
+            with closing(opened("guest", UDP)) as guest:
+                guest.sendto(b"query", (BEYOND, 53))
+        said["of 300 to one port"] = heard(server)
+        with closing(opened("other", UDP)) as other:
+            other.sendto(b"query", (BEYOND, 53))
+            said["of the other guest"] = hears(server)
+    sh("iptables -t nat -F NQR-POSTROUTING; iptables -t nat -A NQR-POSTROUTING -s 10.0.0.0/24 ! -o fcbr0 -j MASQUERADE")
+    # Linux gives a port of a guest the same port at the host again, so the other guest sends now.
+    return said | {"services without the ranges": reached("other", 40002)}
+
+
+WHATS: dict[str, Callable[[], dict[str, object]]] = {"services": services}
+lay_out()
+print(json.dumps(WHATS[WHAT]()))
