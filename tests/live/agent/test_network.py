@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 from tests.machine_scripts.calling import run_script
@@ -26,6 +27,25 @@ def test_a_vm_on_a_lans_bridge_sends_what_it_may_and_the_bridge_stays_as_it_was(
     if not host.exists("/dev/net/tun"):
         pytest.skip("this kernel has no TAP devices")
     assert run_script("ports_on_a_lan.py", namespaces=("net", "mount"), seconds=120) is None
+
+
+def beside_a_host(mode: str) -> Any:
+    host = LocalHost()
+    if os.geteuid() != 0 or not all(host.which(program) for program in ("unshare", "ip", "nft", "iptables", "ip6tables")):
+        pytest.skip("needs root, iproute2, nftables, iptables and util-linux")
+    return run_script("vm_and_its_host.py", mode, namespaces=("net", "mount"), seconds=60)
+
+
+def test_a_vm_on_a_lans_bridge_reaches_its_host_in_no_other_way() -> None:
+    """The router of the LAN led it to every service of the host."""
+    assert beside_a_host("router") == {
+        "straight": [[], ["v4"]],
+        "by the router": [],
+        "a new address": [True, True, False],
+        "drawn twice": False,
+        "others": [True, True],
+        "the host to its VM": True,
+    }
 
 
 def test_a_guest_takes_no_part_in_a_spanning_tree_and_cuts_nobody_off() -> None:

@@ -14,7 +14,8 @@ from tests.unit.agent.test_network import TAP, machine, ran, record
 from nqrust.agent import server, settings
 from nqrust.agent.errors import Failed
 from nqrust.agent.network.fragments import Fragments
-from nqrust.agent.network.lan import LanGuard, Protected, passing, protected, table
+from nqrust.agent.network.lan import LanGuard, passing, table
+from nqrust.agent.network.own_addresses import Protected, by_family
 from nqrust.agent.network.sources import Sources
 from nqrust.agent.network.taps import Taps
 from nqrust.agent.server import Agent
@@ -92,7 +93,35 @@ def test_a_kernel_that_tracks_every_frame_is_told_and_filters_all_the_same() -> 
 
 
 def test_addresses_are_sorted_by_family() -> None:
-    assert protected(["192.0.2.9", "", "fe80::1", "192.0.2.1"]) == Protected(("192.0.2.1", "192.0.2.9"), ("fe80::1",))
+    assert by_family(["192.0.2.9", "", "fe80::1", "192.0.2.1"]) == (("192.0.2.1", "192.0.2.9"), ("fe80::1",))
+
+
+def test_what_is_for_the_host_goes_to_its_bridge_and_no_other_card_of_it() -> None:
+    """A router, or the host's second card on this LAN, would lead it to the host without the mark of VMs."""
+    host = lan_host()
+    links = [
+        {"ifname": "lo", "address": "00:00:00:00:00:00", "addr_info": [{"local": "127.0.0.1"}, {"local": "::1"}]},
+        {"ifname": "br0", "address": "02:00:00:00:00:0a", "addr_info": [{"local": "192.0.2.1"}, {"local": "fe80::1"}]},
+        {"ifname": "lan0", "address": "02:00:00:00:00:0a"},
+        {"ifname": "lan1", "address": "02:00:00:00:00:0c", "addr_info": [{"local": "198.51.100.7"}, {"local": "fe80::7"}]},
+        {"ifname": "docker0", "address": "02:00:00:00:00:0d", "addr_info": [{"local": "172.17.0.1"}, {"local": "fd00::1"}]},
+        {"ifname": "tun0", "addr_info": [{"local": "10.8.0.2"}]},
+    ]
+    host.on("ip", "-j", "address", "show", answer=json.dumps(links))
+    for card in ("lan0", "lan1"):
+        host.put_directory(f"/sys/class/net/{card}/device")
+    guard = LanGuard(host, "br0", lambda: [VM])
+    guard.sync()
+    past_it = "ether daddr != 02:00:00:00:00:0a drop"
+    assert f"ip daddr {{ 10.8.0.2, 172.17.0.1, 192.0.2.1, 198.51.100.7 }} {past_it}" in host.memory["table"]
+    assert f"ip6 daddr {{ fd00::1, fe80::1 }} {past_it}" in host.memory["table"], "fe80::7 may be another machine's, too"
+    assert "ether daddr { 02:00:00:00:00:0c } drop" in host.memory["table"]
+    assert "ip saddr { 192.0.2.1, 192.0.2.254 } drop" in host.memory["table"]
+    host.on("ip", "-j", "address", "show", answer=json.dumps(links[:3]))
+    assert guard.sync() and "198.51.100.7" not in host.memory["table"]
+    host.on("ip", "-j", "address", "show", answer="no JSON")
+    with pytest.raises(Failed):
+        guard.sync()
 
 
 def test_the_table_is_written_once_and_again_after_a_flush() -> None:

@@ -99,6 +99,7 @@ def test_figures_of_the_security_page() -> None:
         and f"checks them every {upkeep.EVERY:g} seconds" in page
     )
     assert f"waits {rights.LOCK_TIMEOUT.removesuffix('s')} seconds for another one" in page
+    assert f"looks every {upkeep.EVERY:g} seconds for new addresses" in page
     last, spare = VM_USERS[-1], len(VM_USERS)
     assert f"from {VM_USERS[0]} to {last}" in page and f"from {last + 1} to {last + spare}" in page
     assert limited(limits.TASKS) == ("prlimit", "--core=1", "--nofile=2048", "--nproc=320"), "as the page says"

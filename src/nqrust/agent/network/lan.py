@@ -7,6 +7,8 @@ The bridge is the administrator's, and other machines use it. So every rule name
                      no queries for members of multicast groups: a bridge hands multicasts on to those who answered, and the
                      host answers no VM. So one query would take neighbour discovery over IPv6 from the host
                      no packet in the name of this host or of its gateways on that bridge
+    no packet for this host but to the bridge itself: a router of the LAN, or another card of the host, would lead it to the host
+    past the filter below
     to this host     few new connections per second, and the packet gets a mark. The installer's rules let marked packets
                      reach what a VM may reach, and the relay takes marked packets alone: other machines of the LAN cannot
                      use it
@@ -24,19 +26,18 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 from nqrust.agent.errors import Failed
-from nqrust.agent.network import fragments, own_chain, own_table
+from nqrust.agent.network import fragments, own_addresses, own_chain, own_table
+from nqrust.agent.network.own_addresses import Protected
 from nqrust.agent.network.own_table import chain
 from nqrust.agent.store import VmRecord
 from nqrust.contract.names import FORWARD_CHAIN, LAN_MARK
 from nqrust.contract.text import word
 from nqrust.host.errors import CommandFailed, HostError
-from nqrust.host.port import Host, command
+from nqrust.host.port import Host
 
 _FORWARD = ("filter", FORWARD_CHAIN, "FORWARD")
 _FEW_NEW = tuple(
@@ -57,14 +58,6 @@ _PIECES = (
 )
 """Of packets of IPv6 in fragments: a first one without the header of its protocol hides from every other rule what it is."""
 _PROGRAMS = ("iptables", "ip6tables")
-
-
-@dataclass(frozen=True)
-class Protected:
-    """Addresses on the bridge in whose name no VM speaks: this host's, and those of its gateways."""
-
-    v4: tuple[str, ...] = ()
-    v6: tuple[str, ...] = ()
 
 
 class LanGuard:
@@ -94,7 +87,11 @@ class LanGuard:
 
     def _draw(self, records: list[VmRecord]) -> bool:
         """Tell in `lacking` what this kernel cannot do."""
-        kept, macs, few = self._protected(), self._own_macs(), fragments.of_all(self._host, ipv6=True)
+        kept, macs, few = (
+            own_addresses.protected(self._host, self._bridge),
+            self._own_macs(),
+            fragments.of_all(self._host, ipv6=True),
+        )
         self.lacking = ""
         try:
             return self._table.fill(table(records, kept, macs, few))
@@ -103,14 +100,6 @@ class LanGuard:
                 raise
             changed, self.lacking = self._table.fill(table(records, kept, few=few)), str(error)
             return changed
-
-    def _protected(self) -> Protected:
-        own = self._json("address", "show", "dev", self._bridge)
-        found = [str(one.get("local", "")) for link in own for one in link.get("addr_info", [])]
-        for family in ("-4", "-6"):
-            routes = self._json(family, "route", "show", "default", "dev", self._bridge)
-            found += [str(one.get("gateway", "")) for one in routes]
-        return protected(found)
 
     def _own_macs(self) -> tuple[str, ...]:
         """Return the MACs of this host on the bridge, if br_netfilter has the host track the frames of VMs."""
@@ -121,13 +110,6 @@ class LanGuard:
             for link in (self._bridge, *self._host.listdir(f"{net}/{self._bridge}/brif")):
                 found.add(word(self._host.read_text(f"{net}/{link}/address").strip()))
         return tuple(sorted(found))
-
-    def _json(self, *words: str) -> list[dict[str, list[dict[str, str]]]]:
-        answer = self._host.run(command("ip", "-j", *words, ok=(0, 1, 2))).stdout
-        try:
-            return [one for one in json.loads(answer or "[]") if isinstance(one, dict)]
-        except ValueError:
-            return []
 
     def _pass_netfilter(self, records: list[VmRecord]) -> bool:
         changed = False
@@ -140,18 +122,6 @@ class LanGuard:
             except CommandFailed as error:
                 self.lacking = self.lacking or (str(error) if wanted else "")
         return changed
-
-
-def protected(addresses: Iterable[str]) -> Protected:
-    """Sort addresses by family, and leave out other text. Pure."""
-    v4, v6 = set[ipaddress.IPv4Address](), set[ipaddress.IPv6Address]()
-    for text in addresses:
-        try:
-            one = ipaddress.ip_address(text)
-        except ValueError:
-            continue
-        v4.add(one) if isinstance(one, ipaddress.IPv4Address) else v6.add(one)
-    return Protected(tuple(map(str, sorted(v4))), tuple(map(str, sorted(v6))))
 
 
 def table(
@@ -209,6 +179,13 @@ def _guest(kept: Protected) -> list[str]:
         "ip protocol igmp ip frag-off & 0x3fff != 0 drop",
         "ip protocol igmp @th,0,8 0x11 drop",
     ]
+    if kept.cards:
+        found.append(f"ether daddr {{ {', '.join(kept.cards)} }} drop")
+    # A router takes no broadcast, but another card of the host on this LAN does.
+    past_it = f"ether daddr != {kept.mac} drop" if kept.mac else "drop"
+    for family, addresses in (("ip", kept.of_host_v4), ("ip6", kept.of_host_v6)):
+        if addresses:
+            found.append(f"{family} daddr {{ {', '.join(addresses)} }} {past_it}")
     if kept.v4:
         listed = ", ".join(kept.v4)
         found += [f"ip saddr {{ {listed} }} drop", f"arp saddr ip {{ {listed} }} drop"]

@@ -1,0 +1,120 @@
+"""Runs in namespaces of its own: a VM on a LAN's bridge that goes at its host in other ways than by its port.
+
+Run inside: `unshare --net --mount python vm_and_its_host.py MODE`. Prints what was seen as JSON.
+
+    vm (netns)       v0, 192.0.2.50 and fd00:2::50
+      tap            the VM's port of br0
+    host             br0 with 192.0.2.1 and fd00:2::1, another link with 198.51.100.1 and fd00:7::1
+      lan0           the host's card, a port of br0
+    router (netns)   r0, 192.0.2.254 and fd00:2::fe, which leads everything that is the host's to it
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from packets import sh
+from tests.unit.agent.test_network import record
+
+from nqrust.agent.network.lan import LanGuard
+from nqrust.contract.names import mac_address, tap_name
+from nqrust.host.local import LocalHost
+from nqrust.installer.verbs.firewall.lan import lan_guests, lan_guests_ipv6
+from nqrust.installer.verbs.firewall.rules import IptablesRules
+
+TAP, MAC = tap_name("v"), mac_address("v")
+HOST, HOST6, FAR, FAR6 = "192.0.2.1", "fd00:2::1", "198.51.100.1", "fd00:7::1"
+SSH, RELAY = 22, 19091
+_CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 1)"
+_NETNS = {"vm": ("v0", TAP, "192.0.2.50", "fd00:2::50"), "router": ("r0", "lan0", "192.0.2.254", "fd00:2::fe")}
+
+
+def inside(netns: str, program: str, *arguments: object) -> str | None:
+    """What the Python `program` prints in a namespace, None if it fails."""
+    argv = ["ip", "netns", "exec", netns, sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def connects(target: str, port: int, netns: str = "vm") -> bool:
+    return inside(netns, _CONNECT, target, port) is not None
+
+
+def mac_of(link: str, netns: str = "") -> str:
+    (found,) = json.loads(sh(f"ip {f'-n {netns}' if netns else ''} -j link show {link}"))
+    return str(found["address"])
+
+
+def make_machines() -> LanGuard:
+    sh("mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /run; mkdir /run/netns; ip link set lo up; ip link add br0 type bridge")
+    sh("for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")
+    for netns, (link, port, v4, v6) in _NETNS.items():
+        sh(f"ip netns add {netns}; ip link add {port} type veth peer name {link} netns {netns}; ip link set {port} master br0 up")
+        sh(f"ip -n {netns} link set lo up; ip netns exec {netns} sysctl -qw net.ipv6.conf.all.accept_dad=0")
+        sh(f"[ {netns} = router ] || ip -n vm link set v0 address {MAC}; ip -n {netns} link set {link} up")
+        sh(f"ip -n {netns} addr add {v4}/24 dev {link}; ip -n {netns} addr add {v6}/64 dev {link} nodad")
+    sh("ip netns exec router sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.send_redirects=0")
+    sh(f"ip link set br0 address {mac_of('br0')} up; ip addr add {HOST}/24 dev br0; ip addr add {HOST6}/64 dev br0 nodad")
+    sh(f"ip link add far0 type bridge; ip link set far0 up; ip addr add {FAR}/24 dev far0; ip addr add {FAR6}/64 dev far0 nodad")
+    sh("ip route add default via 192.0.2.254; ip -6 route add default via fd00:2::fe")
+    for way, home, gateway in ((FAR, HOST, "192.0.2.254"), (FAR6, HOST6, "fd00:2::fe")):
+        sh(f"ip -n router route add {way} via {home}; ip -n vm route add default via {gateway}")
+    for spec in (lan_guests("br0", RELAY), lan_guests_ipv6("br0")):
+        IptablesRules(spec).apply(LocalHost())
+        IptablesRules(spec).verify(LocalHost())
+    records = [record("v", None, TAP)]
+    guard = LanGuard(LocalHost(), "br0", lambda: records)
+    guard.sync()
+    return guard
+
+
+def by_the_router(guard: LanGuard) -> dict[str, object]:
+    """The VM sends what is for its host to the router, which leads it there: then it is a packet of the router's."""
+    listeners = [socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True) for port in (SSH, RELAY)]
+    targets = {"v4": HOST, "v6": HOST6, "another link's": FAR, "another link's v6": FAR6}
+
+    def found(port: int) -> list[str]:
+        return [name for name, target in targets.items() if connects(target, port)]
+
+    said: dict[str, object] = {"straight": [found(SSH), found(RELAY)]}
+    for target in (HOST, HOST6):
+        sh(f"ip -n vm neigh replace {target} lladdr {mac_of('r0', 'router')} dev v0 nud permanent")
+    said["by the router"] = found(SSH)
+    sh("ip addr add 203.0.113.9/32 dev far0; ip -n router route add 203.0.113.9 via 192.0.2.1")
+    said["a new address"] = [connects("203.0.113.9", SSH), guard.sync(), connects("203.0.113.9", SSH)]
+    said["drawn twice"] = guard.sync()
+    sh("ip -n router addr add 203.0.113.77/32 dev lo")
+    with serving("router"):
+        said["others"] = [connects("192.0.2.254", 80), connects("203.0.113.77", 80)]
+    for target in (HOST, HOST6):
+        sh(f"ip -n vm neigh del {target} dev v0")
+    said["the host to its VM"] = host_connects()
+    for one in listeners:
+        one.close()
+    return said
+
+
+@contextlib.contextmanager
+def serving(netns: str) -> Iterator[None]:
+    """Port 80 there."""
+    program = "import socket\ns = socket.create_server(('', 80))\nprint(flush=True)\nwhile 1: s.accept()"
+    with subprocess.Popen(["ip", "netns", "exec", netns, sys.executable, "-c", program], stdout=subprocess.PIPE) as server:
+        assert server.stdout
+        server.stdout.readline()
+        yield
+        server.kill()
+
+
+def host_connects() -> bool:
+    with serving("vm"), socket.socket() as one:
+        one.settimeout(1)
+        return one.connect_ex(("192.0.2.50", 80)) == 0
+
+
+MODES = {"router": by_the_router}
+print(json.dumps(MODES[sys.argv[1]](make_machines())))
