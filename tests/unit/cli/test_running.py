@@ -129,7 +129,7 @@ def test_the_addresses_of_forwarded_ports_are_told(
     monkeypatch.setitem(fake_manager.HOST, "url", host)
     monkeypatch.setitem(fake_manager.VM, "forwards", ports)
     FakeManager().install(monkeypatch)
-    monkeypatch.setenv("NQR_MANAGER_URL", "http://manager.example:1")
+    monkeypatch.setenv("NQR_MANAGER_URL", "https://manager.example:1")
     monkeypatch.setenv("NQR_TOKEN", "good")
     assert run(["run", "-d", *(word for one in forwards for word in ("-p", one)), "nginx:alpine"]) == 0
     said = capsys.readouterr()
