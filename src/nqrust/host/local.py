@@ -153,7 +153,7 @@ class LocalHost(Flocks, Conntrack, Edits, Parameters):
         return self.stat(path) is not None
 
     def read_bytes(self, path: str, limit: int | None = None) -> bytes:
-        with translating(path), open(path, "rb", buffering=0 if limit is None else -1) as file:
+        with translating(path), open(same_file.opened(path), "rb", buffering=0 if limit is None else -1) as file:
             return file.read() if limit is None else file.read(limit)
 
     def read_text(self, path: str) -> str:
