@@ -1,5 +1,5 @@
-"""Changes to a file in a folder where other users may write: they can put a link, or another file, in the place of a name at any
-time. So the folder is opened once, and then the file in it, path_resolution(7). What is written is about the file that was read."""
+"""Changes to a file in a folder where other users may write. They can put a link, or another file, in the place of a name at any
+time, path_resolution(7). So the folder is opened once, and then the file in it. Its owner and mode come from the file that was read."""
 
 from __future__ import annotations
 

@@ -247,9 +247,9 @@ class Host(Protocol):
     ) -> None:
         """Replace the content of a file by what `change` makes of it. None: leave it. Owner, mode and attributes stay.
 
-        Whoever can write in its folder, or in one on the way, cannot have another file read or replaced meanwhile. PathError (ELOOP)
-        if it is a link; without `follow`, for one on the way too. PathError (EINVAL) if it is no plain file. `remove_empty`: if only
-        white space is left, remove it.
+        A user who can write in its folder, or in one on the way, cannot have another file read or replaced meanwhile. PathError
+        (ELOOP) if it is a link; without `follow`, for one on the way too. PathError (EINVAL) if it is no plain file. `remove_empty`:
+        if only white space is left, remove it.
         """
         ...
 

@@ -79,7 +79,7 @@ def _cluster(host: Host, version: int, name: str, folder: str) -> PostgresCluste
 def _owner(host: Host, conf: str, data: str) -> tuple[str, str]:
     """Return whose the data is, and why that is not the owner of the cluster. `conf`: the file that says where the data is.
 
-    What belongs to one user may not make nqr work as another. pg_ctlcluster(1) and the server ask for the same owners.
+    No user's configuration or link may make nqr work as another user. pg_ctlcluster(1) and the server ask for the same owners.
     """
     if not host.glob(f"{data}/"):
         return "", ""

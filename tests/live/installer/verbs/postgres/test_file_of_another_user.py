@@ -74,14 +74,13 @@ def unhurt(place: Path) -> bool:
     return (file.read_text(), access(file), os.listdir(place / "root")) == (ROOTS, (0o600, 0, 0), ["pg_hba.conf"])
 
 
-def run_script(undo: Undo, *, meanwhile: str = "", tool: str = "awk", path: str = "") -> subprocess.CompletedProcess[str]:
+def run_script(undo: Undo, *, meanwhile: str = "", tool: str = "awk") -> subprocess.CompletedProcess[str]:
     """Run its part of undo.sh. `meanwhile`: what the owner does when the script comes to this tool for the first time."""
     calls = "\n".join(script.lines_of(UndoContext(LocalHost(), Originals(LocalHost(), "/nowhere")), undo))
     ids = f"--reuid={OWNER.pw_uid} --regid={OWNER.pw_gid} --clear-groups"
     once = f"{tool}() {{ setpriv {ids} -- sh -c '{meanwhile}'; unset -f {tool}; {tool} \"$@\"; }}\n" if meanwhile else ""
     text = PRELUDE.partition("cd / || exit 1\n")[2] + once + f'{calls}\necho "failed: $failed"\npwd\n'
-    environment = {**os.environ, "PATH": path or os.environ["PATH"]}
-    done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, cwd="/", timeout=60, env=environment)
+    done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, cwd="/", timeout=60)
     assert done.stdout.splitlines()[-1:] == ["/"], done.stderr
     return done
 
@@ -234,10 +233,18 @@ def test_nqr_takes_no_other_file_for_the_rules(place: Path, kind: str) -> None:
 # --- the terminal
 
 
-@pytest.mark.parametrize("switch", ["as_user nobody", "worker= owner=65534 group=65534; as_worker"])
+@pytest.mark.parametrize(
+    "switch",
+    [
+        "as_user nobody",
+        "has() { [ $1 != runuser ]; }; as_user nobody",
+        f"worker= owner={OWNER.pw_uid} group={OWNER.pw_gid}; as_worker",
+    ],
+    ids=["as_user", "without runuser", "as_worker"],
+)
 def test_another_user_does_not_get_the_terminal(switch: str) -> None:
     """Its programs could type there, as root (TIOCSTI)."""
-    asked = "sh -c ': >/dev/tty' 2>/dev/null"
+    asked = "sh -c 'id -u; id -G; : >/dev/tty' 2>/dev/null"
     text = PRELUDE.partition("cd / || exit 1\n")[2] + f"{switch} {asked}; echo got $?\n{asked}; echo root $?\n"
     child, terminal = pty.fork()
     if child == 0:
@@ -248,5 +255,6 @@ def test_another_user_does_not_get_the_terminal(switch: str) -> None:
             said += piece
     os.close(terminal)
     os.waitpid(child, 0)
-    assert b"root 0" in said, said
-    assert b"got 0" not in said and b"got " in said, said
+    uid, gids, got, *roots = said.decode().splitlines()
+    assert (uid, gids, roots[0], roots[-1]) == (str(OWNER.pw_uid), str(OWNER.pw_gid), "0", "root 0"), said
+    assert got.startswith("got ") and got != "got 0"
