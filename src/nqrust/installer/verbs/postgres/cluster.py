@@ -234,7 +234,7 @@ class PostgresClusterRunning:
 
 def _doubted(cluster: PostgresCluster) -> Conflict:
     return Conflict(
-        "NQR-DB-115",
+        "NQR-DB-117",
         f"nqr does not use PostgreSQL cluster {cluster.version}/{cluster.name}: {cluster.doubt}.",
         "See that data_directory is right, and that data and configuration belong to the user that runs the server. Then run the"
         " same command again, or use --db-type remote.",

@@ -316,11 +316,11 @@ def test_a_cluster_whose_data_belongs_to_root_is_neither_asked_nor_started(host:
     host.tree.lookup("/var/lib/postgresql/15/main").uid = 0
     step = PostgresClusterRunning(CHOICE, SYSTEMD)
     found = step.inspect(host)
-    assert isinstance(found, Conflict) and found.code == "NQR-DB-115" and "belongs to root" in found.why
+    assert isinstance(found, Conflict) and found.code == "NQR-DB-117" and "belongs to root" in found.why
     for act in (step.prepare, step.apply, SignInRules(CHOICE, "nexus").apply):
         with pytest.raises(StepFailed) as refused:
             act(host)
-        assert refused.value.code == "NQR-DB-115"
+        assert refused.value.code == "NQR-DB-117"
     one = CHOICE.find(host)
     assert one is not None and CHOICE.online(host) is None
     with pytest.raises(HostError, match="belongs to root"):
