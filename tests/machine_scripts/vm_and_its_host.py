@@ -36,6 +36,7 @@ _NETNS = {"vm": ("v0", TAP, "192.0.2.50", "fd00:2::50"), "router": ("r0", "lan0"
 
 def inside(netns: str, program: str, *arguments: object) -> str | None:
     """What the Python `program` prints in a namespace, None if it fails."""
+    program = f"import sys; sys.path.insert(0, {sys.path[0]!r})\n{program}"
     argv = ["ip", "netns", "exec", netns, sys.executable, "-c", program, *map(str, arguments)]
     done = subprocess.run(argv, capture_output=True, text=True)
     return done.stdout.strip() if done.returncode == 0 else None
@@ -116,5 +117,57 @@ def host_connects() -> bool:
         return one.connect_ex(("192.0.2.50", 80)) == 0
 
 
-MODES = {"router": by_the_router}
+_FLOOD = """
+import socket, struct, sys
+from packets import ethernet, ipv4, checksum
+mac, own, source, target, count = sys.argv[1:]
+port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+port.bind(("v0", 0))
+ends = [socket.inet_aton(source), socket.inet_aton(target)]
+for number in range(int(count)):
+    for a, b, x, y in ((source, target, 1024 + number, 80), (target, source, 80, 1024 + number)):
+        body = struct.pack("!HHIIBBHHH", x, y, 1, 1, 0x50, 0x10, 8192, 0, 0)
+        sum = checksum(b"".join(ends) + struct.pack("!BBH", 0, 6, 20) + body)
+        try:
+            port.send(ethernet(own, mac, 0x0800, ipv4(a, b, 6, body[:16] + struct.pack("!H", sum) + body[18:])))
+        except OSError:
+            pass
+"""
+"""Packets as of connections that are open, both ways. The host remembers each of them for five days."""
+
+
+def by_the_host(guard: LanGuard) -> dict[str, object]:
+    """The host forwards, such as for Docker. The VM takes it for a router."""
+    guard.sync()
+    sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.ipv4.conf.all.send_redirects=0")
+    sh(
+        "ip netns add beyond; ip link add far1 type veth peer name b0 netns beyond; ip link set far1 up; ip -n beyond link set b0 up"
+    )
+    sh(
+        "ip addr add 10.77.0.1/24 dev far1; ip -n beyond addr add 10.77.0.2/24 dev b0; ip -n beyond route add default via 10.77.0.1"
+    )
+    sh("ip neigh add 10.77.0.99 lladdr 02:00:00:00:00:63 dev far1; ip neigh add 192.0.2.99 lladdr 02:00:00:00:00:63 dev br0")
+    said: dict[str, object] = {}
+    for name, target in (("back to the LAN", "192.0.2.99"), ("elsewhere", "10.77.0.99")):
+        before = tracked()
+        inside("vm", _FLOOD, mac_of("br0"), MAC, "192.0.2.50", target, 6000)
+        said[name] = more_than(tracked() - before, (100, 900, 2000, 5000))
+    sh(f"ip -n vm route add 10.77.0.0/24 via {HOST}; sleep 1.2")
+    with serving("beyond"):
+        said["a VM whose router the host is"] = connects("10.77.0.2", 80)
+        sh(f"ip -n router route add 10.77.0.0/24 via {HOST}")
+        said["another machine"] = connects("10.77.0.2", 80, "router")
+    return said
+
+
+def tracked() -> int:
+    return int(sh("cat /proc/sys/net/netfilter/nf_conntrack_count"))
+
+
+def more_than(number: int, steps: tuple[int, ...]) -> int:
+    """The last of the steps that it is beyond."""
+    return max((0, *(step for step in steps if number > step)))
+
+
+MODES = {"router": by_the_router, "host": by_the_host}
 print(json.dumps(MODES[sys.argv[1]](make_machines())))

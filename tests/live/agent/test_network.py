@@ -48,6 +48,16 @@ def test_a_vm_on_a_lans_bridge_reaches_its_host_in_no_other_way() -> None:
     }
 
 
+def test_a_host_leads_few_connections_of_a_vm_on_a_lans_bridge_elsewhere() -> None:
+    """Each of 6,000 was in the host's table for five days, and one VM filled it."""
+    assert beside_a_host("host") == {
+        "back to the LAN": 0,
+        "elsewhere": 900,
+        "a VM whose router the host is": True,
+        "another machine": True,
+    }
+
+
 def test_a_guest_takes_no_part_in_a_spanning_tree_and_cuts_nobody_off() -> None:
     """One frame a second cut off the host, where the administrator's bridge has a spanning tree. Then it cut off the guest."""
     host = LocalHost()

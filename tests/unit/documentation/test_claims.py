@@ -18,6 +18,7 @@ from nqrust.contract.names import VM_USERS
 from nqrust.installer.rehearsal import operation
 from nqrust.installer.supervisor.spec import ServiceSpec
 from nqrust.installer.supervisor.supervisord import Supervisord
+from nqrust.installer.verbs.firewall import lan
 from nqrust.manager.access import rights
 from nqrust.manager.api import gate
 from nqrust.manager.core import callers
@@ -100,6 +101,8 @@ def test_figures_of_the_security_page() -> None:
     )
     assert f"waits {rights.LOCK_TIMEOUT.removesuffix('s')} seconds for another one" in page
     assert f"looks every {upkeep.EVERY:g} seconds for new addresses" in page
+    assert f"begin {lan.LED_ON} connections per second, burst {lan.LED_AT_ONCE}, through it" in page
+    assert f"have {lan.LED_OPEN} open" in page
     last, spare = VM_USERS[-1], len(VM_USERS)
     assert f"from {VM_USERS[0]} to {last}" in page and f"from {last + 1} to {last + spare}" in page
     assert limited(limits.TASKS) == ("prlimit", "--core=1", "--nofile=2048", "--nproc=320"), "as the page says"

@@ -96,6 +96,14 @@ def test_rules_of_the_host_name_marked_packets_or_the_relay() -> None:
     assert not any("physdev" in rule for chain in lan_guests("br0", 1).chains for rule in chain.rules), "it loads br_netfilter"
 
 
+def test_a_host_that_forwards_leads_vms_back_to_no_lan_and_few_elsewhere() -> None:
+    for spec in (lan_guests("br0", 19091), lan_guests_ipv6("br0")):
+        (rules,) = [chain.rules for chain in spec.chains if chain.parent == "FORWARD"]
+        assert rules[0] == ("-i", "br0", "-o", "br0", "-m", "mark", "--mark", LAN_MARK, "-j", "DROP")
+        assert ["hashlimit" in rule or "connlimit" in rule for rule in rules] == [False, True, True]
+        assert not any("ACCEPT" in rule for rule in rules), "the administrator's own rules decide"
+
+
 @pytest.mark.parametrize("mode", ["production", "agent"])
 def test_other_machines_reach_all_of_a_release_in_upstreams_form(mode: str) -> None:
     """Its guests report to its manager, whose port the LAN reaches too. There is no relay."""

@@ -2,17 +2,22 @@
 
 The bridge is the administrator's. So the rules concern marked packets, and the port of the relay. Other machines of the LAN
 reach what they reached before. A packet that a VM may send RETURNs to the administrator's own rules; only the relay is nqr's.
+
+A host that forwards, such as for Docker, would lead a VM's packets on, too, and remember each as a connection. The LAN has its own
+router on the bridge, so none goes back there. The host itself may be the router: so few go elsewhere.
 """
 
 from __future__ import annotations
 
 from nqrust.contract.names import FORWARD_CHAIN, LAN_MARK, RELAY_CHAIN
-from nqrust.installer.verbs.firewall.bounds import more_at_once
-from nqrust.installer.verbs.firewall.rules import INPUT, Chain, FirewallSpec
+from nqrust.installer.verbs.firewall.bounds import more_at_once, more_often
+from nqrust.installer.verbs.firewall.rules import FORWARD, INPUT, Chain, FirewallSpec
 
 _MARKED = ("-m", "mark", "--mark", LAN_MARK)
 _OTHERS = (Chain("filter", FORWARD_CHAIN, "FORWARD", ()),)
 _ASKS = ("133", "135", "136", "128")  # router solicitation, neighbour solicitation and advertisement, echo: RFC 4861, 4443
+LED_ON, LED_AT_ONCE, LED_OPEN = 200, 1000, 4096
+"""Connections that the host begins for all VMs together: a second, at once, and open. VMs make up their addresses."""
 
 
 def lan_guests(bridge: str, relay: int | None) -> FirewallSpec:
@@ -26,7 +31,17 @@ def lan_guests(bridge: str, relay: int | None) -> FirewallSpec:
         ("-i", bridge, "-p", "icmp", *_MARKED, "-m", "icmp", "--icmp-type", "8", "-j", "RETURN"),
         ("-i", bridge, *_MARKED, "-j", "DROP"),
     )
-    return FirewallSpec((Chain("filter", INPUT, "INPUT", inbound),), (*_OTHERS, Chain(*RELAY_CHAIN, ())))
+    return FirewallSpec((Chain("filter", INPUT, "INPUT", inbound), _led_on(bridge)), (*_OTHERS, Chain(*RELAY_CHAIN, ())))
+
+
+def _led_on(bridge: str) -> Chain:
+    new = ("-i", bridge, *_MARKED, "-m", "conntrack", "--ctstate", "NEW")
+    rules = (
+        ("-i", bridge, "-o", bridge, *_MARKED, "-j", "DROP"),
+        (*new, *more_often("nqr-lan", LED_ON, LED_AT_ONCE, each=False), "-j", "DROP"),
+        (*new, *more_at_once(LED_OPEN, each=False), "-j", "DROP"),
+    )
+    return Chain("filter", FORWARD, "FORWARD", rules)
 
 
 def _to_relay(bridge: str, relay: int) -> tuple[tuple[str, ...], ...]:
@@ -51,4 +66,4 @@ def lan_guests_ipv6(bridge: str) -> FirewallSpec:
         ("-i", bridge, *_MARKED, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "RETURN"),
         ("-i", bridge, *_MARKED, "-j", "DROP"),
     )
-    return FirewallSpec((Chain("filter", INPUT, "INPUT", inbound),), _OTHERS, program="ip6tables")
+    return FirewallSpec((Chain("filter", INPUT, "INPUT", inbound), _led_on(bridge)), _OTHERS, program="ip6tables")
