@@ -27,6 +27,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from nqrust import loopback
 from nqrust.client.agent_socket import AgentSocket
 from nqrust.client.errors import AgentClientError
+from nqrust.client.lookups import LookedUp, Lookups, is_address
 from nqrust.contract.agent import AgentHealth, Inventory, TapStatus, VmDocument, VmSpec, VmStatus
 from nqrust.contract.problem import Problem
 from nqrust.contract.text import shown
@@ -63,10 +64,14 @@ This also covers requests that may take minutes. A host that is only slow answer
 """
 
 
-def _transport(tls: Tls | None) -> httpx.AsyncHTTPTransport:
+def _transport(tls: Tls | None, lookups: Lookups) -> httpx.AsyncHTTPTransport:
     if tls is not None:
-        return NamedTransport(tls.name, tls.context, NOTICES_SILENCE)
-    return httpx.AsyncHTTPTransport(verify=_trust(), trust_env=False, socket_options=NOTICES_SILENCE)
+        made: httpx.AsyncHTTPTransport = NamedTransport(tls.name, tls.context, NOTICES_SILENCE)
+    else:
+        made = httpx.AsyncHTTPTransport(verify=_trust(), trust_env=False, socket_options=NOTICES_SILENCE)
+    pool: Any = made._pool
+    pool._network_backend = LookedUp(pool._network_backend, lookups)
+    return made
 
 
 LARGEST = 16 << 20
@@ -98,7 +103,7 @@ class AgentClient:
     """Client of the agent at `base_url`. `token`: the host's command token, or on its own host the local one.
 
     `tls`: how an https agent proves itself. `timeout`, seconds, is for reads and quick verbs; a verb that may wait for a guest
-    gets its own time on top. Tasks may share it. Close it, or use it as an async context manager. Raises AgentUnreachable for an
+    gets its own time on top. `lookups`: of the host, whose clients share them. Tasks may share it. Close it, or use it as an async context manager. Raises AgentUnreachable for an
     address that is none.
     """
 
@@ -110,11 +115,13 @@ class AgentClient:
         timeout: float = 10.0,
         transport: httpx.AsyncBaseTransport | None = None,
         tls: Tls | None = None,
+        lookups: Lookups | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._token, self._timeout = token, timeout
         self._tls = tls if self.base_url.startswith("https:") else None
-        self._transport = transport or _transport(self._tls)
+        self._lookups = lookups or Lookups()
+        self._transport = transport or _transport(self._tls, self._lookups)
         self._running, self._retired = 0, False
         try:
             self._http = httpx.AsyncClient(
@@ -226,15 +233,19 @@ class AgentClient:
         return "ws" + self.base_url.removeprefix("http") + f"{self._vm(vm_id)}/exec"
 
     async def console_options(self) -> dict[str, Any]:
-        """Return what `websockets.connect` needs besides the address: credentials, and TLS. In plain text on loopback, a socket
-        that is connected to a trusted listener. Raises loopback.Impostor, OSError."""
+        """Return what `websockets.connect` needs besides the address: credentials, TLS, and for a name a connected socket. One in
+        plain text on loopback is connected to a trusted listener. Raises loopback.Impostor, OSError, asyncio.TimeoutError."""
         options: dict[str, Any] = {
             "additional_headers": {"Authorization": f"Bearer {self._token}"},
             "create_connection": AgentSocket,
         }
         if self._tls is not None:
-            return options | {"ssl": self._tls.context, "server_hostname": self._tls.name}
-        connected = await asyncio.to_thread(loopback.connect, self.base_url, self._timeout)
+            options |= {"ssl": self._tls.context, "server_hostname": self._tls.name}
+        connected = None if self._tls else await asyncio.to_thread(loopback.connect, self.base_url, self._timeout)
+        address = httpx.URL(self.base_url)
+        if connected is None and not is_address(address.host):
+            port = address.port or (443 if self._tls else 80)
+            connected = await self._lookups.connect(address.host, port, self._timeout)
         return options if connected is None else options | {"sock": connected}
 
     @asynccontextmanager
