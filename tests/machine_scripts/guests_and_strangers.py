@@ -15,10 +15,20 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 
 from packets import sh
+from tests.unit.agent.test_network import record
+
+from nqrust.agent.network.forwards import Forwards
+from nqrust.agent.settings import Network
+from nqrust.contract.names import tap_name
+from nqrust.contract.vms import PortForward
+from nqrust.host.conntrack import Conntrack
+from nqrust.host.local import LocalHost
+from nqrust.host.port import Connections
 
 SCRIPT, WHAT = sys.argv[1:]
 BEYOND, HOST, GUEST = "198.51.100.1", "198.51.100.2", "10.0.0.20"
@@ -139,6 +149,33 @@ def services() -> dict[str, object]:
     return said | {"services without the ranges": reached("other", 40002)}
 
 
-WHATS: dict[str, Callable[[], dict[str, object]]] = {"services": services}
+# --- forwards
+
+
+def forwarded() -> dict[str, object]:
+    """How many of 6,000 connections that a machine beyond begins to a VM's port the host passes on and remembers."""
+    led = PortForward(protocol="udp", host_port=5140, guest_port=514)
+    vm = record("a", GUEST, tap_name("a")).model_copy(update={"forwards": [led]})
+    forwards = Forwards(LocalHost(), Network(), lambda: [vm])
+    said: dict[str, object] = {"drawn": [forwards.sync(), forwards.sync()], "lacking": forwards.lacking}
+
+    def remembered() -> int:
+        before = tracked()
+        for port in range(10_000, 16_000):
+            with closing(opened("beyond", UDP, port)) as one:
+                one.sendto(b"to the guest", (HOST, led.host_port))
+        found = tracked() - before
+        Conntrack().end_connections([Connections(GUEST)])
+        return found
+
+    began = time.monotonic()
+    said["a second"], said["seconds"] = remembered(), time.monotonic() - began
+    sh("iptables -D NQR-FWD 1")
+    said["open"] = remembered()
+    sh("iptables -D NQR-FWD 1")
+    return said | {"without the bounds": remembered(), "put back": [forwards.sync(), forwards.sync()]}
+
+
+WHATS: dict[str, Callable[[], dict[str, object]]] = {"services": services, "forwards": forwarded}
 lay_out()
 print(json.dumps(WHATS[WHAT]()))

@@ -108,6 +108,7 @@ class KeepUp:
     async def draw_forwards(self) -> None:
         if await self._verbs.run(self._service.forwards.sync):
             log.info("forwards.drawn")
+        self._warn("network.forwards_not_bound", self._service.forwards.lacking)
         self._warn("connections.not_ended", self._service.forwards.connections.lacking)
 
     async def connect_vms(self) -> None:

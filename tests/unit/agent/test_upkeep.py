@@ -39,6 +39,7 @@ def agent(mode: str) -> MagicMock:
     made.service.taps.pin.return_value = {}
     made.service.store.ids.return_value = []
     made.sources.lacking = made.relay.lacking = made.service.forwards.connections.lacking = ""
+    made.service.forwards.lacking = ""
     return made
 
 

@@ -3,6 +3,9 @@
 The chains mirror the records on disk. The agent rewrites them when the two differ: after a restart of the agent or the host,
 or after a flush. It removes them with the last forward. Only guests of a NAT network have forwards.
 
+A machine beyond and the VM could fill the host's table of connections together. So what one VM takes through its forwards is bounded,
+as what it begins itself is (installer/verbs/firewall/vm_network.py).
+
 Connections of a forward that goes end with it. A client that keeps sending would not reach the VM that has the port now.
 """
 
@@ -22,11 +25,14 @@ from nqrust.contract.agent import VmSpec
 from nqrust.contract.names import FORWARD_CHAIN, FORWARD_CHAINS, FORWARD_LOCAL_CHAIN, FORWARD_NAT_CHAIN, PLATFORM_PORTS
 from nqrust.contract.text import joined
 from nqrust.contract.vms import PortForward
-from nqrust.host.errors import HostError
+from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.facts.ports import parse_sockets
 from nqrust.host.port import Connections, Host, command
 
 _JUMP = ("-m", "comment", "--comment", "nqrust", "-j")
+A_SECOND, AT_ONCE, OPEN = 300, 1000, 4096
+"""Connections that one VM takes through its forwards: new ones a second and at once, and open ones."""
+_RATE, _OPEN = "hashlimit", "connlimit"
 Rules = dict[str, list[tuple[str, ...]]]
 
 
@@ -55,6 +61,8 @@ class Forwards:
         self._host, self._network, self._records, self._reserved = host, network, records, reserved
         self._lock = threading.Lock()
         self.connections = Ends(host)
+        self.lacking = ""
+        """Why this kernel cannot bound them; empty when it can. They work without."""
         self._ended: set[Connections] = set()  # those of forwards that are gone, until the kernel was asked
 
     def check(self, spec: VmSpec, before: VmRecord | None) -> None:
@@ -115,16 +123,13 @@ class Forwards:
     def _draw(self, wanted: Rules) -> bool:
         if self._host.which("iptables") is None and not wanted:
             return False
-        changed = False
+        changed, self.lacking = False, ""
         for table in dict.fromkeys(table for table, _, _ in FORWARD_CHAINS):
             now = parse_rules(self._host.run(command("iptables", "-w", "-t", table, "-S")).stdout)
             chains = [(chain, parent) for other, chain, parent in FORWARD_CHAINS if other == table]
             lost = set(now.get(FORWARD_NAT_CHAIN, [])) - set(wanted.get(FORWARD_NAT_CHAIN, []))
             self._ended |= {found for rule in lost if (found := _led(rule))}
-            if wanted and any(now.get(chain) != wanted[chain] for chain, _ in chains):
-                text = restore_text(table, {chain: wanted[chain] for chain, _ in chains})
-                self._host.run(command("iptables-restore", "-w", "--noflush", input=text.encode()))
-                changed = True
+            changed |= bool(wanted) and self._fill(table, [chain for chain, _ in chains], wanted, now)
             for chain, parent in chains:
                 if wanted and not _jumps_first(now.get(parent, []), chain):
                     self._unhook(table, parent, chain, now)
@@ -138,6 +143,25 @@ class Forwards:
         self.connections.end(*self._ended)
         self._ended.clear()
         return changed
+
+    def _fill(self, table: str, chains: list[str], wanted: Rules, now: Rules) -> bool:
+        """Fill the chains, with all bounds that this kernel knows. Return whether anything changed."""
+        choices: list[Rules] = []
+        for without in ((), (_OPEN,), (_RATE,), (_RATE, _OPEN)):
+            some = {chain: [rule for rule in wanted[chain] if not set(without) & set(rule)] for chain in chains}
+            choices += [] if some in choices else [some]
+        for some in choices:
+            if all(now.get(chain) == some[chain] for chain in chains):
+                return False
+            try:
+                text = restore_text(table, some)
+                self._host.run(command("iptables-restore", "-w", "--noflush", input=text.encode()))
+                return True
+            except CommandFailed as error:
+                if some is choices[-1]:
+                    raise
+                self.lacking = str(error)
+        return False
 
     def _unhook(self, table: str, parent: str, chain: str, now: Rules) -> None:
         for rule in now.get(parent, []):
@@ -193,7 +217,17 @@ def rules(bridge: str, forwards: Iterable[Forward]) -> Rules:
                 "ACCEPT",
             )
         )
+    if found[FORWARD_CHAIN]:
+        found[FORWARD_CHAIN][:0] = _bounds(bridge)
     return found
+
+
+def _bounds(bridge: str) -> list[tuple[str, ...]]:
+    """Return the rules that drop what goes beyond the bounds of a VM. iptables-extensions(8)."""
+    begins = ("!", "-i", bridge, "-o", bridge, "-m", "conntrack", "--ctstate", "NEW", "-m")
+    rate = ("--hashlimit-above", f"{A_SECOND}/sec", "--hashlimit-burst", str(AT_ONCE), "--hashlimit-mode", "dstip")
+    opened = ("--connlimit-above", str(OPEN), "--connlimit-mask", "32", "--connlimit-daddr")
+    return [(*begins, _RATE, *rate, "--hashlimit-name", "nqr-fwd", "-j", "DROP"), (*begins, _OPEN, *opened, "-j", "DROP")]
 
 
 def restore_text(table: str, chains: Rules, more: Iterable[tuple[str, ...]] = ()) -> str:

@@ -11,6 +11,8 @@ import pytest
 from tests.machine_scripts.calling import run_script
 from tests.unit.installer.phases.test_rendered_files import rendered
 
+from nqrust.agent.network import forwards
+
 NEEDS = ("unshare", "ip", "iptables", "mount")
 
 
@@ -36,3 +38,12 @@ def test_a_guest_takes_no_connection_that_is_for_a_service_of_its_host(script: P
     assert found["services"] == dict.fromkeys(ports, True)
     assert found["services without the ranges"] == dict.fromkeys(ports, False), "the test can see a hole"
     assert 200 <= found["of 300 to one port"] <= 240 and found["of the other guest"], "no guest has all ports"
+
+
+def test_a_machine_beyond_fills_no_table_of_the_host_through_a_forward(script: Path) -> None:
+    """It has any number of ports, and the VM answers. The host would remember such a connection for five days."""
+    found = seen(script, "forwards")
+    assert found.pop("drawn") == found.pop("put back") == [True, False] and found.pop("lacking") == "", "drawn once"
+    assert forwards.AT_ONCE <= found.pop("a second") <= forwards.AT_ONCE + forwards.A_SECOND * (found.pop("seconds") + 1)
+    assert found.pop("open") <= forwards.OPEN + 5
+    assert found == {"without the bounds": 6000}, "the test can see a hole"
