@@ -197,6 +197,16 @@ async def close_code(url: str, headers: dict[str, str] | None = None) -> int:
     return closed.value.rcvd.code
 
 
+@pytest.mark.parametrize("kind", ["console", "exec"])
+async def test_a_token_of_a_host_learns_no_names_of_vms(served: Any, echo: Any, kind: str) -> None:
+    base, manager = served
+    await running_vm(manager, echo[0])
+    joined, _, _ = await manager.host("h2")
+    headers = {"Authorization": f"Bearer {joined.agent_token}"}
+    codes = [await close_code(f"{base}/v1/vms/{name}/{kind}", headers) for name in ("web1", "nothing")]
+    assert codes == [console.NOT_PERMITTED] * 2
+
+
 async def test_a_console_opened_with_a_password_ends_with_that_password(served: Any, echo: Any, monkeypatch: Any) -> None:
     """Who opened it has no session that could end."""
     monkeypatch.setattr(console, "CHECK_SECONDS", 0.1)

@@ -183,6 +183,7 @@ class Gate:
                 state["ticket"], state["principal"] = found, replace(found.who, auth="ticket")
             else:
                 state["principal"] = await self._sender(scope, headers)
+                channel.check(self._core, scope, state["principal"])
                 _refuse_forged(headers)
         except ManagerError as error:
             state["code"] = error.code

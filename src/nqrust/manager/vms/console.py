@@ -49,6 +49,11 @@ async def _serve(socket: WebSocket, vm: str, purpose: str) -> None:
     principal: Principal = socket.state.principal
     ticket: Ticket | None = getattr(socket.state, "ticket", None)
     await socket.accept()
+    not_for_this = "this ticket is for something else, or the role operator is needed"
+    if ticket is None and not principal.may(Role.operator):
+        # Before the look for the VM, whose answer would tell whether there is one.
+        await _refuse(socket, NOT_PERMITTED, not_for_this)
+        return
     try:
         async with core.db.transaction() as session:
             found = await vms.find(session, vm)
@@ -56,8 +61,8 @@ async def _serve(socket: WebSocket, vm: str, purpose: str) -> None:
     except ManagerError as error:
         await _refuse(socket, NOT_FOUND, error.detail)
         return
-    if (ticket.purpose, ticket.vm_id) != (purpose, found.id) if ticket else not principal.may(Role.operator):
-        await _refuse(socket, NOT_PERMITTED, "this ticket is for something else, or the role operator is needed")
+    if ticket is not None and (ticket.purpose, ticket.vm_id) != (purpose, found.id):
+        await _refuse(socket, NOT_PERMITTED, not_for_this)
         return
     if host is None:
         await _refuse(socket, NOT_RUNNING, "the VM is on no host yet")

@@ -16,6 +16,8 @@ from fastapi import FastAPI
 from tests.live.manager.conftest import ADMIN_TOKEN, Running, host_body
 from tests.live.manager.test_access import routes
 from tests.live.manager.tls.conftest import ELSEWHERE, Agent, Secured, authority_files, serve
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from nqrust.agent.api.auth import Authentication
 from nqrust.agent.api.listeners import Server as AgentServer
@@ -77,6 +79,11 @@ async def test_stolen_token_is_worth_nothing_without_the_certificate(secured: Se
         tls.check_hostname = False
         answer = await secured.ask("POST", path, joined.known.agent_token, tls=tls, body=beat)
         assert (answer.status_code, answer.json()["code"]) == (401, "NQR-API-101"), what
+        with pytest.raises(InvalidStatus) as refused:
+            url = f"wss://{ELSEWHERE}:{secured.port}/v1/vms/web1/console"
+            headers = {"Authorization": f"Bearer {joined.known.agent_token}"}
+            await connect(url, proxy=None, additional_headers=headers, ssl=tls)
+        assert refused.value.response.status_code == 401, what
     own = contexts.client(identity.authority, identity.certificate, identity.key)
     own.check_hostname = False
     assert (await secured.ask("POST", path, joined.known.agent_token, tls=own, body=beat)).status_code == 200
