@@ -31,6 +31,7 @@ TAP, MAC = tap_name("v"), mac_address("v")
 HOST, HOST6, FAR, FAR6 = "192.0.2.1", "fd00:2::1", "198.51.100.1", "fd00:7::1"
 SSH, RELAY = 22, 19091
 _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 1)"
+_SERVES = "import socket\ns = socket.create_server(('', 80))\nprint(flush=True)\nwhile 1: s.accept()"
 _NETNS = {"vm": ("v0", TAP, "192.0.2.50", "fd00:2::50"), "router": ("r0", "lan0", "192.0.2.254", "fd00:2::fe")}
 
 
@@ -101,9 +102,8 @@ def by_the_router(guard: LanGuard) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def serving(netns: str) -> Iterator[None]:
-    """Port 80 there."""
-    program = "import socket\ns = socket.create_server(('', 80))\nprint(flush=True)\nwhile 1: s.accept()"
+def serving(netns: str, program: str = _SERVES) -> Iterator[None]:
+    """While that program runs there: port 80."""
     with subprocess.Popen(["ip", "netns", "exec", netns, sys.executable, "-c", program], stdout=subprocess.PIPE) as server:
         assert server.stdout
         server.stdout.readline()
@@ -169,5 +169,67 @@ def more_than(number: int, steps: tuple[int, ...]) -> int:
     return max((0, *(step for step in steps if number > step)))
 
 
-MODES = {"router": by_the_router, "host": by_the_host}
+_ASKS = """
+one = socket.socket(type=socket.SOCK_DGRAM)
+one.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+one.bind(("", int(sys.argv[3])))
+one.sendto(b"asked", (sys.argv[1], int(sys.argv[2])))
+"""
+_ANSWERS = """
+one = socket.socket(type=socket.SOCK_DGRAM)
+one.bind(("", 123))
+print(flush=True)
+while 1: one.sendto(b"answer", one.recvfrom(99)[1])
+"""
+
+
+def by_marks(guard: LanGuard) -> dict[str, object]:
+    """Another program of the host gives packets other marks, as wg-quick does for UDP."""
+    port = {"tcp": socket.create_server(("", SSH)), "relay": socket.create_server((HOST, RELAY))}
+    services = {number: socket.socket(type=socket.SOCK_DGRAM) for number in (53, 67)}
+    for number, one in services.items():
+        one.bind(("", number))
+        one.settimeout(0.5)
+
+    def heard(number: int, target: str, own: int = 0) -> bool:
+        inside("vm", f"import socket\n{_ASKS}", target, number, own)
+        with contextlib.suppress(TimeoutError):
+            return services[number].recv(99) == b"asked"
+        return False
+
+    said: dict[str, object] = {"relay": connects(HOST, RELAY)}
+    for program in ("iptables", "ip6tables"):
+        sh(f"{program} -t mangle -A PREROUTING -j CONNMARK --restore-mark")
+    said["udp"] = [heard(53, target) for target in (HOST, "192.0.2.255", "192.0.2.0", "255.255.255.255")]
+    said["tcp"] = [connects(HOST, number) for number in (SSH, RELAY)]
+    said["dhcp"] = heard(67, HOST, 68)
+    with serving("vm", f"import socket\n{_ANSWERS}"):
+        said["answers"] = answered_by_the_vm()
+        said["drawn twice"] = guard.sync()
+    said["the host to its VM"] = host_connects()
+    for socket_ in (*port.values(), *services.values()):
+        socket_.close()
+    return said
+
+
+def answered_by_the_vm() -> list[bool]:
+    """From a port that programs of the host use on both ends, and to another one than the host asked from."""
+    found = []
+    with socket.socket(type=socket.SOCK_DGRAM) as one:
+        one.bind((HOST, 123))
+        one.settimeout(0.5)
+        one.sendto(b"asked", ("192.0.2.50", 123))
+        found.append(one.recv(99) == b"answer")
+    with socket.socket(type=socket.SOCK_DGRAM) as one:
+        one.bind((HOST, 124))
+        one.settimeout(0.5)
+        inside("vm", f"import socket\n{_ASKS}", HOST, 124, 125)
+        try:
+            found.append(one.recv(99) == b"asked")
+        except TimeoutError:
+            found.append(False)
+    return found
+
+
+MODES = {"router": by_the_router, "marks": by_marks, "host": by_the_host}
 print(json.dumps(MODES[sys.argv[1]](make_machines())))

@@ -63,7 +63,7 @@ class Agent:
         self.guests = GuestBook(store)
         lan = network.mode == "bridged"
         self.sources: Filter = (
-            LanGuard(host, network.bridge, store.all)
+            LanGuard(host, network.bridge, store.all, network.relay_port)
             if lan
             else Filters(Sources(host, network.bridge, store.all, settings.peers_ports), Fragments(host, store.all))
         )

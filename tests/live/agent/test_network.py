@@ -58,6 +58,19 @@ def test_a_host_leads_few_connections_of_a_vm_on_a_lans_bridge_elsewhere() -> No
     }
 
 
+def test_marks_of_others_open_nothing_of_a_host_to_its_vms_on_a_lans_bridge() -> None:
+    """With a VPN of wg-quick, VMs reached every UDP port of their host."""
+    assert beside_a_host("marks") == {
+        "relay": True,
+        "udp": [False, False, False, False],
+        "tcp": [False, False],
+        "dhcp": True,
+        "answers": [True, False],
+        "drawn twice": False,
+        "the host to its VM": True,
+    }
+
+
 def test_a_guest_takes_no_part_in_a_spanning_tree_and_cuts_nobody_off() -> None:
     """One frame a second cut off the host, where the administrator's bridge has a spanning tree. Then it cut off the guest."""
     host = LocalHost()

@@ -177,6 +177,20 @@ def test_a_firewall_that_refuses_the_rules_keeps_no_vm_from_its_start() -> None:
     assert guard.sync() and "no table" in guard.lacking
 
 
+def test_what_a_vm_may_send_to_its_host_is_decided_at_the_bridge() -> None:
+    """Marks may be changed by others until the host's own rules see them."""
+    text = table([VM], Protected(of_host_v4=("192.0.2.1",), of_host_v6=("fd00::1",), broadcasts=("192.0.2.255",)), relay=7777)
+    assert f"meta mark set {LAN_MARK}\n\t\tgoto own" in text
+    assert "ip daddr { 192.0.2.1, 192.0.2.255 } goto its" in text and "ip6 daddr { fd00::1 } goto its" in text
+    assert "tcp dport 7777 accept" in text and text.count("@asked accept") == 1
+    assert f'oifname {{ "{TAP}" }} ip saddr {{ 192.0.2.1 }} update @asked ' in text
+    host = lan_host()
+    links = [{"ifname": "br0", "addr_info": [{"local": "192.0.2.1", "prefixlen": 24}, {"local": "192.0.3.1", "prefixlen": 32}]}]
+    host.on("ip", "-j", "address", "show", answer=json.dumps(links))
+    LanGuard(host, "br0", lambda: [VM]).sync()
+    assert "{ 192.0.2.1, 192.0.3.1, 192.0.2.0, 192.0.2.255 } goto its" in host.memory["table"]
+
+
 @pytest.mark.parametrize(
     ("mac", "fixed"), [("52:54:00:00:00:01", False), ("ff:54:00:00:00:01", True)], ids=["lower than the port's", "higher"]
 )

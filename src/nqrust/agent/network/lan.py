@@ -9,9 +9,9 @@ The bridge is the administrator's, and other machines use it. So every rule name
                      no packet in the name of this host or of its gateways on that bridge
     no packet for this host but to the bridge itself: a router of the LAN, or another card of the host, would lead it to the host
     past the filter below
-    to this host     few new connections per second, and the packet gets a mark. The installer's rules let marked packets
-                     reach what a VM may reach, and the relay takes marked packets alone: other machines of the LAN cannot
-                     use it
+    to this host     few new connections per second, and only what a VM may reach, see to_host.py. The packet gets a mark. The
+                     installer's rules drop marked packets that are no answers, and the relay takes marked packets alone: other
+                     machines of the LAN cannot use it
 
 A VM has its address from the LAN's DHCP, so no rule ties it to one.
 
@@ -30,11 +30,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 
 from nqrust.agent.errors import Failed
-from nqrust.agent.network import fragments, own_addresses, own_chain, own_table
+from nqrust.agent.network import fragments, own_addresses, own_chain, own_table, to_host
 from nqrust.agent.network.own_addresses import Protected
 from nqrust.agent.network.own_table import chain
 from nqrust.agent.store import VmRecord
-from nqrust.contract.names import FORWARD_CHAIN, LAN_MARK
+from nqrust.contract.names import FORWARD_CHAIN, GUEST_RELAY_PORT, LAN_MARK
 from nqrust.contract.text import word
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Host
@@ -63,8 +63,8 @@ _PROGRAMS = ("iptables", "ip6tables")
 class LanGuard:
     """`records` returns the records on disk. It runs under a lock, so that the last writer also writes the last table."""
 
-    def __init__(self, host: Host, bridge: str, records: Callable[[], Iterable[VmRecord]]) -> None:
-        self._host, self._bridge, self._records = host, bridge, records
+    def __init__(self, host: Host, bridge: str, records: Callable[[], Iterable[VmRecord]], relay: int = GUEST_RELAY_PORT) -> None:
+        self._host, self._bridge, self._records, self._relay = host, bridge, records, relay
         self._lock = threading.Lock()
         self._table = own_table.OwnTable(host)
         self.lacking = ""
@@ -94,11 +94,11 @@ class LanGuard:
         )
         self.lacking = ""
         try:
-            return self._table.fill(table(records, kept, macs, few))
+            return self._table.fill(table(records, kept, macs, few, self._relay))
         except CommandFailed as error:
             if not macs:
                 raise
-            changed, self.lacking = self._table.fill(table(records, kept, few=few)), str(error)
+            changed, self.lacking = self._table.fill(table(records, kept, few=few, relay=self._relay)), str(error)
             return changed
 
     def _own_macs(self) -> tuple[str, ...]:
@@ -125,7 +125,11 @@ class LanGuard:
 
 
 def table(
-    records: Iterable[VmRecord], kept: Protected, own_macs: tuple[str, ...] = (), few: fragments.Allowed | None = None
+    records: Iterable[VmRecord],
+    kept: Protected,
+    own_macs: tuple[str, ...] = (),
+    few: fragments.Allowed | None = None,
+    relay: int = GUEST_RELAY_PORT,
 ) -> str:
     """Return input of nft(8) that replaces the table in one transaction. Pure.
 
@@ -137,7 +141,12 @@ def table(
     taps = {word(one.tap): word(one.mac) for one in records}
     lines: list[str] = []
     if taps:
-        lines += [*chain("pieces", _PIECES), *chain("guest", _guest(kept)), *fragments.shared(few or fragments.Allowed())]
+        lines += [
+            *chain("pieces", _PIECES),
+            *chain("guest", _guest(kept)),
+            *to_host.chains(kept, relay),
+            *fragments.shared(few or fragments.Allowed()),
+        ]
         for tap, mac in taps.items():
             own = [f"ether saddr != {mac} drop", f"arp saddr ether != {mac} drop"]
             # The MAC in a request may be in a later fragment, where no rule finds it.
@@ -146,7 +155,7 @@ def table(
                 own += fragments.few(f"ether daddr {{ {', '.join(own_macs)} }} ")
             own += [f"udp dport 67 @th,288,48 != {int(mac.replace(':', ''), 16):#x} drop", "goto guest"]
             lines += chain(f"vm-{tap}", own)
-            lines += chain(f"host-{tap}", [*_FEW_NEW, *fragments.few(), f"meta mark set {LAN_MARK}"])
+            lines += chain(f"host-{tap}", [*_FEW_NEW, *fragments.few(), f"meta mark set {LAN_MARK}", f"goto {to_host.CHAIN}"])
         hook = "type filter hook {} priority -250; policy accept;"
         untracked = _untracked(taps, own_macs)
         for name, place, kind in (("from-vms", "prerouting", "vm"), ("to-host", "input", "host")):
@@ -154,6 +163,7 @@ def table(
             lines += chain(
                 name, [hook.format(place), f"iifname vmap {{ {jumps} }}", *(untracked if place == "prerouting" else [])]
             )
+        lines += chain("from-host", [hook.format("output"), *to_host.questions(kept, taps)])
     return own_table.text(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ class Protected:
     """`v4`, `v6`: addresses on the bridge in whose name no VM speaks: this host's, and those of its gateways.
 
     `of_host_v4`, `of_host_v6`: addresses of this host on all of its links, without those that no router leads to. On the bridge they
-    are at `mac`. `cards`: the MACs of its other network cards."""
+    are at `mac`. `cards`: the MACs of its other network cards. `broadcasts`: addresses that it takes for all machines of a network."""
 
     v4: tuple[str, ...] = ()
     v6: tuple[str, ...] = ()
@@ -28,6 +29,7 @@ class Protected:
     of_host_v6: tuple[str, ...] = ()
     mac: str = ""
     cards: tuple[str, ...] = ()
+    broadcasts: tuple[str, ...] = ()
 
 
 def protected(host: Host, bridge: str) -> Protected:
@@ -37,7 +39,7 @@ def protected(host: Host, bridge: str) -> Protected:
     of_host = [one for one in _addresses(links) if _is_led_to(one)]
     of_host_v4, of_host_v6 = by_family([*of_host, *_addresses(links, bridge)])
     mac = next((word(str(link["address"])) for link in links if link.get("ifname") == bridge and "address" in link), "")
-    return Protected(v4, v6, of_host_v4, of_host_v6, mac, _cards(host, links, mac))
+    return Protected(v4, v6, of_host_v4, of_host_v6, mac, _cards(host, links, mac), _broadcasts(links))
 
 
 def by_family(addresses: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -64,6 +66,19 @@ def _is_led_to(text: str) -> bool:
     except ValueError:
         return False
     return not (one.is_loopback or one.is_link_local)
+
+
+def _broadcasts(links: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The first address of a network is one, too, before Linux 5.14."""
+    found = []
+    for one in (one for link in links for one in link.get("addr_info", [])):
+        found.append(str(one.get("broadcast", "")))
+        with contextlib.suppress(ValueError):
+            network = ipaddress.ip_network(f"{one.get('local')}/{one.get('prefixlen')}", strict=False)
+            if network.version == 4 and network.prefixlen < 31 and not network.is_loopback:
+                found += [str(network.network_address), str(network.broadcast_address)]
+    (v4, _), (own, _) = by_family(found), by_family(_addresses(links))
+    return tuple(one for one in v4 if one not in own and not one.startswith(("0.", "255.")))
 
 
 def _gateways(host: Host, bridge: str) -> list[str]:

@@ -20,7 +20,8 @@ class OwnTable:
     def fill(self, wanted: str) -> bool:
         """Give the table this content, as `text` makes it. Return whether anything changed. Raises a HostError.
 
-        nft(8) prints a table in a form of its own, so the comparison is with what it printed after the last change.
+        nft(8) prints a table in a form of its own, so the comparison is with what it printed after the last change. The kernel fills
+        sets itself, so it prints none of their content (`-t`).
         """
         if wanted == self._drawn and self._printed() == self._seen:
             return False
@@ -29,7 +30,7 @@ class OwnTable:
         return True
 
     def _printed(self) -> str:
-        return self._host.run(command("nft", "-s", "-n", "list", "table", *LAN_TABLE, ok=(0, 1))).stdout
+        return self._host.run(command("nft", "-s", "-n", "-t", "list", "table", *LAN_TABLE, ok=(0, 1))).stdout
 
 
 def text(lines: Iterable[str]) -> str:
