@@ -16,6 +16,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 from packets import sh
@@ -112,9 +113,8 @@ def serving(netns: str, program: str = _SERVES) -> Iterator[None]:
 
 
 def host_connects() -> bool:
-    with serving("vm"), socket.socket() as one:
-        one.settimeout(1)
-        return one.connect_ex(("192.0.2.50", 80)) == 0
+    with serving("vm"):
+        return connects_from_here("192.0.2.50")
 
 
 _FLOOD = """
@@ -231,5 +231,96 @@ def answered_by_the_vm() -> list[bool]:
     return found
 
 
-MODES = {"router": by_the_router, "marks": by_marks, "host": by_the_host}
+_CLAIMS = """
+import socket, struct, sys, time
+from packets import checksum_v6, ethernet, ipv6
+mac, kind, target, seconds = sys.argv[1:]
+port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86dd))
+port.bind(("v0", 0))
+port.setblocking(False)
+def claim(target):
+    if kind == "solicit":
+        source, to = "::", socket.inet_ntop(10, socket.inet_pton(10, "ff02::1:ff00:0")[:13] + target[13:])
+        body = struct.pack("!BBHI", 135, 0, 0, 0) + target
+    else:
+        source, to = "fd00:2::50", "ff02::1" if kind == "advert" else "fd00:2::1"
+        body = struct.pack("!BBHI", 136, 0, 0, 0x20000000) + target + b"\\2\\1" + bytes.fromhex(mac.replace(":", ""))
+    body = body[:2] + struct.pack("!H", checksum_v6(source, to, 58, body)) + body[4:]
+    group = "33:33:" + ":".join(f"{b:02x}" for b in socket.inet_pton(10, to)[12:])
+    port.send(ethernet(mac, host if kind == "unicast" else group, 0x86dd, ipv6(source, to, 58, body)))
+host, target = target.split("=")
+print(flush=True)
+end = time.monotonic() + float(seconds)
+while time.monotonic() < end:
+    if target:
+        claim(socket.inet_pton(10, target))
+        time.sleep(0.02)
+        continue
+    try:
+        frame = port.recv(2000)
+    except BlockingIOError:
+        time.sleep(0.001)
+        continue
+    if frame[54:55] == b"\\x87" and frame[22:38] == bytes(16):
+        claim(frame[62:78])
+"""
+
+
+def by_its_next_address(guard: LanGuard) -> dict[str, object]:
+    """The host takes addresses of IPv6, and the VM says that it wants or has each of them. `heard`: it waits for the host's
+    question and answers at once."""
+    sh("sysctl -qw net.ipv6.neigh.br0.retrans_time_ms=300 net.ipv6.conf.br0.router_solicitation_delay=0")
+    mac, said = mac_of("br0"), dict[str, object]()
+    parts = bytearray(bytes.fromhex(mac.replace(":", "")))
+    parts[0] ^= 2
+    of_mac = socket.inet_ntop(
+        socket.AF_INET6, socket.inet_pton(socket.AF_INET6, "fd00:9::")[:8] + parts[:3] + b"\xff\xfe" + parts[3:]
+    )
+    said["free"] = taken("fd00:2::7")
+    for kind in ("solicit", "advert", "unicast"):
+        with claiming(kind, f"{mac}=fd00:2::8"):
+            said[f"known, {kind}"] = taken("fd00:2::8", guard)
+        with claiming(kind, f"{mac}="):
+            said[f"heard, {kind}"] = taken("fd00:2::1234:5678:9abc:def0")
+        with claiming(kind, f"{mac}={of_mac}"):
+            said[f"of its MAC, {kind}"] = taken(of_mac)
+    sh("ip neigh flush dev br0; ip -n vm neigh flush dev v0")
+    with serving("vm", _SERVES.replace("''", "'::'").replace("80)", "80), family=socket.AF_INET6")):
+        said["the host to its VM"] = connects_from_here("fd00:2::50")
+    return said
+
+
+def connects_from_here(target: str) -> bool:
+    try:
+        socket.create_connection((target, 80), 2).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def claiming(kind: str, target: str) -> Iterator[None]:
+    argv = ["ip", "netns", "exec", "vm", sys.executable, "-c", f"import sys; sys.path.insert(0, {sys.path[0]!r})\n{_CLAIMS}"]
+    with subprocess.Popen([*argv, MAC, kind, target, "9"], stdout=subprocess.PIPE) as guest:
+        assert guest.stdout
+        guest.stdout.readline()
+        yield
+        guest.kill()
+
+
+def taken(address: str, guard: LanGuard | None = None) -> bool:
+    """Whether the host takes it. `guard`: it looks at the addresses before."""
+    sh(f"ip addr add {address}/64 dev br0 {'nodad' if guard else ''}")
+    if guard:
+        guard.sync()
+        sh(f"ip addr del {address}/64 dev br0; ip addr add {address}/64 dev br0")
+    found = "tentative"
+    while "tentative" in found and "dadfailed" not in found:
+        time.sleep(0.1)
+        found = sh(f"ip -6 -o addr show dev br0 to {address}")
+    sh(f"ip addr del {address}/64 dev br0")
+    return "dadfailed" not in found
+
+
+MODES = {"router": by_the_router, "next": by_its_next_address, "marks": by_marks, "host": by_the_host}
 print(json.dumps(MODES[sys.argv[1]](make_machines())))

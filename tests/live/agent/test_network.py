@@ -71,6 +71,12 @@ def test_marks_of_others_open_nothing_of_a_host_to_its_vms_on_a_lans_bridge() ->
     }
 
 
+def test_a_vm_on_a_lans_bridge_keeps_no_next_address_from_its_host() -> None:
+    """A machine does not take an address of IPv6 that another one has or wants. The VM wanted each."""
+    found = beside_a_host("next")
+    assert len(found) == 11 and [name for name, taken in found.items() if not taken] == []
+
+
 def test_a_guest_takes_no_part_in_a_spanning_tree_and_cuts_nobody_off() -> None:
     """One frame a second cut off the host, where the administrator's bridge has a spanning tree. Then it cut off the guest."""
     host = LocalHost()

@@ -57,6 +57,7 @@ def test_a_port_is_filtered_by_name_and_nothing_else_of_the_bridge_is() -> None:
     assert f'iifname vmap {{ "{TAP}" : jump host-{TAP} }}' in text
     assert f"ether saddr != {VM.mac} drop" in text and f"meta mark set {LAN_MARK}" in text
     assert text.index("icmp type echo-request limit rate over 100/second") < text.index("meta mark set")
+    assert "nd-neighbor-advert limit rate over 20/second burst 50 packets drop" in text
     assert "ip saddr { 192.0.2.1 } drop" in text and "ip6 saddr { fe80::1 } drop" in text
     assert "@th,64,128 0xfe800000000000000000000000000001 drop" in text
     assert "hook" not in table([], Protected()), "without VMs no frame of the LAN is looked at"
@@ -175,6 +176,14 @@ def test_a_firewall_that_refuses_the_rules_keeps_no_vm_from_its_start() -> None:
     host.on("iptables", prefix=True, answer=CommandFailed(("iptables",), 4, "", "no table"))
     guard = LanGuard(host, "br0", lambda: [VM])
     assert guard.sync() and "no table" in guard.lacking
+
+
+def test_a_vm_wants_no_address_of_the_host() -> None:
+    text = table([VM], Protected(v6=("fe80::1",), mac="02:00:00:00:00:0a"))
+    for about in ("@th,64,128 0xfe800000000000000000000000000001", "@th,128,64 0xfffe00000a"):
+        assert f"icmpv6 type nd-neighbor-solicit ip6 saddr :: {about} drop" in text
+        assert f"icmpv6 type nd-neighbor-advert {about} drop" in text
+    assert f'oifname {{ "{TAP}" }} icmpv6 type nd-neighbor-solicit ip6 saddr :: drop' in text, "VMs hear of no new address"
 
 
 def test_what_a_vm_may_send_to_its_host_is_decided_at_the_bridge() -> None:

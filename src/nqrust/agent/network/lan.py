@@ -40,16 +40,20 @@ from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Host
 
 _FORWARD = ("filter", FORWARD_CHAIN, "FORWARD")
-_FEW_NEW = tuple(
-    f"{what} limit rate over 100/second burst 300 packets drop"
-    for what in (
-        "icmp type echo-request",
-        "icmpv6 type echo-request",
-        "udp dport { 67, 547 }",
-        "tcp flags & (fin | syn | rst | ack) == syn",
-    )
+_FEW_NEW = (
+    *(
+        f"{what} limit rate over 100/second burst 300 packets drop"
+        for what in (
+            "icmp type echo-request",
+            "icmpv6 type echo-request",
+            "udp dport { 67, 547 }",
+            "tcp flags & (fin | syn | rst | ack) == syn",
+        )
+    ),
+    "icmpv6 type nd-neighbor-advert limit rate over 20/second burst 50 packets drop",
 )
-"""The host remembers each of these as a connection. A VM makes up its addresses, so the limit is that of its port."""
+"""The host remembers each of these as a connection. A VM makes up its addresses, so the limit is that of its port. With many
+neighbour advertisements it could guess the host's next address."""
 _PIECES = (
     "icmpv6 type 133-137 drop",  # no receiver takes neighbour discovery in fragments; RFC 6980
     "frag frag-off != 0 return",
@@ -134,8 +138,9 @@ def table(
     """Return input of nft(8) that replaces the table in one transaction. Pure.
 
     A client takes a DHCP answer by its destination port alone, so a VM sends to no client's port. A server believes the MAC in a
-    request, which is 36 bytes behind the start of UDP; RFC 2131, 2. Of a neighbour advertisement, bytes 8 to 24 are the address
-    that it is about; RFC 4861, 4.4. `own_macs`: of this host, which tracks the frames for these MACs alone. Empty: nothing would
+    request, which is 36 bytes behind the start of UDP; RFC 2131, 2. Of a neighbour advertisement or solicitation, bytes 8 to 24 are
+    the address that it is about; RFC 4861, 4.3 and 4.4. A solicitation from no address says that its sender wants the address, so that
+    nobody else takes it; RFC 4862, 5.4.3. `own_macs`: of this host, which tracks the frames for these MACs alone. Empty: nothing would
     track the others. `few`: fragments of all VMs for this host.
     """
     taps = {word(one.tap): word(one.mac) for one in records}
@@ -202,8 +207,17 @@ def _guest(kept: Protected) -> list[str]:
     if kept.v6:
         found.append(f"ip6 saddr {{ {', '.join(kept.v6)} }} drop")
     for one in kept.v6:
-        found.append(f"icmpv6 type nd-neighbor-advert @th,64,128 {int(ipaddress.IPv6Address(one)):#x} drop")
+        about = f"@th,64,128 {int(ipaddress.IPv6Address(one)):#x} drop"
+        found += [f"icmpv6 type nd-neighbor-advert {about}", f"icmpv6 type nd-neighbor-solicit ip6 saddr :: {about}"]
+    if kept.mac:  # the second half of every address that the host makes of its MAC; RFC 4291, appendix A
+        about = f"@th,128,64 {_made_of(kept.mac)} drop"
+        found += [f"icmpv6 type nd-neighbor-advert {about}", f"icmpv6 type nd-neighbor-solicit ip6 saddr :: {about}"]
     return found
+
+
+def _made_of(mac: str) -> str:
+    octets = bytes.fromhex(mac.replace(":", ""))
+    return f"{int.from_bytes(bytes([octets[0] ^ 2]) + octets[1:3] + bytes.fromhex('fffe') + octets[3:], 'big'):#x}"
 
 
 def passing(bridge: str, records: Iterable[VmRecord]) -> list[own_chain.Rule]:

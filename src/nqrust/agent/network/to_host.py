@@ -9,6 +9,9 @@ be those of all machines on the bridge. So these pass as answers:
     ICMP      answers to pings, and errors
     others    the installer's rules look at them, such as tunnels
 
+A machine asks for an address of IPv6 before it takes it, and another one that has or wants it keeps it from that; RFC 4862, 5.4. The
+host hears no such word of a VM, and VMs hear no such question of the host.
+
 A host that forwards may be the LAN's router, so a packet for other machines passes.
 """
 
@@ -43,6 +46,8 @@ def _allowed(relay: int) -> list[str]:
         "ip frag-off & 0x1fff != 0 accept",
         "frag frag-off != 0 accept",
         "icmp type { echo-reply, destination-unreachable, echo-request, time-exceeded, parameter-problem } accept",
+        "icmpv6 type nd-neighbor-solicit ip6 saddr :: drop",
+        "icmpv6 type nd-neighbor-advert ip6 daddr ff00::/8 drop",
         "icmpv6 type { 1-4, 128, 129, 133, 135, 136 } accept",  # errors, pings, neighbour discovery; RFC 4443, 4861
         "udp sport 68 udp dport 67 accept",
         "udp sport 546 udp dport 547 accept",
@@ -55,8 +60,9 @@ def _allowed(relay: int) -> list[str]:
 
 
 def questions(kept: Protected, taps: Iterable[str]) -> list[str]:
-    """Return the rules that remember what the host sends to VMs over UDP. Pure."""
-    ports, found = ", ".join(f'"{tap}"' for tap in taps), []
+    """Return the rules for what the host sends to VMs: they remember it over UDP. Pure."""
+    ports = ", ".join(f'"{tap}"' for tap in taps)
+    found = [f"oifname {{ {ports} }} icmpv6 type nd-neighbor-solicit ip6 saddr :: drop"]
     for (family, _, name, _), own in zip(_FAMILIES, (kept.of_host_v4, kept.of_host_v6), strict=True):
         if own:
             key = f"{family} daddr . udp dport . {family} saddr . udp sport"
