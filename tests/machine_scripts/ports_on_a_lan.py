@@ -15,7 +15,7 @@ import struct
 import subprocess
 import time
 
-from packets import checksum, ethernet, ipv4, ipv6, sh, udp  # beside this script
+from packets import checksum, ethernet, ipv4, ipv6, sh, syn_v6, udp  # beside this script
 from tests.unit.agent.test_network import record
 
 from nqrust.agent.network.lan import LanGuard
@@ -118,8 +118,13 @@ PASSES = {
     "a request for its own address": from_v4(asks_dhcp(MAC)),
     "a neighbour solicitation": from_v6(icmpv6(135, "fe80::60")),
     "a neighbour advertisement of its own": from_v6(icmpv6(136, MY_LINK_LOCAL)),
+    "a question to a cloud's name server": from_v4(syn(MINE, "168.63.129.16", 53)),
 }
 DROPPED = {
+    "a question to a cloud's metadata": from_v4(syn(MINE, "169.254.169.254", 80)),
+    "one of UDP": from_v4(ipv4(MINE, "169.254.169.254", 17, udp(1000, 2000))),
+    "one to Azure's": from_v4(syn(MINE, "168.63.129.16", 80)),
+    "one to Amazon's over IPv6": from_v6(ipv6(MY_LINK_LOCAL, "fd00:ec2::254", 6, syn_v6(MY_LINK_LOCAL, "fd00:ec2::254", 80))),
     "another MAC": arp(OTHERS_MAC, OTHERS_MAC, MINE),
     "another MAC inside ARP": arp(MAC, OTHERS_MAC, MINE),
     "another MAC with IPv4": from_v4(ipv4(MINE, OTHER, 17, udp(1000, 2000)), source=OTHERS_MAC),

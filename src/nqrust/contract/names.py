@@ -44,6 +44,8 @@ UI_USER = "nqrust-ui"
 UI_GROUP = "nqrust-ui"
 KVM_GROUP = "kvm"
 
+LINK_LOCAL = "169.254.0.0/16"
+"""Where clouds keep the metadata, and often the credentials, of the machine that the host is; RFC 3927."""
 CLOUD_SERVICES = ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::23", "fd00:ec2::254", "fd20:ce::254")
 """Where clouds keep the metadata, and often the credentials, of a machine, besides link-local addresses: those of Alibaba, Azure
 (which has a name server there too), Oracle, Amazon (two) and Google."""

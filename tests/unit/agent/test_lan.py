@@ -178,6 +178,13 @@ def test_a_firewall_that_refuses_the_rules_keeps_no_vm_from_its_start() -> None:
     assert guard.sync() and "no table" in guard.lacking
 
 
+def test_a_vm_reaches_no_metadata_of_its_hosts_cloud() -> None:
+    text = table([VM], Protected())
+    assert "ip daddr 169.254.0.0/16 drop" in text
+    assert "ip daddr { 100.100.100.200, 168.63.129.16, 192.0.0.192 } tcp dport != 53 drop" in text
+    assert "ip6 daddr { fd00:ec2::23, fd00:ec2::254, fd20:ce::254 } tcp dport != 53 drop" in text
+
+
 def test_a_vm_wants_no_address_of_the_host() -> None:
     text = table([VM], Protected(v6=("fe80::1",), mac="02:00:00:00:00:0a"))
     for about in ("@th,64,128 0xfe800000000000000000000000000001", "@th,128,64 0xfffe00000a"):

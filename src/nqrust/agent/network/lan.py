@@ -6,7 +6,8 @@ The bridge is the administrator's, and other machines use it. So every rule name
                      no DHCP server, no router advertisements, also in fragments;
                      no queries for members of multicast groups: a bridge hands multicasts on to those who answered, and the
                      host answers no VM. So one query would take neighbour discovery over IPv6 from the host
-                     no packet in the name of this host or of its gateways on that bridge
+                     no packet for a cloud's metadata service, at a link-local address or elsewhere
+    no packet in the name of this host or of its gateways on that bridge
     no packet for this host but to the bridge itself: a router of the LAN, or another card of the host, would lead it to the host
     past the filter below
     to this host     few new connections per second, and only what a VM may reach, see to_host.py. The packet gets a mark. The
@@ -34,7 +35,7 @@ from nqrust.agent.network import fragments, own_addresses, own_chain, own_table,
 from nqrust.agent.network.own_addresses import Protected
 from nqrust.agent.network.own_table import chain
 from nqrust.agent.store import VmRecord
-from nqrust.contract.names import FORWARD_CHAIN, GUEST_RELAY_PORT, LAN_MARK
+from nqrust.contract.names import CLOUD_SERVICES, FORWARD_CHAIN, GUEST_RELAY_PORT, LAN_MARK, LINK_LOCAL
 from nqrust.contract.text import word
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Host
@@ -194,6 +195,7 @@ def _guest(kept: Protected) -> list[str]:
         "ip protocol igmp ip frag-off & 0x3fff != 0 drop",
         "ip protocol igmp @th,0,8 0x11 drop",
     ]
+    found += [f"ip daddr {LINK_LOCAL} drop", *_clouds()]
     if kept.cards:
         found.append(f"ether daddr {{ {', '.join(kept.cards)} }} drop")
     # A router takes no broadcast, but another card of the host on this LAN does.
@@ -212,6 +214,15 @@ def _guest(kept: Protected) -> list[str]:
     if kept.mac:  # the second half of every address that the host makes of its MAC; RFC 4291, appendix A
         about = f"@th,128,64 {_made_of(kept.mac)} drop"
         found += [f"icmpv6 type nd-neighbor-advert {about}", f"icmpv6 type nd-neighbor-solicit ip6 saddr :: {about}"]
+    return found
+
+
+def _clouds() -> list[str]:
+    """Name servers apart, the services of a cloud are for the machine that the host is."""
+    found = []
+    for family, six in (("ip", False), ("ip6", True)):
+        listed = ", ".join(one for one in CLOUD_SERVICES if (":" in one) is six)
+        found.append(f"{family} daddr {{ {listed} }} tcp dport != 53 drop")
     return found
 
 
