@@ -1,4 +1,4 @@
-"""What a VM on a LAN's bridge may send to its host. nft(8), bridge family.
+"""A VM on a LAN's bridge sends little to its host: these rules. nft(8), bridge family.
 
 The installer's rules see the mark of such packets later. Another program may change marks before, such as wg-quick(8), which gives
 each packet the mark of its connection. So the bridge itself drops what is not allowed. Here no connections are tracked: that would
