@@ -18,8 +18,10 @@ import pytest
 from tests.live.agent import mounted_images as images
 from tests.live.agent.mounted_images import Installed
 
-from nqrust.agent.disks.diskwrite import mounting
+from nqrust.agent.disks.diskwrite import mounting, writer
 from nqrust.contract.names import VM_USERS
+from nqrust.host.errors import CommandFailed
+from nqrust.host.local import LocalHost
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ me@laptop"
 HASH = "$6$abcdefgh$abcdefghijklmnop"
@@ -340,6 +342,42 @@ def test_the_checker_runs_as_the_user_of_the_vm(kind: str, image: Path, helper: 
         if seen:
             break
     assert seen == {user}
+
+
+_TAKEN_OVER = """#!/bin/sh
+chmod u+rw,g+rw "$2" && echo its own >&2
+sh -c 'exec 3<>"$1"' sh "$2" && echo writes >&2
+[ -r "$2" ] || echo reads nothing >&2
+sleep 77 >/dev/null 2>&1 &
+exit 1
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not Path("/dev/loop-control").exists(), reason="needs root and a block device")
+def test_a_checker_that_a_disk_took_over_writes_nothing_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, user = tmp_path / "bin/xfs_repair", VM_USERS[4322]
+    program.parent.mkdir()
+    program.write_text(_TAKEN_OVER)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.owner() == "root" and folder.is_relative_to(os.environ.get("TMPDIR", "/tmp")):
+            folder.chmod(0o755)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    os.mknod(tmp_path / "device", stat.S_IFBLK | 0o600, os.makedev(7, 250))
+    umask = os.umask(0o077)
+    try:
+        node, _ = writer._for_checker(str(tmp_path / "device"), str(tmp_path / "checked"), user)
+    finally:
+        os.umask(umask)
+    found = os.stat(node)
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o040, 0, user)
+    with pytest.raises(CommandFailed) as failed:
+        writer._check(LocalHost(), "xfs", node, user)
+    assert failed.value.stderr and not {"its own", "writes", "reads nothing"} & set(failed.value.stderr.splitlines())
+    left = [one for one in Path("/proc").glob("[0-9]*") if one.exists() and one.stat().st_uid == user]
+    assert left == []
 
 
 def below(pid: int) -> list[int]:

@@ -103,11 +103,18 @@ def test_what_cannot_be_a_request_is_not_sent() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "missing"),
-    [("xfs", "xfs_repair"), ("xfs", "xfs_growfs"), ("btrfs", "btrfs"), ("xfs", "prlimit"), ("xfs", "setpriv")],
+    [
+        ("xfs", "xfs_repair"),
+        ("xfs", "xfs_growfs"),
+        ("btrfs", "btrfs"),
+        ("xfs", "prlimit"),
+        ("xfs", "setpriv"),
+        ("xfs", "unshare"),
+    ],
 )
 def test_missing_programs_are_told_before_anything_is_touched(kind: str, missing: str) -> None:
     host = FakeHost()
-    for program in ("prlimit", "setpriv", "xfs_repair", "xfs_growfs", "btrfs"):
+    for program in ("prlimit", "setpriv", "unshare", "xfs_repair", "xfs_growfs", "btrfs"):
         host.install(program)
     host.uninstall(missing)
     with pytest.raises(AgentError) as failed:
@@ -134,9 +141,17 @@ def check(answer: object) -> list[str]:
             raise found
         return found
 
-    host.on("prlimit", prefix=True, answer=told)
+    host.on("unshare", prefix=True, answer=told)
     writer.check(host, "xfs", "/dev/loop0", VM_USERS[3], replay=lambda: done.append("replay"))
-    limits = {"--cpu=600", f"--as={4 << 30}", f"--reuid={VM_USERS[3]}", "--no-new-privs", "--bounding-set=-all"}
+    limits = {
+        "--pid",
+        "--kill-child",
+        "--cpu=600",
+        f"--as={4 << 30}",
+        f"--reuid={VM_USERS[3]}",
+        "--no-new-privs",
+        "--bounding-set=-all",
+    }
     assert all(limits <= set(command.argv) for command in host.commands)
     return done
 

@@ -29,7 +29,8 @@ CHECK_SECONDS = 600
 _MEMORY = 4 << 30  # bytes of address space of a checker
 _LARGEST_OUTPUT = 16 << 20  # bytes of a checker
 _GROWS_FROM = {"xfs": 0, "btrfs": 256 << 20}  # bytes; Btrfs resizes to no less: btrfs-filesystem(8)
-_OF_UTIL_LINUX = ("prlimit", "setpriv")
+_OF_UTIL_LINUX = ("prlimit", "setpriv", "unshare")
+_WITH_ALL_THAT_IT_STARTS = ("unshare", "--pid", "--fork", "--kill-child")
 _NOBODY = 65534  # for a disk that is no VM's
 _DIRTY = "valuable metadata changes in a log"
 
@@ -70,15 +71,19 @@ def examine(head: bytes, size: int, kind: str) -> int:
 
 
 def _for_checker(device: str, node: str, owner: int) -> tuple[str, int]:
-    """Return a node of the device that a user without privileges can read, and that user: that of the VM."""
+    """Return a node of the device that a user without privileges can read, and that user: that of the VM.
+
+    An owner could permit himself to write, and a hostile file system may have taken over the checker.
+    """
     user = owner if users.is_vm_user(owner) else _NOBODY
-    os.mknod(node, stat.S_IFBLK | 0o400, os.stat(device).st_rdev)
-    os.chown(node, user, user)
+    os.mknod(node, stat.S_IFBLK, os.stat(device).st_rdev)
+    os.chown(node, 0, user)
+    os.chmod(node, 0o040)
     return node, user
 
 
 def check(host: Host, kind: str, device: str, user: int, replay: Callable[[], None]) -> None:
-    """Run the file system's own checker, read-only, as `user`, with limits. `replay` first replays the log that a killed VM left."""
+    """Run the file system's own checker, read-only, as `user`, with limits; nothing of it is left. `replay` first replays the log that a killed VM left."""
     try:
         _check(host, kind, device, user)
     except CommandFailed as error:
@@ -96,7 +101,8 @@ def check(host: Host, kind: str, device: str, user: int, replay: Callable[[], No
 def _check(host: Host, kind: str, device: str, user: int) -> None:
     checker = ("xfs_repair", "-n", device) if kind == "xfs" else ("btrfs", "check", "--readonly", device)
     limits = (f"--as={_MEMORY}", f"--cpu={CHECK_SECONDS}", "--core=0")
-    told = host.run(command("prlimit", *limits, *users.become(user), *checker, timeout=CHECK_SECONDS, longest=_LARGEST_OUTPUT))
+    argv = (*_WITH_ALL_THAT_IT_STARTS, "prlimit", *limits, *users.become(user), *checker)
+    told = host.run(command(*argv, timeout=CHECK_SECONDS, longest=_LARGEST_OUTPUT))
     if kind == "xfs" and _DIRTY in told.stdout + told.stderr:
         raise CommandFailed(told.argv, told.code, told.stderr, told.stdout)
 
