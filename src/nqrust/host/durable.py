@@ -131,9 +131,10 @@ def make_symlink(target: str, path: str) -> None:
 
 
 def rename(source: str, target: str) -> None:
-    os.rename(source, target)
-    for folder in {split(source)[0], split(target)[0]}:
-        with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as fd:
+    (folder, name), (other, new) = split(source), split(target)
+    with _entered(folder) as from_fd, _entered(other) as to_fd:
+        os.rename(name, new, src_dir_fd=from_fd, dst_dir_fd=to_fd)
+        for fd in {from_fd, to_fd}:
             _sync(fd)
 
 

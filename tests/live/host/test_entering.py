@@ -1,4 +1,4 @@
-"""What root removes or hands over below a folder of another user stays below it, whatever that user puts there."""
+"""What root removes, renames or hands over below a folder of another user stays below it, whatever that user puts there."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ CHANGES: list[Callable[[LocalHost, str], None]] = [
     lambda host, way: host.rmdir(f"{way}/empty"),
     lambda host, way: host.remove(f"{way}/file"),
     lambda host, way: host.set_mode(f"{way}/file", mode=0o666, owner=str(NOBODY), group=str(NOBODY)),
+    lambda host, way: host.rename(f"{way}/file", f"{way}/other"),
 ]
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=["tree", "folder", "file", "mode"])
+@pytest.mark.parametrize("change", CHANGES, ids=["tree", "folder", "file", "mode", "name"])
 def test_a_link_in_a_folder_of_another_user_leads_nowhere(folder: Path, change: Callable[[LocalHost, str], None]) -> None:
     precious = folder.parent / "precious"
     before = everything(precious)
@@ -51,7 +52,7 @@ def test_a_link_in_a_folder_of_another_user_leads_nowhere(folder: Path, change: 
     assert refused.value.path == f"{folder}/way" and everything(precious) == before
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=["tree", "folder", "file", "mode"])
+@pytest.mark.parametrize("change", CHANGES, ids=["tree", "folder", "file", "mode", "name"])
 def test_links_of_root_lead_on(folder: Path, change: Callable[[LocalHost, str], None]) -> None:
     precious = folder.parent / "precious"
     before = everything(precious)
