@@ -131,10 +131,8 @@ remove_contents() { # path
         cluster_stays "$1"
     elif [ ! -L "$1" ] || (enter "$1" 2>/dev/null); then
         try empty "$1"
-    elif owner=$(owner_of_link "$1"); then
-        try runuser -u "$owner" -- find "$1/" -xdev -mindepth 1 -delete
-    else
-        kept "$1 is a link that several users can change, so what is behind it stays"
+    elif ! owner=$(owner_of_link "$1") || ! runuser -u "$owner" -- find "$1/" -xdev -mindepth 1 -delete; then
+        kept "$1 is a link that other users can change, and what is behind it stays"
     fi
 }
 owner_of_link() ( # path: who alone, besides root, can change it

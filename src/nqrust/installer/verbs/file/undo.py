@@ -251,14 +251,15 @@ def contents(context: UndoContext, args: dict[str, Any]) -> Outcome:
     if cluster_data.is_used(host, path):
         return Partly(cluster_data.stays([path]))
     if not remove_contents(host, path):
-        return Kept(f"{path} is a link that several users can change, so what is behind it stays", path)
+        return Kept(f"{path} is a link that other users can change, and what is behind it stays", path)
     return Reverted()
 
 
 def remove_contents(host: Host, path: str) -> bool:
     """Remove a directory's content, if the directory exists. Raises PathError if something is mounted below it.
 
-    If another user than root can change a link on the way, the removal has that user's rights. Returns False if several can.
+    If another user than root can change a link on the way, the removal has that user's rights. Returns False if several can, or
+    if something stays.
     """
     changers = _changers(host, path)
     if changers:
@@ -266,9 +267,7 @@ def remove_contents(host: Host, path: str) -> bool:
             return False
         (owner,) = changers
         assert owner is not None
-        if host.exists(path):
-            host.run(command("find", f"{path}/", "-xdev", "-mindepth", "1", "-delete", user=owner))
-        return True
+        return host.run(command("find", f"{path}/", "-xdev", "-mindepth", "1", "-delete", user=owner, ok=(0, 1))).code == 0
     for name in host.listdir(path) if host.exists(path) else ():
         below = posixpath.join(path, name)
         stat = host.stat(below)

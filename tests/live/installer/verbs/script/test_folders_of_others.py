@@ -94,7 +94,7 @@ def test_a_link_on_the_way_leads_nowhere(precious: Path, way: str, record: Calla
     their(folder)
     said = undo(way, record(f"{folder}/way"))
     assert state(precious) == before
-    assert isinstance(said, Kept) or re.search("another user than root|Left on purpose|Permission denied", str(said)), said
+    assert isinstance(said, Kept) or re.search("another user than root|Left on purpose", str(said)), said
 
 
 @WAYS
@@ -112,6 +112,7 @@ def test_a_data_folder_that_is_a_link_is_emptied_with_the_rights_of_who_can_chan
     (folder / "data").symlink_to(real)
     said = undo(way, undo_contents(f"{folder}/data"))
     assert bool(os.listdir(real)) == (whose == "root's"), said
+    assert ("what is behind it stays" in str(said)) == (whose == "root's")
     assert state(precious) == before and real.exists()
 
 
@@ -129,7 +130,7 @@ def test_a_link_that_a_group_can_change_is_kept(precious: Path, way: str) -> Non
     (folder / "data").symlink_to(their(precious.parent / "real"))
     (precious.parent / "real/file").write_text("x")
     said = undo(way, undo_contents(f"{folder}/data"))
-    assert (precious.parent / "real/file").exists() and "several users can change" in str(said)
+    assert (precious.parent / "real/file").exists() and "other users can change" in str(said)
 
 
 @WAYS
