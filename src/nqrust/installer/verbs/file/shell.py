@@ -18,7 +18,7 @@ FUNCTIONS = r"""aside() { # path
         n=$((n + 1))
         to=$1.nqr-kept.$n
     done
-    (enter "${1%/*}" && mv -- "./${1##*/}" "./${to##*/}") && kept "$1 was changed since; your version is $to"
+    (enter "${1%/*}" && mv -T -- "./${1##*/}" "./${to##*/}") && kept "$1 was changed since; your version is $to"
 }
 is_ours() { # path, sha256 or nothing for any content
     [ -f "$1" ] && [ ! -L "$1" ] && { [ -z "$2" ] || [ "$(sum "$1")" = "$2" ]; }
@@ -52,13 +52,13 @@ put_file() ( # path, mode, owner, group; the content as base64 on standard input
         own=$(mktemp -d) || exit 1
         new=$own/$name
     fi
-    base64 -d >"$new" && give "$new" "$3" "$4" "$1" && chmod -- "$2" "$new" && mv -f -- "$new" "./$name"
+    base64 -d >"$new" && give "$new" "$3" "$4" "$1" && chmod -- "$2" "$new" && mv -fT -- "$new" "./$name"
     code=$?
     [ -z "$own" ] || rm -rf -- "$own"
     exit "$code"
 )
 set_attribute() { # path, name, value in setfattr's form
-    if has setfattr; then try setfattr -n "$2" -v "$3" -- "$1"; else kept "$1 without its attribute $2"; fi
+    if has setfattr; then try setfattr -h -n "$2" -v "$3" -- "$1"; else kept "$1 without its attribute $2"; fi
 }
 known() { case $1 in *[!0-9]*) grep -q "^$1:" "$2" ;; esac; } # name or number, file of accounts
 give() { # path, owner, group, its name for people; one that is gone by now is left out

@@ -147,7 +147,8 @@ class _Scripted(LocalHost):
 
     def run(self, cmd: Command, *, on_line: Callable[[str], None] | None = None) -> Completed:
         assert cmd.argv[0].endswith("psql") and cmd.user == OWNER.pw_name
-        return Completed(cmd.argv, 0, f"{self.place}/etc/pg_hba.conf\n" if b"hba_file" in (cmd.input or b"") else "", "")  # type: ignore[operator]
+        asked = bytes(cmd.input or b"")  # type: ignore[arg-type]
+        return Completed(cmd.argv, 0, f"{self.place}/etc/pg_hba.conf\n" if b"SHOW hba_file" in asked else "", "")
 
     def write_file(self, path: str, data: Any, **kept: Any) -> None:
         self.meanwhile()
