@@ -134,7 +134,8 @@ def _by_zstd(host: Host, packed: bytes, target: str) -> None:
         # The kernel may be of an image that somebody else made: the program must not fill the disk, and opens no file itself.
         opened = f'{memory.DIE_FIRST}; exec "$@" <{shlex.quote(compressed)} >{shlex.quote(target)}'
         limited = ("prlimit", f"--fsize={_LIMIT}", f"--as={_SPACE}", "--core=0", *_without_privileges(target))
-        host.run(command(*confinement.confined("sh"), "-c", opened, "sh", *limited, "zstd", "-d", "-q", "-c", timeout=120))
+        whole = (*_ends_whole(host), *limited, "zstd", "-d", "-q", "-c")
+        host.run(command(*confinement.confined("sh"), "-c", opened, "sh", *whole, timeout=120))
         host.set_mode(target, mode=0o644, owner="root", group="root")
     finally:
         host.remove(compressed)
@@ -143,8 +144,19 @@ def _by_zstd(host: Host, packed: bytes, target: str) -> None:
         raise ValueError("what it unpacks to is not an ELF file")
 
 
+def _ends_whole(host: Host) -> tuple[str, ...]:
+    """The command that ends all that the program started, when it ends: a process of it could change the kernel later. Not every
+    container may make namespaces."""
+    apart = ("unshare", "--pid", "--fork", "--kill-child")
+    try:
+        host.run(command(*apart, "true"))
+    except HostError:
+        return ()
+    return apart
+
+
 def _without_privileges(target: str) -> tuple[str, ...]:
-    """The command, without the program, that makes root a user without a name. Not every container may make namespaces."""
+    """The command, without the program, that makes root a user without a name."""
     if os.geteuid() != 0:
         return ()
     user = IMAGE_USERS[zlib.crc32(target.encode()) % len(IMAGE_USERS)]

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from nqrust.agent.disks.diskwrite import mounting, writer
 from nqrust.contract.names import VM_USERS
 from nqrust.host.errors import CommandFailed
 from nqrust.host.local import LocalHost
+from nqrust.host.port import Command, Completed
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ me@laptop"
 HASH = "$6$abcdefgh$abcdefghijklmnop"
@@ -345,18 +347,17 @@ def test_the_checker_runs_as_the_user_of_the_vm(kind: str, image: Path, helper: 
 
 
 _TAKEN_OVER = """#!/bin/sh
+echo taken over >&2
 chmod u+rw,g+rw "$2" && echo its own >&2
 sh -c 'exec 3<>"$1"' sh "$2" && echo writes >&2
 [ -r "$2" ] || echo reads nothing >&2
-sleep 77 >/dev/null 2>&1 &
+setsid sleep 77 >/dev/null 2>&1 &
 exit 1
 """
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not Path("/dev/loop-control").exists(), reason="needs root and a block device")
-def test_a_checker_that_a_disk_took_over_writes_nothing_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checker_that_a_disk_took_over_writes_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     program, user = tmp_path / "bin/xfs_repair", VM_USERS[4322]
     program.parent.mkdir()
     program.write_text(_TAKEN_OVER)
@@ -364,7 +365,11 @@ def test_a_checker_that_a_disk_took_over_writes_nothing_and_leaves_nothing(
         if folder.owner() == "root" and folder.is_relative_to(os.environ.get("TMPDIR", "/tmp")):
             folder.chmod(0o755)
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    class TakenOver(LocalHost):
+        def run(self, cmd: Command, *, on_line: Callable[[str], None] | None = None) -> Completed:
+            return super().run(replace(cmd, argv=tuple(str(program) if word == "xfs_repair" else word for word in cmd.argv)))
+
     os.mknod(tmp_path / "device", stat.S_IFBLK | 0o600, os.makedev(7, 250))
     umask = os.umask(0o077)
     try:
@@ -374,8 +379,9 @@ def test_a_checker_that_a_disk_took_over_writes_nothing_and_leaves_nothing(
     found = os.stat(node)
     assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o040, 0, user)
     with pytest.raises(CommandFailed) as failed:
-        writer._check(LocalHost(), "xfs", node, user)
-    assert failed.value.stderr and not {"its own", "writes", "reads nothing"} & set(failed.value.stderr.splitlines())
+        writer._check(TakenOver(), "xfs", node, user)
+    assert "taken over" in failed.value.stderr
+    assert not {"its own", "writes", "reads nothing"} & set(failed.value.stderr.splitlines())
     left = [one for one in Path("/proc").glob("[0-9]*") if one.exists() and one.stat().st_uid == user]
     assert left == []
 
