@@ -23,12 +23,19 @@ from packets import sh
 from tests.unit.agent.test_network import record
 
 from nqrust.agent.network.forwards import Forwards
+from nqrust.agent.network.rules import NetworkRules
 from nqrust.agent.settings import Network
 from nqrust.contract.names import tap_name
 from nqrust.contract.vms import PortForward
 from nqrust.host.conntrack import Conntrack
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Connections
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.step import Satisfied
+from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.verbs import registry as verbs
+from nqrust.installer.verbs.firewall.rules import IptablesRules
+from nqrust.installer.verbs.firewall.vm_network import vm_network
 
 SCRIPT, WHAT = sys.argv[1:]
 BEYOND, HOST, GUEST = "198.51.100.1", "198.51.100.2", "10.0.0.20"
@@ -38,6 +45,8 @@ libc = ctypes.CDLL(None)
 
 
 def lay_out() -> None:
+    if "LEGACY" in os.environ:  # what update-alternatives(1) makes of iptables, in this mount namespace
+        assert "legacy" in sh("mount --bind /usr/sbin/xtables-legacy-multi /usr/sbin/xtables-nft-multi; iptables --version")
     sh("mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /run; mkdir -p /run/netns; ip link set lo up")
     for name in ("beyond", "guest", "other"):
         sh(f"ip netns add {name}; ip -n {name} link set lo up")
@@ -176,6 +185,63 @@ def forwarded() -> dict[str, object]:
     return said | {"without the bounds": remembered(), "put back": [forwards.sync(), forwards.sync()]}
 
 
-WHATS: dict[str, Callable[[], dict[str, object]]] = {"services": services, "forwards": forwarded}
+# --- forwarding
+
+
+def passed_on() -> dict[str, object]:
+    """What a machine beyond sends to another network of the host, through the host as its router."""
+    sh(
+        "ip netns add within; ip link add lan type veth peer name eth0 netns within; ip link set lan up; ip addr add 192.0.2.2/24 dev lan"
+    )
+    sh("ip -n within addr add 192.0.2.9/24 dev eth0; ip -n within link set eth0 up; ip -n within route add default via 192.0.2.2")
+    keeper = NetworkRules(LocalHost(), SCRIPT)
+    said: dict[str, object] = {"at first": keeper.keep()}
+
+    def arrive(number: int = 1, name: str = "beyond") -> int:
+        with closing(opened("within", UDP, 514)) as server:
+            for _ in range(number):
+                with closing(opened(name, UDP)) as one:
+                    one.sendto(b"through the host", ("192.0.2.9", 514))
+            return heard(server)
+
+    said["of 200"], said["remembered"], said["of a guest"] = arrive(200), tracked(), arrive(1, "guest")
+    sh("iptables -I FORWARD -i uplink -o lan -j ACCEPT")
+    said["accepted before"] = arrive()
+    sh("iptables -D FORWARD 1; iptables -A FORWARD -i uplink -o lan -j ACCEPT")
+    said["accepted after"], said["put back"], said["accepted then"] = arrive(), [keeper.keep(), keeper.keep()], arrive()
+    sh("iptables -D FORWARD -i uplink -o lan -j ACCEPT; iptables -F NQR-ROUTED")
+    said["without the rule"] = arrive(200)
+    said["put back again"] = [keeper.keep(), keeper.keep()]
+    sh(f"{SCRIPT} down")
+    return said | {"left": [line for line in sh("iptables-save").splitlines() if "NQR" in line]}
+
+
+def stepped() -> dict[str, object]:
+    """The installer's steps: over the former rules, for a host that forwards for others, back to the first, and all taken back."""
+    sh(f"{SCRIPT} down; iptables -A FORWARD -i wg0 -j ACCEPT")
+    host, undo = LocalHost(), []
+    said: dict[str, object] = {}
+    alone, others = (vm_network("fcbr0", "10.0.0.0/24", "10.0.0.1", routes=routes) for routes in (False, True))
+    for name, spec in {"former": others, "alone": alone, "others": others, "alone again": alone}.items():
+        step = IptablesRules(spec)
+        undo.append(step.prepare(host).undo)
+        step.apply(host)
+        step.verify(host)
+        jumps = sh("iptables -S FORWARD").splitlines()[1:]
+        said[name] = [isinstance(step.inspect(host), Satisfied), *(line.split()[-1] for line in jumps)]
+    context = UndoContext(host, Originals(host, "/run/originals"))
+    for name, records in zip(("others once more", "alone once more", "former", "nothing"), reversed(undo), strict=True):
+        for one in records:
+            verbs.revert(context, one)
+        said[f"back to {name}"] = [line.split()[-1] for line in sh("iptables -S FORWARD").splitlines()[1:]]
+    return said | {"left": [line for line in sh("iptables-save").splitlines() if "NQR" in line]}
+
+
+WHATS: dict[str, Callable[[], dict[str, object]]] = {
+    "services": services,
+    "forwards": forwarded,
+    "router": passed_on,
+    "steps": stepped,
+}
 lay_out()
 print(json.dumps(WHATS[WHAT]()))

@@ -63,6 +63,8 @@ FORWARD_CHAINS = (
     ("filter", FORWARD_CHAIN, "FORWARD"),
 )
 """Table, chain and the built-in chain that jumps there: the agent's, for port forwards; uninstall removes them."""
+ROUTED_CHAIN = "NQR-ROUTED"
+"""The installer's, at the end of FORWARD: what neither comes from VMs nor goes to them."""
 SOURCE_CHAIN = ("raw", "NQR-SOURCE", "PREROUTING")
 """The same, for the addresses that each VM may send from."""
 RELAY_CHAIN = ("filter", "NQR-RELAY", "OUTPUT")

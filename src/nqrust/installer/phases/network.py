@@ -18,7 +18,7 @@ from nqrust.installer.verbs.firewall.firewalld import POLICIES, ZONES, Firewalld
 from nqrust.installer.verbs.firewall.lan import lan_guests, lan_guests_ipv6
 from nqrust.installer.verbs.firewall.rules import FirewallSpec, IptablesRules
 from nqrust.installer.verbs.firewall.vm_network import vm_network, vm_network_ipv6
-from nqrust.installer.verbs.kernel.sysctl import Sysctl
+from nqrust.installer.verbs.kernel.sysctl import FORWARDING, Sysctl
 from nqrust.installer.verbs.network.link import Bridge, BridgeMakesWay
 from nqrust.installer.verbs.network.makes_way import MakesWay
 from nqrust.installer.verbs.network.network_manager import FOLDER, UnmanagedLinks
@@ -26,7 +26,6 @@ from nqrust.installer.verbs.network.own_card import OwnCard
 from nqrust.installer.verbs.network.ready import ReadyBridge
 
 SYSCTL_FILE = "/etc/sysctl.d/90-nqrust-microvm.conf"
-FORWARDING = "net.ipv4.ip_forward"
 NETWORK_MANAGER = {"network-manager", "NetworkManager"}
 """Package names on Debian and Red Hat."""
 
@@ -62,6 +61,7 @@ def firewall(context: Context) -> tuple[FirewallSpec, FirewallSpec]:
         tcp_ports=guest_ports(context),
         anybody=not context.speaks_our_api,
         apart=context.speaks_our_api,
+        routes=context.routed or has_docker(context) or bool(_others(context)),
     )
     return rules, vm_network_ipv6(network.bridge_name, apart=context.speaks_our_api)
 
@@ -181,8 +181,12 @@ def _on_the_lan(context: Context) -> list[Step]:
 
 def _keeps(context: Context) -> tuple[str, ...]:
     """Return forwarding if Docker or libvirt is here: they found it on and rely on it. Only uninstall turns it off."""
-    others = {"docker", "libvirt"} & set(context.facts.network.firewall_managers)
-    return (f"sysctl:{FORWARDING}",) if others else ()
+    return (f"sysctl:{FORWARDING}",) if _others(context) else ()
+
+
+def _others(context: Context) -> set[str]:
+    """Return the programs here that have the host forward, and keep strangers out themselves."""
+    return {"docker", "libvirt"} & set(context.facts.network.firewall_managers)
 
 
 def _address(network: NetworkSettings) -> str:

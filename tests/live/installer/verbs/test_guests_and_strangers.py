@@ -47,3 +47,31 @@ def test_a_machine_beyond_fills_no_table_of_the_host_through_a_forward(script: P
     assert forwards.AT_ONCE <= found.pop("a second") <= forwards.AT_ONCE + forwards.A_SECOND * (found.pop("seconds") + 1)
     assert found.pop("open") <= forwards.OPEN + 5
     assert found == {"without the bounds": 6000}, "the test can see a hole"
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_the_host_is_no_router_for_strangers(script: Path, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nqr turns forwarding on, which holds for all interfaces. A machine beyond would fill the host's table of connections."""
+    if variant == "legacy":
+        if not (Path("/usr/sbin/xtables-legacy-multi").exists() and Path("/usr/sbin/xtables-nft-multi").exists()):
+            pytest.skip("needs both variants of iptables")
+        monkeypatch.setenv("LEGACY", "1")
+    found = seen(script, "router")
+    assert found.pop("at first") is False, "rules that stand are left alone"
+    assert found.pop("of 200") == 0 and found.pop("remembered") < 20 and found.pop("of a guest") == 1
+    assert found.pop("put back") == found.pop("put back again") == [True, False]
+    assert found.pop("accepted before") == 1, "what others accept passes, such as Docker's"
+    assert found.pop("accepted after") == 0 and found.pop("accepted then") == 1, "the jump goes to the end"
+    assert found.pop("without the rule") == 200, "the test can see a hole"
+    assert found == {"left": []}
+
+
+def test_the_rule_comes_and_goes_with_those_who_need_forwarding(script: Path) -> None:
+    found = seen(script, "steps")
+    assert found.pop("left") == []
+    first, both = ["NQR-FORWARD", "ACCEPT"], ["NQR-FORWARD", "ACCEPT", "NQR-ROUTED"]
+    assert found == {
+        "former": [True, *first], "alone": [True, *both], "others": [True, *first], "alone again": [True, *both],
+        "back to others once more": first, "back to alone once more": both, "back to former": first,
+        "back to nothing": ["ACCEPT"],
+    }  # fmt: skip

@@ -249,6 +249,8 @@ class Tables:
         chain, *spec = rest
         if verb == "-I":
             chains[chain].insert(0, spec[1:])
+        elif verb == "-A":
+            chains[chain].append(spec)
         elif verb == "-D":
             chains[chain].remove(spec)
         elif verb == "-F":
@@ -280,7 +282,8 @@ def test_firewall_rules_are_inserted_once_under_product_names(host: FakeHost) ->
     applied(host, step)
     step.apply(host)
     rules = host.memory["rules"]
-    assert len(rules["filter"]["FORWARD"]) == len(rules["filter"]["INPUT"]) == len(rules["nat"]["POSTROUTING"]) == 1
+    assert [jump[-1] for jump in rules["filter"]["FORWARD"]] == ["NQR-FORWARD", "NQR-ROUTED"]
+    assert len(rules["filter"]["INPUT"]) == len(rules["nat"]["POSTROUTING"]) == 1
     leaves, hidden = ["-s", "10.0.0.0/24", "!", "-d", "10.0.0.0/24", "!", "-o", "fcbr0"], ["-j", "MASQUERADE", "--to-ports"]
     assert rules["nat"]["NQR-POSTROUTING"] == [
         [*leaves, "-p", "tcp", *hidden, "32768-65535", "--random-fully"],

@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from nqrust.contract.names import FORWARD_CHAINS
+from nqrust.contract.names import FORWARD_CHAINS, ROUTED_CHAIN
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.errors import StepFailed
@@ -31,7 +31,7 @@ COMMENT = ("-m", "comment", "--comment", "nqrust")
 FORWARD, INPUT, POSTROUTING = "NQR-FORWARD", "NQR-INPUT", "NQR-POSTROUTING"
 _OWN_OF_BOTH = (("filter", FORWARD, "FORWARD"), ("filter", INPUT, "INPUT"))
 OWN = {
-    "iptables": (*_OWN_OF_BOTH, ("nat", POSTROUTING, "POSTROUTING"), *FORWARD_CHAINS),
+    "iptables": (*_OWN_OF_BOTH, ("nat", POSTROUTING, "POSTROUTING"), ("filter", ROUTED_CHAIN, "FORWARD"), *FORWARD_CHAINS),
     "ip6tables": _OWN_OF_BOTH,
 }
 """Table, chain and parent of every chain that the VM network may have, by the program that sets it."""
@@ -42,12 +42,14 @@ ALONE = 10  # seconds that nqr and the boot script wait for each other at most: 
 
 @dataclass(frozen=True)
 class Chain:
-    """One of nqr's chains and the built-in chain that jumps into it; `rules` in order, without `-A CHAIN`."""
+    """One of nqr's chains and the built-in chain that jumps into it; `rules` in order, without `-A CHAIN`. `last`: the jump
+    comes after the rules of others, so what they accept passes."""
 
     table: str
     name: str
     parent: str
     rules: tuple[tuple[str, ...], ...]
+    last: bool = False
 
     @property
     def jump(self) -> tuple[str, ...]:
@@ -252,10 +254,12 @@ class IptablesRules:
     def _jump_once(self, host: Host, chain: Chain) -> None:
         base = (self.binary, "-w", "-t", chain.table)
         now = parse_rules(host.run(command(*base, "-S", chain.parent)).stdout).get(chain.parent, [])
-        for _ in range(now.count(chain.jump) - 1):
+        stands = chain.jump in now and (not chain.last or now[-1] == chain.jump)
+        for _ in range(now.count(chain.jump) - stands):
             host.run(command(*base, "-D", chain.parent, *chain.jump, ok=_EXISTS))
-        if chain.jump not in now:
-            host.run(command(*base, "-I", chain.parent, "1", *chain.jump))
+        if not stands:
+            where = ("-A", chain.parent) if chain.last else ("-I", chain.parent, "1")
+            host.run(command(*base, *where, *chain.jump))
 
     def _all_lines(self) -> list[str]:
         return [f"{chain.name} {' '.join(rule)}" for chain in self.spec.chains for rule in chain.rules]

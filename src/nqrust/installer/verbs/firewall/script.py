@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from nqrust.installer.verbs.firewall.kernel import BOUNDS
-from nqrust.installer.verbs.firewall.rules import ALONE, FirewallSpec, restore_text
+from nqrust.installer.verbs.firewall.rules import ALONE, Chain, FirewallSpec, restore_text
 
 FUNCTIONS = rf"""
 # A kernel without the matches that bound what one guest takes gets the rules without them.
@@ -27,6 +27,17 @@ fill() {{ # program, table
 jump() {{ # program, table, chain, parent
     "$1" -w -t "$2" -C "$4" -m comment --comment nqrust -j "$3" 2>/dev/null ||
         "$1" -w -t "$2" -I "$4" 1 -m comment --comment nqrust -j "$3"
+}}
+
+# After the rules of others, so that what they accept passes.
+last() {{ # program, table, chain, parent
+    [ "$("$1" -w -t "$2" -S "$4" 2>/dev/null | tail -n 1)" = "-A $4 -m comment --comment nqrust -j $3" ]
+}}
+
+jump_last() {{ # program, table, chain, parent
+    ! last "$@" || return 0
+    while "$1" -w -t "$2" -D "$4" -m comment --comment nqrust -j "$3" 2>/dev/null; do :; done
+    "$1" -w -t "$2" -A "$4" -m comment --comment nqrust -j "$3"
 }}
 
 holds() {{ # program, table, chain, parent
@@ -68,16 +79,21 @@ def render_up(spec: FirewallSpec) -> list[str]:
     """Shell lines that put the rules in place; run twice they change nothing."""
     return [
         *(shlex.join(("fill", spec.program, table)) for table in spec.tables),
-        *(f"jump {spec.program} {chain.table} {chain.name} {chain.parent}" for chain in spec.chains),
+        *(f"jump{'_last' * chain.last} {_words(spec, chain)}" for chain in spec.chains),
     ]
 
 
 def render_check(spec: FirewallSpec) -> list[str]:
     """Shell lines that return 1 from a function where a rule is missing or changed."""
-    return [f"holds {spec.program} {chain.table} {chain.name} {chain.parent} || return 1" for chain in spec.chains]
+    held = [f"holds {_words(spec, chain)} || return 1" for chain in spec.chains]
+    return [*held, *(f"last {_words(spec, chain)} || return 1" for chain in spec.chains if chain.last)]
 
 
 def render_down(spec: FirewallSpec) -> list[str]:
     """Shell lines that take the rules out again; fine when they are not there."""
     chains = reversed((*spec.chains, *spec.others))
-    return [f"drop {spec.program} {chain.table} {chain.name} {chain.parent}" for chain in chains]
+    return [f"drop {_words(spec, chain)}" for chain in chains]
+
+
+def _words(spec: FirewallSpec, chain: Chain) -> str:
+    return f"{spec.program} {chain.table} {chain.name} {chain.parent}"

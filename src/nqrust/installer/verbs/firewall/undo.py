@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nqrust.contract.names import ROUTED_CHAIN
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
@@ -67,7 +68,8 @@ def ruleset(context: UndoContext, args: dict[str, Any]) -> Outcome:
         host.run(command(f"{binary}-restore", "-w", "--noflush", input=str(text).encode()))
     for table, chain, *spec in args["jumps"]:
         if host.run(command(binary, "-w", "-t", table, "-C", chain, *spec, ok=(0, 1, 2))).code != 0:
-            host.run(command(binary, "-w", "-t", table, "-I", chain, "1", *spec))
+            where = ("-A", chain) if spec[-1] == ROUTED_CHAIN else ("-I", chain, "1")
+            host.run(command(binary, "-w", "-t", table, *where, *spec))
     added = args["added"]
     rules_ = [[table, parent, *jump] for table, parent, _, *jump in added]
     return rules(context, {"binary": binary, "rules": rules_, "chains": [[table, chain] for table, _, chain, *_ in added]})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nqrust.contract.names import CLOUD_SERVICES, FORWARD_CHAINS, RELAY_CHAIN, SOURCE_CHAIN
+from nqrust.contract.names import CLOUD_SERVICES, FORWARD_CHAINS, RELAY_CHAIN, ROUTED_CHAIN, SOURCE_CHAIN
 from nqrust.installer.verbs.firewall import bounds
 from nqrust.installer.verbs.firewall.bounds import more_at_once, more_often
 from nqrust.installer.verbs.firewall.rules import FORWARD, INPUT, POSTROUTING, Chain, FirewallSpec
@@ -31,6 +31,7 @@ def vm_network(
     tcp_ports: tuple[int, ...] = (),
     anybody: bool = False,
     apart: bool = True,
+    routes: bool = False,
 ) -> FirewallSpec:
     """Return the rules of a VM network on its own bridge.
 
@@ -39,7 +40,8 @@ def vm_network(
     `outside`: they may reach what lies beyond the host (NAT), but no link-local address, and of a cloud's services its name
     server only; without it the network is isolated. From beyond only answers come in. `apart`: the agent isolates the TAPs of
     guests from each other, and the host does not lead one to another either: a guest that sends its neighbour's packets to the
-    gateway's MAC would have the host route them. `subnet` and `gateway` IPv4.
+    gateway's MAC would have the host route them. `routes`: the host forwards for others too. If not, it drops what has
+    nothing to do with the VMs: nqr turns forwarding on, which holds for all interfaces. `subnet` and `gateway` IPv4.
 
     The limits count by address, so packets with an address of no guest go first: they would fill the
     tables that the others need. DHCP comes before that, because it has no address yet.
@@ -93,6 +95,10 @@ def vm_network(
     chains = [Chain("filter", FORWARD, "FORWARD", tuple(forward)), Chain("filter", INPUT, "INPUT", tuple(inbound))]
     if outside and masquerade:
         chains.append(Chain("nat", POSTROUTING, "POSTROUTING", _masquerade(bridge, subnet)))
+    if outside and not routes:
+        chains.append(
+            Chain("filter", ROUTED_CHAIN, "FORWARD", (("!", "-i", bridge, "!", "-o", bridge, "-j", "DROP"),), last=True)
+        )
     agents = (*(FORWARD_CHAINS if outside else ()), SOURCE_CHAIN, RELAY_CHAIN)
     others = tuple(Chain(table, name, parent, ()) for table, name, parent in agents)
     return FirewallSpec(tuple(chains), others)

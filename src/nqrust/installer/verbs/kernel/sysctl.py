@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,7 +19,8 @@ from nqrust.installer.engine.step import (
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.verbs.kernel.undo import sysctl_path, undo_sysctl
 
-RESETS = {("net.ipv4.ip_forward", "0"): ("net.ipv4.conf.all.accept_redirects", "1")}
+FORWARDING = "net.ipv4.ip_forward"
+RESETS = {(FORWARDING, "0"): ("net.ipv4.conf.all.accept_redirects", "1")}
 """Parameters that the kernel changes with another (ip-sysctl: a change of ip_forward resets others). Setting the first back
 would therefore undo settings of an administrator, or of ufw(8)."""
 
@@ -85,6 +87,15 @@ def _reset(host: Host, key: str, prior: str) -> tuple[Undo, ...]:
     path = sysctl_path(other)
     now = host.read_text(path).strip() if host.exists(path) else value
     return () if now == value else (undo_sysctl(other, prior=now, ours=value),)
+
+
+def routed(host: Host, undos: Iterable[Undo]) -> bool:
+    """Return whether this host forwarded packets before nqr, by the receipt's records, oldest first. If nqr did not turn it on, as
+    before the first install, by the kernel."""
+    prior = [str(undo.args["prior"]) for undo in undos if undo.verb == "sysctl" and undo.args.get("key") == FORWARDING]
+    path = sysctl_path(FORWARDING)
+    now = host.read_text(path).strip() if host.exists(path) else "0"
+    return (prior or [now])[0] != "0"
 
 
 def _normal(text: str) -> str:
