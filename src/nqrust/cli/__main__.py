@@ -37,8 +37,9 @@ def _settle() -> None:
     """Make sure that programs get what they rely on: open standard streams that accept every character, and a working
     directory that exists."""
     from nqrust.cli import outlet
+    from nqrust.cli.given import Given
 
-    os.umask(0o022)
+    Given.umask = os.umask(0o022)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed: the next file to open, this one, gets its number
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))

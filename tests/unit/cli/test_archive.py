@@ -5,14 +5,19 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from nqrust.cli.vm import archive
+from nqrust.cli.__main__ import main
+from nqrust.cli.vm import archive, booting, copy
 from nqrust.cli.vm.copy import _parsed
 from nqrust.cli.vm.logs import added
+from nqrust.contract.guest import Kind
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, content: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
@@ -63,6 +68,29 @@ def test_what_is_written_is_read(place: Path, tmp_path: Path) -> None:
     assert os.readlink(copy / "link") == "a" and (copy / "a" / "b").is_dir()
     assert (copy / "second").stat().st_ino == (copy / "run").stat().st_ino
     assert (copy / "run").stat().st_mode & 0o7777 == 0o755, "no privileges come along"
+
+
+@pytest.mark.parametrize(("umask", "modes"), [(0o077, ("700", "600")), (0o022, ("755", "644")), (0o007, ("770", "660"))])
+def test_copies_have_the_modes_that_the_caller_lets_new_files_have(
+    umask: int, modes: tuple[str, str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = tar(member("top", tarfile.DIRTYPE, mode=0o777), member("top/key", content=b"secret", mode=0o666)).getvalue()
+
+    @contextmanager
+    def opened(sink: Any, woken: Any) -> Iterator[Any]:
+        done = {"start": lambda request: (sink(Kind.stdout, sent), sink(Kind.stdout, b"")), "end_input": lambda: None}
+        yield SimpleNamespace(**done, wait=lambda: 0, over=True)
+
+    monkeypatch.setattr(copy, "_over_manager", lambda name, url: opened)
+    monkeypatch.setattr(booting, "until_ready", lambda *_: None)
+    before = os.umask(umask)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(["vm", "cp", "web1:/top", str(place)])
+    finally:
+        os.umask(before)
+    assert not ended.value.code
+    assert tuple(f"{(place / name).stat().st_mode & 0o777:o}" for name in ("top", "top/key")) == modes
 
 
 @pytest.mark.parametrize(

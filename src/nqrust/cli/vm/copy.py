@@ -14,6 +14,7 @@ from typing import IO, Annotated, cast
 import typer
 
 from nqrust.cli.connection import ManagerUrl
+from nqrust.cli.given import Given
 from nqrust.cli.vm import archive, booting
 from nqrust.cli.vm.guest_session import Session, SessionFailed, Sink, connected, ticket
 from nqrust.contract.guest import ExecRequest, Kind
@@ -49,6 +50,7 @@ def cp(
     if to is not None:
         upload(opened, name, source, into)
     else:
+        os.umask(Given.umask)  # the files are the caller's own
         download(opened, name, out, target)
 
 
