@@ -64,8 +64,8 @@ psql_as() { # user, socket folder, port, statement, database if not postgres
 follow_rules() { # user, socket folder, port, pg_ctl, data folder: a server that does not run reads pg_hba.conf when it starts
     if has psql && psql_as "$1" "$2" "$3" 'RELOAD' >/dev/null 2>&1; then return; fi
     # Its rules may not let its owner in.
-    if [ -x "$4" ] && runuser -u "$1" -- "$4" status -s -D "$5" >/dev/null 2>&1; then
-        runuser -u "$1" -- "$4" reload -s -D "$5" || try false "RELOAD" || missed=1
+    if [ -x "$4" ] && as_user "$1" "$4" status -s -D "$5" >/dev/null 2>&1; then
+        as_user "$1" "$4" reload -s -D "$5" || try false "RELOAD" || missed=1
     fi
 }
 without_server() { # as sql, for a cluster that does not run: postgres(1), --single

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import grp
+import hashlib
 import os
 import pty
 import pwd
@@ -26,7 +28,7 @@ from nqrust.installer.engine.step import Conflict
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.file.block import Block
-from nqrust.installer.verbs.file.undo import undo_block_text
+from nqrust.installer.verbs.file.undo import undo_block_text, undo_mode
 from nqrust.installer.verbs.postgres.cluster import ClusterChoice
 from nqrust.installer.verbs.postgres.hba import HbaFile
 from nqrust.installer.verbs.postgres.rules import SignInRules
@@ -74,9 +76,11 @@ def unhurt(place: Path) -> bool:
     return (file.read_text(), access(file), os.listdir(place / "root")) == (ROOTS, (0o600, 0, 0), ["pg_hba.conf"])
 
 
-def run_script(undo: Undo, *, meanwhile: str = "", tool: str = "awk") -> subprocess.CompletedProcess[str]:
+def run_script(undo: Undo, *, meanwhile: str = "", tool: str = "awk", original: str = "") -> subprocess.CompletedProcess[str]:
     """Run its part of undo.sh. `meanwhile`: what the owner does when the script comes to this tool for the first time."""
-    calls = "\n".join(script.lines_of(UndoContext(LocalHost(), Originals(LocalHost(), "/nowhere")), undo))
+    kept = Originals(LocalHost(), "/nowhere")
+    kept.read = lambda digest: original.encode()  # type: ignore[method-assign]
+    calls = "\n".join(script.lines_of(UndoContext(LocalHost(), kept), undo))
     ids = f"--reuid={OWNER.pw_uid} --regid={OWNER.pw_gid} --clear-groups"
     once = f"{tool}() {{ setpriv {ids} -- sh -c '{meanwhile}'; unset -f {tool}; {tool} \"$@\"; }}\n" if meanwhile else ""
     text = PRELUDE.partition("cd / || exit 1\n")[2] + once + f'{calls}\necho "failed: $failed"\npwd\n'
@@ -132,6 +136,36 @@ def test_the_script_leaves_what_a_link_of_the_owner_leads_to(place: Path) -> Non
     (place / "etc").rename(place / "old")
     (place / "etc").symlink_to(place / "root")
     assert run_script(undo_block_text(f"{place}/etc/pg_hba.conf", MARKER, prior="")).stdout == "failed: 0\n/\n"
+    assert unhurt(place)
+
+
+# --- other files in folders of the owner, such as the log of initdb
+
+
+def prior_of(file: Path, mode: int, uid: int, gid: int) -> Undo:
+    names = (
+        [one.pw_name for one in pwd.getpwall() if one.pw_uid == uid],
+        [one.gr_name for one in grp.getgrall() if one.gr_gid == gid],
+    )
+    prior = {"kind": "file", "sha256": hashlib.sha256(RULES.encode()).hexdigest(), "mode": mode, "xattrs": {}}
+    return Undo("file", {"path": str(file), "ours": None, "prior": {**prior, "owner": names[0][0], "group": names[1][0]}})
+
+
+@pytest.mark.parametrize("name", ["pg_hba.conf.nqr-new", ".pg_hba.conf.nqr-new"])
+@pytest.mark.parametrize("tool", ["stat", "base64", "setsid", "mv"])
+def test_the_script_puts_a_file_back_through_no_link(place: Path, name: str, tool: str) -> None:
+    if tool == "stat":
+        (place / "etc" / name).symlink_to(place / "root/pg_hba.conf")
+    plant = f"ln -sfn {place}/root/pg_hba.conf {place}/etc/{name}"
+    run_script(prior_of(place / "etc/pg_hba.conf", 0o666, OWNER.pw_uid, OWNER.pw_gid), meanwhile=plant, tool=tool, original=RULES)
+    assert unhurt(place)
+
+
+@pytest.mark.parametrize("tool", ["chmod", "setsid", "chown"])
+def test_the_script_sets_no_mode_through_a_link(place: Path, tool: str) -> None:
+    file = place / "etc/pg_hba.conf"
+    plant = f"ln -sfn {place}/root/pg_hba.conf {file}"
+    run_script(undo_mode(str(file), 0o666, OWNER.pw_name, grp.getgrgid(OWNER.pw_gid).gr_name), meanwhile=plant, tool=tool)
     assert unhurt(place)
 
 
