@@ -30,9 +30,8 @@ def way(host: Host, path: str) -> Iterator[tuple[str, Stat]]:
 
 def others_may_replace(folder: Stat, *users: int) -> bool:
     """Return whether a user besides root and `users` can rename what is in a folder: its owner always may, and who can write to it
-    may unless it is sticky (inode(7)). Root's group is root."""
-    writable = folder.mode & 0o002 or (folder.mode & 0o020 and folder.gid != 0)
-    return folder.uid not in (0, *users) or bool(writable and not folder.mode & 0o1000)
+    may unless it is sticky (inode(7)). Root's group counts, too: with an access list, its bits are the list's mask (acl(5))."""
+    return folder.uid not in (0, *users) or bool(folder.mode & 0o022 and not folder.mode & 0o1000)
 
 
 def _parts(path: str) -> list[str]:

@@ -19,7 +19,7 @@ MANIFEST = ImageManifest.model_validate(
     ("mode", "owner", "group", "refused"),
     [
         (0o755, "root", "root", False),
-        (0o2775, "root", "root", False),
+        (0o2775, "root", "root", True),
         (0o1775, "root", "100", False),
         (0o775, "root", "100", True),
         (0o777, "root", "root", True),

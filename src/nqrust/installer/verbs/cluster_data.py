@@ -26,7 +26,9 @@ FUNCTIONS = (
 torn_cluster() { # folder: whether it is a cluster without data of users, on which no server runs
     if [ ! -e "$1/PG_VERSION" ] || used_cluster "$1"; then return 1; fi
     [ -f "$1/postmaster.pid" ] || return 0 # a pipe would wait for somebody who writes to it
-    case $(cat "/proc/$(sed -n 1p "$1/postmaster.pid" 2>/dev/null)/comm" 2>/dev/null) in postgres*) return 1 ;; esac
+    server=$(sed -n 1p "$1/postmaster.pid" 2>/dev/null)
+    case $server in '' | *[!0-9]*) return 0 ;; esac
+    case $(cat "/proc/$server/comm" 2>/dev/null) in postgres*) return 1 ;; esac
 }
 cluster_stays() { # data folders that hold data of users
 """

@@ -30,7 +30,7 @@ def settings(**given: Any) -> Settings:
         ("/srv", 0o750, "root", "keeps out the users that VMs run as."),
         ("/srv/fc/vms", 0o700, "root", "keeps out the users that VMs run as."),
         ("/srv/fc", 0o755, "1000", "belongs to 1000, who could replace the disks of VMs."),
-        ("/srv/fc", 0o775, "root", None),
+        ("/srv/fc", 0o775, "root", "can be written by other users, who could replace the disks of VMs."),
         ("/srv/fc", 0o757, "root", "can be written by other users, who could replace the disks of VMs."),
     ],
 )

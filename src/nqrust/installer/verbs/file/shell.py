@@ -131,7 +131,7 @@ remove_contents() { # path
         cluster_stays "$1"
     elif [ ! -L "$1" ] || (enter "$1" 2>/dev/null); then
         try empty "$1"
-    elif ! owner=$(owner_of_link "$1") || ! runuser -u "$owner" -- find "$1/" -xdev -mindepth 1 -delete; then
+    elif ! owner=$(owner_of_link "$1") || ! as_user "$owner" find "$1/" -xdev -mindepth 1 -delete; then
         kept "$1 is a link that other users can change, and what is behind it stays"
     fi
 }

@@ -12,7 +12,7 @@ import posixpath
 from typing import Any
 
 from nqrust.host.durable import temporary_name
-from nqrust.host.errors import PathError
+from nqrust.host.errors import HostError, PathError
 from nqrust.host.port import Host, Kind, command
 from nqrust.host.way import way
 from nqrust.installer.engine.undo_record import Retain, Undo
@@ -267,7 +267,10 @@ def remove_contents(host: Host, path: str) -> bool:
             return False
         (owner,) = changers
         assert owner is not None
-        return host.run(command("find", f"{path}/", "-xdev", "-mindepth", "1", "-delete", user=owner, ok=(0, 1))).code == 0
+        try:
+            return host.run(command("find", f"{path}/", "-xdev", "-mindepth", "1", "-delete", user=owner, ok=(0, 1))).code == 0
+        except HostError:  # a number without an account
+            return False
     for name in host.listdir(path) if host.exists(path) else ():
         below = posixpath.join(path, name)
         stat = host.stat(below)

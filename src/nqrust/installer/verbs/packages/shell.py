@@ -18,7 +18,7 @@ _TRACES = r"""made_directory() { # path: goes when it is empty and no package ha
     [ -d "$1" ] || return 0
     if owned "$1"; then return; fi
     (enter "${1%/*}" && made_below "${1##*/}" LEVELS)
-    [ ! -d "$1" ] || kept "$1 was made by a package script and is not empty"
+    [ ! -d "$1" ] || kept "$1 was made by a package script. It is not empty, or cannot be removed"
 }
 made_below() { # entry of the folder that one is in, levels: goes with its empty folders and torn clusters; other clusters stay whole
     [ -d "./$1" ] && [ ! -L "./$1" ] || return 0

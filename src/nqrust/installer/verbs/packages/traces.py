@@ -12,7 +12,7 @@ import gzip
 import json
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from nqrust.contract import paths as product
@@ -133,7 +133,7 @@ def remove(host: Host, found: dict[str, Any], owned: frozenset[str], others: str
         elif stat.kind is Kind.directory:
             left += _remove_empty(host, path)
         elif stat.kind is not Kind.other:
-            host.remove(path)
+            left += _not_removed(path, host.remove)
     for file, names in (("passwd", found["users"]), ("group", found["groups"])):
         for name in names:
             if name in words:
@@ -152,8 +152,7 @@ def _remove_empty(host: Host, path: str, levels: int = LEVELS) -> list[str]:
     if host.exists(f"{path}/PG_VERSION"):
         if not cluster_data.is_torn(host, path):
             return [f"{path} was made by a package script and is a PostgreSQL cluster, so it stays"]
-        host.remove_tree(path)
-        return []
+        return _not_removed(path, host.remove_tree)
     for name in host.listdir(path) if levels else ():
         below = f"{path}/{name}"
         stat = host.stat(below)
@@ -162,8 +161,13 @@ def _remove_empty(host: Host, path: str, levels: int = LEVELS) -> list[str]:
     holds = host.listdir(path)
     if holds:
         return [f"{path} was made by a package script and holds {', '.join(holds[:3])}, so it stays"]
+    return _not_removed(path, host.rmdir)
+
+
+def _not_removed(path: str, remove: Callable[[str], None]) -> list[str]:
+    """Remove it, or return why it stays: on the way there can be a link that another user made."""
     try:
-        host.rmdir(path)
+        remove(path)
     except PathError as error:
         return [f"{path} could not be removed: {error}"]
     return []

@@ -152,6 +152,6 @@ def _no_rules(path: str) -> Conflict:
 def _has_rules_only(text: str) -> bool:
     """Return whether a file has the form of pg_hba.conf: the cluster's owner may have named any file of root. The server let nqr in,
     so there is a rule."""
-    lines = [line.split() for line in text.replace("\\\n", " ").splitlines()]
+    lines = [line.split() for line in text.replace("\\\n", " ").split("\n")]
     words = {line[0].strip('"') for line in lines if line and not line[0].startswith("#")}
     return bool(words) and words <= _FIRST_WORDS

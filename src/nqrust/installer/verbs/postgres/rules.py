@@ -66,7 +66,7 @@ class SignInRules:
         cluster = self.cluster.find(host)
         if cluster is not None and (refused := self._refused(host, cluster)) is not None:
             return refused
-        if cluster is None or not cluster.online:
+        if cluster is None or not cluster.online or cluster.doubt:
             return Needed((f"+ rules for the PostgreSQL role {self.role}",))
         file = look(host, cluster, self.role)
         found = file.inspect(host, self._block(host, cluster, file))
@@ -101,7 +101,7 @@ class SignInRules:
         if self.role == cluster.owner:
             return of_the_owner(self.role)
         asked = f"SELECT 1 FROM pg_roles WHERE rolsuper AND rolname = {literal(self.role)};"
-        if not cluster.online or not as_owner(host, cluster, asked):
+        if not cluster.online or cluster.doubt or not as_owner(host, cluster, asked):
             return None
         return Conflict(
             "NQR-DB-115",

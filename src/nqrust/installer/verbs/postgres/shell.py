@@ -59,7 +59,7 @@ as_user() { # user, words. Without root's terminal: what that user runs could ty
     fi
 }
 psql_as() { # user, socket folder, port, statement, database if not postgres
-    as_user "$1" env PGOPTIONS='OPTIONS' psql -X -A -t -q -w -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -h "$2" -p "$3" -d "${5:-postgres}" -c "$4"
+    as_user "$1" env PGREQUIREPEER="$1" PGOPTIONS='OPTIONS' psql -X -A -t -q -w -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -h "$2" -p "$3" -d "${5:-postgres}" -c "$4"
 }
 follow_rules() { # user, socket folder, port, pg_ctl, data folder: a server that does not run reads pg_hba.conf when it starts
     if has psql && psql_as "$1" "$2" "$3" 'RELOAD' >/dev/null 2>&1; then return; fi

@@ -158,13 +158,14 @@ def _run(host: Host, args: dict[str, Any], what: str, statement: str, database: 
     sql = statement.encode() + b"\n"
     program, conf = server(cluster)
     if cluster.online and host.which("psql") is not None:
+        own = {**OWNERS, "PGREQUIREPEER": user}  # a socket may be in a folder for all
         options = ("-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose")
         psql = ("psql", *options, "-h", cluster.socket_dir, "-p", str(cluster.port), "-d")
         if database != "postgres":  # libpq has no code for a database that is gone
-            asked = command(*psql, "postgres", input=CONNECTABLE.encode(), env=OWNERS, user=user)
+            asked = command(*psql, "postgres", input=CONNECTABLE.encode(), env=own, user=user)
             if database not in host.run(asked).stdout.splitlines():
                 return _DROPPED
-        host.run(command(*psql, database, input=sql, env={"PGOPTIONS": OPTIONS}, user=user))
+        host.run(command(*psql, database, input=sql, env={**own, "PGOPTIONS": OPTIONS}, user=user))
     elif not cluster.online and host.exists(program):
         settings = ("exit_on_error=on", "log_destination=stderr", "log_min_messages=fatal", "log_error_verbosity=verbose")
         given = [word for setting in (*settings, *([f"config_file={conf}"] if conf else [])) for word in ("-c", setting)]

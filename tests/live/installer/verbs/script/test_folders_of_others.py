@@ -134,6 +134,40 @@ def test_a_link_that_a_group_can_change_is_kept(precious: Path, way: str) -> Non
 
 
 @WAYS
+def test_a_link_of_a_number_without_an_account_is_kept(precious: Path, way: str) -> None:
+    folder = precious.parent / "pgsql"
+    folder.mkdir()
+    os.chown(folder, 54321, 54321)
+    (folder / "data").symlink_to(precious)
+    before = state(precious)
+    assert "what is behind it stays" in str(undo(way, undo_contents(f"{folder}/data")))
+    assert state(precious) == before
+
+
+def test_the_script_gives_root_s_terminal_to_nobody() -> None:
+    """What another user's program types there, root's shell runs (TIOCSTI)."""
+    lines = [line.strip() for line in PRELUDE.splitlines() if re.search(r"\b(runuser|setpriv|su) -", line)]
+    assert lines and all(line.startswith("setsid -w ") or "$(" in line for line in lines), lines
+
+
+def test_a_number_of_a_server_that_leads_elsewhere_holds_nobody(tmp_path: Path) -> None:
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn/PG_VERSION").write_text("15\n")
+    os.mkfifo(tmp_path / "comm")
+    (tmp_path / "torn/postmaster.pid").write_text(f"..{tmp_path}\n")
+    assert "is torn" in sh(f"if torn_cluster {quote(str(tmp_path / 'torn'))}; then echo is torn; fi")
+
+
+@WAYS
+def test_what_a_package_script_made_behind_a_link_of_another_user_is_kept(precious: Path, way: str) -> None:
+    folder = their(precious.parent / "pg")
+    (folder / "15").symlink_to(precious)
+    before = state(precious)
+    made(way, folder / "15/empty")
+    assert state(precious) == before
+
+
+@WAYS
 def test_what_is_no_longer_a_folder_is_not_emptied(tmp_path: Path, way: str) -> None:
     (tmp_path / "data").write_text("x")
     assert "no longer a directory" in str(undo(way, undo_contents(f"{tmp_path}/data"))) and (tmp_path / "data").exists()

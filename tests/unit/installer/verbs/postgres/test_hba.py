@@ -137,6 +137,7 @@ def test_sessions_that_began_before_the_rules_are_ended(host: FakeHost) -> None:
         ("local all all peer\n", "games", 0o644, False),
         ("local all all peer\n", "root", 0o646, False),
         ("root:*:19000:0:99999:7:::\n", "root", 0o640, False),
+        ("local all all peer\n# a page\x0cnote\u2028of two lines\n", "root", 0o640, True),
         ("# only a comment of root\n", "root", 0o640, False),
         ("hostname of root\n", "root", 0o640, False),
     ],

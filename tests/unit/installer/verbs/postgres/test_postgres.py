@@ -321,6 +321,7 @@ def test_a_cluster_whose_data_belongs_to_root_is_neither_asked_nor_started(host:
         with pytest.raises(StepFailed) as refused:
             act(host)
         assert refused.value.code == "NQR-DB-117"
+    assert isinstance(SignInRules(CHOICE, "nexus").inspect(host), Needed), "a preview tells the conflict of the cluster"
     one = CHOICE.find(host)
     assert one is not None and CHOICE.online(host) is None
     with pytest.raises(HostError, match="belongs to root"):
