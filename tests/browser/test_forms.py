@@ -164,6 +164,7 @@ def test_everybody_changes_their_own_password(sign_in: SignIn, site: Site, name:
     if width < 1024:
         page.get_by_label("Menu").click()
     account(page, "Sign out")
+    page.wait_for_url(f"{site.url}/sign-in")
     page.get_by_label("User name").fill(name)
     for password in (PASSWORD, "another password"):
         page.get_by_label("Password", exact=True).fill(password)
@@ -186,6 +187,7 @@ def test_a_user_gets_another_role_and_password(sign_in: SignIn, site: Site) -> N
     answer(page, "Save")
     expect(page.get_by_role("row").filter(has_text="victor")).to_contain_text("operator")
     account(page, "Sign out")
+    page.wait_for_url(f"{site.url}/sign-in")
     page.get_by_label("User name").fill("victor")
     page.get_by_label("Password", exact=True).fill("longer than before")
     page.keyboard.press("Enter")

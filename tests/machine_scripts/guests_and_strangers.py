@@ -185,6 +185,30 @@ def forwarded() -> dict[str, object]:
     return said | {"without the bounds": remembered(), "put back": [forwards.sync(), forwards.sync()]}
 
 
+# --- streams that nobody answers, such as syslog's
+
+
+def streams() -> dict[str, object]:
+    """How much of a stream from one socket arrives: of a guest, and through the forward of a VM."""
+    vm = record("a", GUEST, tap_name("a")).model_copy(
+        update={"forwards": [PortForward(protocol="udp", host_port=5140, guest_port=514)]}
+    )
+    Forwards(LocalHost(), Network(), lambda: [vm]).sync()
+    said: dict[str, object] = {}
+    for what, source, sink, target in (
+        ("of a guest", "guest", "beyond", (BEYOND, 514)),
+        ("through a forward", "beyond", "guest", (HOST, 5140)),
+    ):
+        with closing(opened(sink, UDP, 514)) as server, closing(opened(source, UDP)) as one:
+            number = 0
+            for _ in range(20):  # a socket keeps some hundred packets
+                for _ in range(100):
+                    one.sendto(b"line", target)
+                number += heard(server)
+            said[what] = number
+    return said
+
+
 # --- forwarding
 
 
@@ -209,6 +233,8 @@ def passed_on() -> dict[str, object]:
     said["accepted before"] = arrive()
     sh("iptables -D FORWARD 1; iptables -A FORWARD -i uplink -o lan -j ACCEPT")
     said["accepted after"], said["put back"], said["accepted then"] = arrive(), [keeper.keep(), keeper.keep()], arrive()
+    sh("iptables -I FORWARD 1 -m comment --comment nqrust -j NQR-ROUTED")  # as rules that somebody saved bring it
+    said["accepted behind a second jump"], said["one again"], said["accepted again"] = arrive(), keeper.keep(), arrive()
     sh("iptables -D FORWARD -i uplink -o lan -j ACCEPT; iptables -F NQR-ROUTED")
     said["without the rule"] = arrive(200)
     said["put back again"] = [keeper.keep(), keeper.keep()]
@@ -240,6 +266,7 @@ def stepped() -> dict[str, object]:
 WHATS: dict[str, Callable[[], dict[str, object]]] = {
     "services": services,
     "forwards": forwarded,
+    "streams": streams,
     "router": passed_on,
     "steps": stepped,
 }

@@ -223,8 +223,9 @@ def rules(bridge: str, forwards: Iterable[Forward]) -> Rules:
 
 
 def _bounds(bridge: str) -> list[tuple[str, ...]]:
-    """Return the rules that drop what goes beyond the bounds of a VM. iptables-extensions(8)."""
-    begins = ("!", "-i", bridge, "-o", bridge, "-m", "conntrack", "--ctstate", "NEW", "-m")
+    """Return the rules that drop what goes beyond the bounds of a VM. They count the first packet of a connection: a VM may
+    answer none, such as to syslog over UDP. iptables-extensions(8)."""
+    begins = ("!", "-i", bridge, "-o", bridge, "-m", "conntrack", "--ctstate", "DNAT", "!", "--ctstatus", "CONFIRMED", "-m")
     rate = ("--hashlimit-above", f"{A_SECOND}/sec", "--hashlimit-burst", str(AT_ONCE), "--hashlimit-mode", "dstip")
     opened = ("--connlimit-above", str(OPEN), "--connlimit-mask", "32", "--connlimit-daddr")
     return [(*begins, _RATE, *rate, "--hashlimit-name", "nqr-fwd", "-j", "DROP"), (*begins, _OPEN, *opened, "-j", "DROP")]

@@ -31,6 +31,9 @@ NETWORK_MANAGER = {"network-manager", "NetworkManager"}
 
 
 DOCKER = {"docker.io", "docker-ce", "moby-engine"}
+FORWARDERS = {"podman", "incus", "incus-base", "lxd", "kubelet"}
+"""Packages of programs that have the host forward for their containers, by nftables tables of their own: an ACCEPT in there does
+not undo a DROP of nqr."""
 
 
 def has_docker(context: Context) -> bool:
@@ -61,7 +64,7 @@ def firewall(context: Context) -> tuple[FirewallSpec, FirewallSpec]:
         tcp_ports=guest_ports(context),
         anybody=not context.speaks_our_api,
         apart=context.speaks_our_api,
-        routes=context.routed or has_docker(context) or bool(_others(context)),
+        routes=context.routed or has_docker(context) or bool(FORWARDERS & context.facts.packages or _others(context)),
     )
     return rules, vm_network_ipv6(network.bridge_name, apart=context.speaks_our_api)
 

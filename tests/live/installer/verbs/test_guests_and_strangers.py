@@ -49,6 +49,11 @@ def test_a_machine_beyond_fills_no_table_of_the_host_through_a_forward(script: P
     assert found == {"without the bounds": 6000}, "the test can see a hole"
 
 
+def test_a_stream_that_nobody_answers_counts_as_one_connection(script: Path) -> None:
+    """The kernel calls each of its packets new."""
+    assert seen(script, "streams") == {"of a guest": 2000, "through a forward": 2000}
+
+
 @pytest.mark.parametrize("variant", ["nft", "legacy"])
 def test_the_host_is_no_router_for_strangers(script: Path, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """nqr turns forwarding on, which holds for all interfaces. A machine beyond would fill the host's table of connections."""
@@ -62,6 +67,7 @@ def test_the_host_is_no_router_for_strangers(script: Path, variant: str, monkeyp
     assert found.pop("put back") == found.pop("put back again") == [True, False]
     assert found.pop("accepted before") == 1, "what others accept passes, such as Docker's"
     assert found.pop("accepted after") == 0 and found.pop("accepted then") == 1, "the jump goes to the end"
+    assert found.pop("accepted behind a second jump") == 0 and found.pop("one again") and found.pop("accepted again") == 1
     assert found.pop("without the rule") == 200, "the test can see a hole"
     assert found == {"left": []}
 

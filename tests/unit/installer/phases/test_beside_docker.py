@@ -44,6 +44,7 @@ def test_docker_is_the_first_to_turn_forwarding_on_at_boot(package: str, docker:
         (of(), True),
         (of(managers=("ufw", "firewalld", "nftables")), True),
         (of(frozenset({"docker-ce"})), False),
+        *((of(frozenset({package})), False) for package in ("podman", "incus", "incus-base", "lxd", "kubelet")),
         (of(managers=("docker",)), False),
         (of(managers=("libvirt",)), False),
         (of(routed=True), False),

@@ -35,7 +35,7 @@ def lan_guests(bridge: str, relay: int | None) -> FirewallSpec:
 
 
 def _led_on(bridge: str) -> Chain:
-    new = ("-i", bridge, *_MARKED, "-m", "conntrack", "--ctstate", "NEW")
+    new = ("-i", bridge, *_MARKED, "-m", "conntrack", "--ctstate", "NEW", "!", "--ctstatus", "CONFIRMED")
     rules = (
         ("-i", bridge, "-o", bridge, *_MARKED, "-j", "DROP"),
         (*new, *more_often("nqr-lan", LED_ON, LED_AT_ONCE, each=False), "-j", "DROP"),

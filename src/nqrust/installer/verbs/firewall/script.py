@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from nqrust.contract.names import ROUTED_CHAIN
 from nqrust.installer.verbs.firewall.kernel import BOUNDS
 from nqrust.installer.verbs.firewall.rules import ALONE, Chain, FirewallSpec, restore_text
 
@@ -31,7 +32,8 @@ jump() {{ # program, table, chain, parent
 
 # After the rules of others, so that what they accept passes.
 last() {{ # program, table, chain, parent
-    [ "$("$1" -w -t "$2" -S "$4" 2>/dev/null | tail -n 1)" = "-A $4 -m comment --comment nqrust -j $3" ]
+    now=$("$1" -w -t "$2" -S "$4" 2>/dev/null) one="-A $4 -m comment --comment nqrust -j $3"
+    [ "$(printf '%s\n' "$now" | tail -n 1)" = "$one" ] && [ "$(printf '%s\n' "$now" | grep -cxFe "$one")" = 1 ]
 }}
 
 jump_last() {{ # program, table, chain, parent
@@ -77,7 +79,10 @@ def render_rules(spec: FirewallSpec) -> list[str]:
 
 def render_up(spec: FirewallSpec) -> list[str]:
     """Shell lines that put the rules in place; run twice they change nothing."""
+    stays = spec.ipv6 or any(chain.name == ROUTED_CHAIN for chain in spec.chains)
     return [
+        # Programs that restore saved rules at boot bring it back.
+        *([] if stays else [f"drop {spec.program} filter {ROUTED_CHAIN} FORWARD"]),
         *(shlex.join(("fill", spec.program, table)) for table in spec.tables),
         *(f"jump{'_last' * chain.last} {_words(spec, chain)}" for chain in spec.chains),
     ]

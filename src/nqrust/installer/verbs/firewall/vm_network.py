@@ -12,7 +12,8 @@ METADATA = "169.254.0.0/16"
 TCP_PORTS, UDP_PORTS = "32768-65535", "61001-65535"
 """Ports of the host for connections of guests. net.ipv4.ip_local_port_range ends at 60999, mosh(1) at 61000."""
 _NO_DNS = ("-p", "tcp", "-m", "tcp", "!", "--dport", "53")
-_NEW = ("-m", "conntrack", "--ctstate", "NEW")
+_NEW = ("-m", "conntrack", "--ctstate", "NEW", "!", "--ctstatus", "CONFIRMED")
+"""The first packet of a connection. Without an answer the later ones are NEW, too, such as those of syslog over UDP."""
 _ANSWERS = (
     ("--ctstate", "RELATED", "-j", "ACCEPT"),  # such as errors of routers, about answers of a forward too
     ("--ctstate", "DNAT", "!", "--ctstatus", "EXPECTED", "--ctdir", "ORIGINAL", "-j", "DROP"),  # NQR-FWD took the others

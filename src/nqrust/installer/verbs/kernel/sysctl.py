@@ -20,6 +20,7 @@ from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.verbs.kernel.undo import sysctl_path, undo_sysctl
 
 FORWARDING = "net.ipv4.ip_forward"
+_LINKS = "/proc/sys/net/ipv4/conf"
 RESETS = {(FORWARDING, "0"): ("net.ipv4.conf.all.accept_redirects", "1")}
 """Parameters that the kernel changes with another (ip-sysctl: a change of ip_forward resets others). Setting the first back
 would therefore undo settings of an administrator, or of ufw(8)."""
@@ -86,16 +87,30 @@ def _reset(host: Host, key: str, prior: str) -> tuple[Undo, ...]:
     other, value = RESETS[key, prior]
     path = sysctl_path(other)
     now = host.read_text(path).strip() if host.exists(path) else value
-    return () if now == value else (undo_sysctl(other, prior=now, ours=value),)
+    links = tuple(undo_sysctl(one, prior="1", ours="0") for one in _links_that_forward(host))
+    return links if now == value else (*links, undo_sysctl(other, prior=now, ours=value))
+
+
+def _links_that_forward(host: Host) -> list[str]:
+    """Return the parameters of links that forward while the host as a whole does not; systemd.network(5), IPv4Forwarding="""
+    links = [one for one in (host.listdir(_LINKS) if host.exists(_LINKS) else []) if one not in ("all", "default")]
+    names = [f"net.ipv4.conf.{one.replace('.', '/')}.forwarding" for one in links]
+    return [one for one in names if host.exists(sysctl_path(one)) and host.read_text(sysctl_path(one)).strip() == "1"]
 
 
 def routed(host: Host, undos: Iterable[Undo]) -> bool:
     """Return whether this host forwarded packets before nqr, by the receipt's records, oldest first. If nqr did not turn it on, as
     before the first install, by the kernel."""
-    prior = [str(undo.args["prior"]) for undo in undos if undo.verb == "sysctl" and undo.args.get("key") == FORWARDING]
+    kept = [undo.args for undo in undos if undo.verb == "sysctl"]
+    prior = [str(one["prior"]) for one in kept if one.get("key") == FORWARDING]
+    if prior:
+        of_links = (
+            str(one.get("key")).startswith("net.ipv4.conf.") and str(one.get("key")).endswith(".forwarding") for one in kept
+        )
+        return prior[0] != "0" or any(of_links)
     path = sysctl_path(FORWARDING)
     now = host.read_text(path).strip() if host.exists(path) else "0"
-    return (prior or [now])[0] != "0"
+    return now != "0" or bool(_links_that_forward(host))
 
 
 def _normal(text: str) -> str:

@@ -214,7 +214,7 @@ def test_the_security_page_has_the_figures_of_the_rules() -> None:
         ("FORWARD", "--connlimit-above 4096 ", "open connections to other machines", "4096"),
         (
             "FORWARD",
-            "udp -m conntrack --ctstate NEW -m hashlimit --hashlimit-above 25/sec --hashlimit-burst 200 ",
+            "udp -m conntrack --ctstate NEW ! --ctstatus CONFIRMED -m hashlimit --hashlimit-above 25/sec --hashlimit-burst 200 ",
             "new connections over UDP to one port of another machine",
             "25 per second, burst 200",
         ),
