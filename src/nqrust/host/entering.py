@@ -42,7 +42,7 @@ class _Way:
             if self.at == "/" and part == "proc":  # its links are the kernel's, and lead where their text does not
                 return os.open("/".join(["/proc", *ahead]), os.O_RDONLY | _FOLDER)
             there = os.stat(part, dir_fd=self.folder, follow_symlinks=False)
-            self.alone = self.alone and _is_roots(os.fstat(self.folder), there)
+            self.alone = self.alone and is_roots(os.fstat(self.folder), there)
             if stat.S_ISLNK(there.st_mode):
                 ahead = _parts(self._target(part)) + ahead
             else:
@@ -66,7 +66,7 @@ class _Way:
         self.folder = folder
 
 
-def _is_roots(folder: os.stat_result, entry: os.stat_result) -> bool:
+def is_roots(folder: os.stat_result, entry: os.stat_result) -> bool:
     """Return whether root alone can replace an entry of a folder."""
     shared = folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return folder.st_uid == 0 and (not shared or (bool(folder.st_mode & stat.S_ISVTX) and entry.st_uid == 0))

@@ -6,18 +6,24 @@ nothing but files, folders and links.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tarfile
 from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, Any
+from types import SimpleNamespace
+from typing import IO, Any, cast
+
+from nqrust.host.entering import entered, is_roots
 
 _LONGEST_NAME = 64 * 1024
 _ROW = 8
 """Headers with long names before a file: two are enough, for its name and for that of its target."""
+_LINKS = 40
 _PIECE = 1 << 18
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NAMES = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -55,25 +61,71 @@ class _Header(tarfile.TarInfo):
 
 def write(into: IO[bytes], source: str, name: str, skipped: Callable[[str], None]) -> None:
     """Write the file or folder `source` as `name`. Everything belongs to root. `skipped` gets what is neither file, folder nor
-    link. Raises OSError."""
-    with tarfile.open(fileobj=into, mode="w|", format=tarfile.GNU_FORMAT, bufsize=_PIECE) as archive:
+    link. Root follows no link of another user, who can put one there at any time. Raises OSError."""
+    folder, entry = _place_of(source)
+    try:
+        with tarfile.open(fileobj=into, mode="w|", format=tarfile.GNU_FORMAT, bufsize=_PIECE) as archive:
+            _add(archive, folder, entry, name, skipped)
+    finally:
+        os.close(folder)
 
-        def of_root(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-            if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
-                skipped(member.name)
-                return None
-            member.uid = member.gid = 0
-            member.uname = member.gname = "root"
-            return member
 
-        archive.add(os.path.realpath(source), arcname=name, filter=of_root)
+def _place_of(source: str) -> tuple[int, str]:
+    """Open the folder of `source`, and return it with the name in it. The caller closes it."""
+    for _ in range(_LINKS):
+        folder, name = os.path.split(os.path.join(os.getcwd(), source))
+        place = entered(folder)
+        try:
+            found = os.stat(name or ".", dir_fd=place, follow_symlinks=False)
+            if not stat.S_ISLNK(found.st_mode):
+                return os.dup(place), name or "."
+            if os.geteuid() == 0 and not is_roots(os.fstat(place), found):
+                break
+            source = os.path.join(folder, os.readlink(name, dir_fd=place))
+        finally:
+            os.close(place)
+    raise OSError(errno.ELOOP, "it is a link of another user, or leads on to too many links", source)
+
+
+def _add(archive: tarfile.TarFile, folder: int, entry: str, name: str, skipped: Callable[[str], None]) -> None:
+    """Add an entry of an open folder, with all below it. It reads what it looked at, whatever takes the name meanwhile."""
+    found = os.stat(entry, dir_fd=folder, follow_symlinks=False)
+    if stat.S_ISLNK(found.st_mode):
+        member = tarfile.TarInfo(name)
+        member.type, member.mode, member.mtime = tarfile.SYMTYPE, 0o777, int(found.st_mtime)
+        member.linkname = os.readlink(entry, dir_fd=folder)
+        archive.addfile(_of_root(member))
+        return
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        skipped(name)
+        return
+    opened = os.open(entry, _FILE, dir_fd=folder)
+    try:
+        member = archive.gettarinfo(arcname=name, fileobj=cast(IO[bytes], SimpleNamespace(name=name, fileno=lambda: opened)))
+        if member is None or not (member.isreg() or member.isdir() or member.islnk()):
+            skipped(name)
+        elif member.isreg():
+            with open(opened, "rb", closefd=False) as file:
+                archive.addfile(_of_root(member), file)
+        else:
+            archive.addfile(_of_root(member))
+            for below in sorted(os.listdir(opened)) if member.isdir() else ():
+                _add(archive, opened, below, f"{name}/{below}", skipped)
+    finally:
+        os.close(opened)
+
+
+def _of_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    return member
 
 
 def read(source: IO[bytes], folder: str, name: str, skipped: Callable[[str], None]) -> None:
     """Make what is in the archive as `name` in the existing `folder`. Raises Hostile, OSError, tarfile.TarError (half of one)."""
     umask = os.umask(0)
     os.umask(umask)
-    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    place = entered(folder)  # root follows no link of another user
     try:
         top: str | None = None
         with tarfile.open(fileobj=source, mode="r|", tarinfo=_Header, bufsize=_PIECE) as archive:
