@@ -115,6 +115,11 @@ class PostgresCluster:
     doubt: str = ""
     """Why it is not one that this owner runs."""
 
+    @property
+    def usable(self) -> bool:
+        """Whether it can be asked now."""
+        return self.online and not self.doubt
+
 
 @dataclass(frozen=True)
 class Network:

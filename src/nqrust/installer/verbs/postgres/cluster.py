@@ -68,7 +68,7 @@ class ClusterChoice:
     def online(self, host: Host) -> PostgresCluster | None:
         """Return the cluster if it exists and runs."""
         found = self.find(host)
-        return found if found is not None and found.online and not found.doubt else None
+        return found if found is not None and found.usable else None
 
 
 def choose(clusters: Iterable[PostgresCluster], min_version: int, port: int | None) -> PostgresCluster | None:

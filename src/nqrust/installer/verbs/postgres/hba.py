@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 
 from nqrust.host.facts.model import PostgresCluster
@@ -25,14 +26,15 @@ _FIRST_WORDS = {
 @dataclass(frozen=True)
 class HbaFile:
     """The file of a running cluster. `path`: without links. `faults`: lines for which the server reads none of it. `late`: changed
-    since the server read it. `unasked`: a line lets the role in over loopback without its password. `sessions`: the role has some
-    through the socket."""
+    since the server read it. `unasked`: addresses from which a line lets the role in without its password, as the file writes them.
+    `sessions`: the role has some through the socket. `superuser`: it is one."""
 
     path: str
     faults: tuple[str, ...] = ()
     late: bool = False
-    unasked: bool = False
+    unasked: tuple[str, ...] = ()
     sessions: bool = False
+    superuser: bool = False
     refused: Conflict | None = field(default=None, repr=False)
 
     def inspect(self, host: Host, block: Block) -> Inspection:
@@ -80,12 +82,14 @@ def through_the_socket(role: str) -> str:
 
 
 def look(host: Host, cluster: PostgresCluster, role: str) -> HbaFile:
-    """Return what the file says now about the role. The view reads the file, not what the server has read."""
+    """Return what the file says now about the role. The view reads the file, not what the server has read. The host may have one of
+    the addresses, and with it each of its accounts."""
     path, *lines = as_owner(
         host,
         cluster,
         "SHOW hba_file;\n"
         f"SELECT 'session' FROM pg_stat_activity WHERE {through_the_socket(role)} LIMIT 1;\n"
+        f"SELECT 'superuser' FROM pg_roles WHERE rolsuper AND rolname = {literal(role)};\n"
         # A time to come would be late forever.
         "SELECT 'late' FROM pg_stat_file(current_setting('hba_file')) AS file"
         " WHERE file.modification > pg_conf_load_time() AND file.modification <= now();\n"
@@ -94,16 +98,21 @@ def look(host: Host, cluster: PostgresCluster, role: str) -> HbaFile:
         " FROM pg_hba_file_rules AS rule WHERE error IS NOT NULL;\n"
         "SELECT 'unasked', address, netmask FROM pg_hba_file_rules WHERE type LIKE 'host%'"
         " AND auth_method IN ('trust', 'ident') AND database <> ARRAY['replication'] AND EXISTS (SELECT FROM"
-        f" unnest(user_name) AS name WHERE name IN ('all', {literal(role)}) OR name LIKE '+%' OR name LIKE '/%');",
+        f" unnest(user_name) AS name WHERE name IN ('all', {literal(role)}) OR name LIKE '+%' OR name LIKE '/%')"
+        " ORDER BY line_number;",
     ).splitlines()
     rows = [line.split("|", 3) for line in lines]
+    open_to = [(row[1], row[2]) for row in rows if row[0] == "unasked"]
+    own = LOOPBACK if any(_has_loopback(*each) for each in open_to) else ()
+    written = (_written(*each) for each in open_to)
     real, refused = _resolved(host, cluster, path)
     return HbaFile(
         real,
         faults=tuple(f"{row[1]}, line {row[2]}: {row[3]}" for row in rows if row[0] == "fault" and len(row) == 4),
         late=["late"] in rows,
-        unasked=any(row[0] == "unasked" and _has_loopback(row[1], row[2]) for row in rows),
+        unasked=(*own, *dict.fromkeys(each for each in written if each not in LOOPBACK)),
         sessions=["session"] in rows,
+        superuser=["superuser"] in rows,
         refused=refused,
     )
 
@@ -116,6 +125,15 @@ def _has_loopback(address: str, netmask: str) -> bool:
         return True
     own = (ipaddress.ip_interface(each).ip for each in LOOPBACK)
     return any(each.version == network.version and int(each) & mask == int(network) & mask for each in own)
+
+
+def _written(address: str, netmask: str) -> str:
+    """`address`: also `all`, `samenet`, `samehost` or a host's name."""
+    if netmask:
+        bits = int(ipaddress.ip_address(netmask))
+        written = f"{address}/{bin(bits).count('1')}"
+        return written if ipaddress.ip_network(written, strict=False).netmask == ipaddress.ip_address(netmask) else "all"
+    return address if re.fullmatch(r"[\w.-]+", address, re.ASCII) else "all"
 
 
 def _resolved(host: Host, cluster: PostgresCluster, path: str) -> tuple[str, Conflict | None]:

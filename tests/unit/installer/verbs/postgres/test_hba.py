@@ -20,9 +20,9 @@ from nqrust.installer.verbs.registry import VERBS
 __all__ = ["host"]
 
 
-def rules(host: FakeHost, hba: str = "/etc/postgresql/15/main/pg_hba.conf", sessions: str = "", open_to: str = "") -> list[str]:
-    """Answer for a cluster with this file, where the role has these sessions through the socket, until they are ended. `open_to`:
-    address and mask of lines that ask for no password."""
+def rules(host: FakeHost, hba: str = "/etc/postgresql/15/main/pg_hba.conf", sessions: str = "") -> list[str]:
+    """Answer for a cluster with this file, where the role has these sessions through the socket, until they are ended. Other rows
+    of the answer stand there, too, such as those of lines that ask for no password."""
     ended: list[str] = []
 
     def answer(sql: str) -> str:
@@ -30,7 +30,7 @@ def rules(host: FakeHost, hba: str = "/etc/postgresql/15/main/pg_hba.conf", sess
             ended.append(sql)
         if "SHOW hba_file" in sql:
             return f"{hba}\n{'' if ended else sessions}"
-        return open_to if sql.startswith("SELECT address, netmask") else ""
+        return ""
 
     return psql(host, answer)
 
@@ -95,10 +95,12 @@ def test_rules_ask_for_a_password_wherever_another_line_does_not(host: FakeHost)
         "db.example|",
         "10.0.0.1|255.0.0.255",
     ]
-    rules(host, open_to="\n".join([*lines, "a b|"]))
+    rules(host, sessions="\n".join(f"unasked|{line}" for line in [*lines, "a b|"]))
     SignInRules(CHOICE, "nexus").apply(host)
     written = [line.split() for line in host.read_text(hba).splitlines() if line.startswith("host")]
-    assert [words[3] for words in written] == ["10.0.0.0/8", "fd00::/16", "samenet", "db.example", "all"]
+    assert [words[3] for words in written] == [
+        *("127.0.0.1/32", "::1/128", "10.0.0.0/8", "fd00::/16", "samenet", "db.example", "all")
+    ]
     assert {(*words[:3], words[4]) for words in written} == {("host", "all", '"nexus"', "scram-sha-256")}
 
 
