@@ -10,6 +10,10 @@ from __future__ import annotations
 Rule = tuple[str, ...]
 
 
+FIRST = ("-m", "conntrack", "--ctstate", "NEW", "!", "--ctstatus", "CONFIRMED")
+"""The first packet of a connection. Without an answer the later ones are NEW, too, such as those of syslog over UDP."""
+
+
 def more_often(name: str, a_second: int, burst: int, *, each: bool = True) -> Rule:
     """Matches what a source, or all of them, send beyond `a_second` packets a second, after `burst` at once."""
     above = ("--hashlimit-above", f"{a_second}/sec", "--hashlimit-burst", str(burst))

@@ -10,7 +10,7 @@ router on the bridge, so none goes back there. The host itself may be the router
 from __future__ import annotations
 
 from nqrust.contract.names import FORWARD_CHAIN, LAN_MARK, RELAY_CHAIN
-from nqrust.installer.verbs.firewall.bounds import more_at_once, more_often
+from nqrust.installer.verbs.firewall.bounds import FIRST, more_at_once, more_often
 from nqrust.installer.verbs.firewall.rules import FORWARD, INPUT, Chain, FirewallSpec
 
 _MARKED = ("-m", "mark", "--mark", LAN_MARK)
@@ -35,7 +35,7 @@ def lan_guests(bridge: str, relay: int | None) -> FirewallSpec:
 
 
 def _led_on(bridge: str) -> Chain:
-    new = ("-i", bridge, *_MARKED, "-m", "conntrack", "--ctstate", "NEW", "!", "--ctstatus", "CONFIRMED")
+    new = ("-i", bridge, *_MARKED, *FIRST)
     rules = (
         ("-i", bridge, "-o", bridge, *_MARKED, "-j", "DROP"),
         (*new, *more_often("nqr-lan", LED_ON, LED_AT_ONCE, each=False), "-j", "DROP"),

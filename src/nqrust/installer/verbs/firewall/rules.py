@@ -25,7 +25,7 @@ from nqrust.installer.engine.step import (
 )
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.verbs.firewall.kernel import BOUNDS, lacks_bounds, why_no_ipv6
-from nqrust.installer.verbs.firewall.undo import undo_rules, undo_ruleset
+from nqrust.installer.verbs.firewall.undo import goes_last, place, undo_rules, undo_ruleset
 
 COMMENT = ("-m", "comment", "--comment", "nqrust")
 FORWARD, INPUT, POSTROUTING = "NQR-FORWARD", "NQR-INPUT", "NQR-POSTROUTING"
@@ -42,14 +42,16 @@ ALONE = 10  # seconds that nqr and the boot script wait for each other at most: 
 
 @dataclass(frozen=True)
 class Chain:
-    """One of nqr's chains and the built-in chain that jumps into it; `rules` in order, without `-A CHAIN`. `last`: the jump
-    comes after the rules of others, so what they accept passes."""
+    """One of nqr's chains and the built-in chain that jumps into it; `rules` in order, without `-A CHAIN`."""
 
     table: str
     name: str
     parent: str
     rules: tuple[tuple[str, ...], ...]
-    last: bool = False
+
+    @property
+    def last(self) -> bool:
+        return goes_last(self.name)
 
     @property
     def jump(self) -> tuple[str, ...]:
@@ -258,8 +260,7 @@ class IptablesRules:
         for _ in range(now.count(chain.jump) - stands):
             host.run(command(*base, "-D", chain.parent, *chain.jump, ok=_EXISTS))
         if not stands:
-            where = ("-A", chain.parent) if chain.last else ("-I", chain.parent, "1")
-            host.run(command(*base, *where, *chain.jump))
+            host.run(command(*base, *place(chain.parent, chain.name), *chain.jump))
 
     def _all_lines(self) -> list[str]:
         return [f"{chain.name} {' '.join(rule)}" for chain in self.spec.chains for rule in chain.rules]

@@ -17,6 +17,16 @@ PROGRAM, ZONE = "firewall-cmd", "nqrust-vms"
 _ANY = tuple(range(256))
 
 
+def goes_last(chain: str) -> bool:
+    """Return whether the jump to a chain comes after the rules of others, so what they accept passes."""
+    return chain == ROUTED_CHAIN
+
+
+def place(parent: str, chain: str) -> tuple[str, ...]:
+    """Return the arguments of iptables(8) that put a jump to `chain` at its place in `parent`."""
+    return ("-A", parent) if goes_last(chain) else ("-I", parent, "1")
+
+
 def undo_ruleset(binary: str, *, prior: dict[str, str], jumps: list[list[str]], added: list[list[str]]) -> Undo:
     """Restore the previous rules of nqr's chains: `prior` as table -> input of iptables-restore(8), `jumps` as [table, chain,
     *spec]. Remove `added` chains, as [table, parent, chain, *jump]."""
@@ -68,8 +78,7 @@ def ruleset(context: UndoContext, args: dict[str, Any]) -> Outcome:
         host.run(command(f"{binary}-restore", "-w", "--noflush", input=str(text).encode()))
     for table, chain, *spec in args["jumps"]:
         if host.run(command(binary, "-w", "-t", table, "-C", chain, *spec, ok=(0, 1, 2))).code != 0:
-            where = ("-A", chain) if spec[-1] == ROUTED_CHAIN else ("-I", chain, "1")
-            host.run(command(binary, "-w", "-t", table, *where, *spec))
+            host.run(command(binary, "-w", "-t", table, *place(chain, spec[-1]), *spec))
     added = args["added"]
     rules_ = [[table, parent, *jump] for table, parent, _, *jump in added]
     return rules(context, {"binary": binary, "rules": rules_, "chains": [[table, chain] for table, _, chain, *_ in added]})

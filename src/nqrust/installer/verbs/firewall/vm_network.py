@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from nqrust.contract.names import CLOUD_SERVICES, FORWARD_CHAINS, RELAY_CHAIN, ROUTED_CHAIN, SOURCE_CHAIN
+from nqrust.contract.names import CLOUD_SERVICES, FORWARD_CHAINS, LINK_LOCAL, RELAY_CHAIN, ROUTED_CHAIN, SOURCE_CHAIN
 from nqrust.installer.verbs.firewall import bounds
-from nqrust.installer.verbs.firewall.bounds import more_at_once, more_often
+from nqrust.installer.verbs.firewall.bounds import FIRST, more_at_once, more_often
 from nqrust.installer.verbs.firewall.rules import FORWARD, INPUT, POSTROUTING, Chain, FirewallSpec
 
-METADATA = "169.254.0.0/16"
-"""Link-local: where clouds keep the metadata, and often the credentials, of the machine that the host is."""
 TCP_PORTS, UDP_PORTS = "32768-65535", "61001-65535"
 """Ports of the host for connections of guests. net.ipv4.ip_local_port_range ends at 60999, mosh(1) at 61000."""
 _NO_DNS = ("-p", "tcp", "-m", "tcp", "!", "--dport", "53")
-_NEW = ("-m", "conntrack", "--ctstate", "NEW", "!", "--ctstatus", "CONFIRMED")
-"""The first packet of a connection. Without an answer the later ones are NEW, too, such as those of syslog over UDP."""
 _ANSWERS = (
     ("--ctstate", "RELATED", "-j", "ACCEPT"),  # such as errors of routers, about answers of a forward too
     ("--ctstate", "DNAT", "!", "--ctstatus", "EXPECTED", "--ctdir", "ORIGINAL", "-j", "DROP"),  # NQR-FWD took the others
@@ -51,12 +47,12 @@ def vm_network(
     stranger = ("!", "-s", subnet, "-i", bridge, "-j", "DROP")
     bounded = [
         stranger,
-        ("-i", bridge, *_NEW, *more_often("nqr-new", 200, 1000), "-j", "DROP"),
-        ("-i", bridge, *_NEW, *more_at_once(4096), "-j", "DROP"),
+        ("-i", bridge, *FIRST, *more_often("nqr-new", 200, 1000), "-j", "DROP"),
+        ("-i", bridge, *FIRST, *more_at_once(4096), "-j", "DROP"),
     ]
     if outside:
-        bounded.append(("-i", bridge, "-p", "udp", *_NEW, *bounds.to_one_port("nqr-udp", 25, 200), "-j", "DROP"))
-    forward: list[tuple[str, ...]] = [("-d", METADATA, "-i", bridge, "-j", "DROP")]
+        bounded.append(("-i", bridge, "-p", "udp", *FIRST, *bounds.to_one_port("nqr-udp", 25, 200), "-j", "DROP"))
+    forward: list[tuple[str, ...]] = [("-d", LINK_LOCAL, "-i", bridge, "-j", "DROP")]
     if apart:
         forward.append(("-i", bridge, "-o", bridge, "-j", "DROP"))
     if outside:
@@ -83,7 +79,7 @@ def vm_network(
         inbound += bounds.queries(dns_of["udp"])
     inbound += [
         ("-i", bridge, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"),
-        ("-i", bridge, *_NEW, *more_often("nqr-host", 100, 300), "-j", "DROP"),
+        ("-i", bridge, *FIRST, *more_often("nqr-host", 100, 300), "-j", "DROP"),
     ]
     if dns:
         inbound += bounds.connections(dns_of["tcp"])
@@ -97,9 +93,7 @@ def vm_network(
     if outside and masquerade:
         chains.append(Chain("nat", POSTROUTING, "POSTROUTING", _masquerade(bridge, subnet)))
     if outside and not routes:
-        chains.append(
-            Chain("filter", ROUTED_CHAIN, "FORWARD", (("!", "-i", bridge, "!", "-o", bridge, "-j", "DROP"),), last=True)
-        )
+        chains.append(Chain("filter", ROUTED_CHAIN, "FORWARD", (("!", "-i", bridge, "!", "-o", bridge, "-j", "DROP"),)))
     agents = (*(FORWARD_CHAINS if outside else ()), SOURCE_CHAIN, RELAY_CHAIN)
     others = tuple(Chain(table, name, parent, ()) for table, name, parent in agents)
     return FirewallSpec(tuple(chains), others)
