@@ -120,8 +120,8 @@ class AgentClient:
         self.base_url = base_url.rstrip("/")
         self._token, self._timeout = token, timeout
         self._tls = tls if self.base_url.startswith("https:") else None
-        self._lookups = lookups or Lookups()
-        self._transport = transport or _transport(self._tls, self._lookups)
+        self.lookups = lookups or Lookups()
+        self._transport = transport or _transport(self._tls, self.lookups)
         self._running, self._retired = 0, False
         try:
             self._http = httpx.AsyncClient(
@@ -245,7 +245,7 @@ class AgentClient:
         address = httpx.URL(self.base_url)
         if connected is None and not is_address(address.host):
             port = address.port or (443 if self._tls else 80)
-            connected = await self._lookups.connect(address.host, port, self._timeout)
+            connected = await self.lookups.connect(address.host, port, self._timeout)
         return options if connected is None else options | {"sock": connected}
 
     @asynccontextmanager

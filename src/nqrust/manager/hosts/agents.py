@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from nqrust.client.agent import AgentClient, AgentRefused, AgentUnreachable, Tls
-from nqrust.client.lookups import Lookups
 from nqrust.contract.agent import Inventory, VmDocument, VmSpec, VmStatus
 from nqrust.contract.vms import SnapshotFound, StopRequest
 from nqrust.manager.core.agents import AgentAway, AgentPort, AgentSaidNo
@@ -89,7 +88,6 @@ class RemoteAgents:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[tuple[str, str, Tls | None], RemoteAgent]] = {}
-        self._lookups: dict[str, Lookups] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
     def at(self, url: str, command_token: str, tls: Tls | None = None, *, host_id: str = "") -> AgentPort:
@@ -98,7 +96,8 @@ class RemoteAgents:
         if former is not None and former[0] == key:
             return former[1]
         try:
-            agent = RemoteAgent(AgentClient(url, command_token, tls=tls, lookups=self._lookups.setdefault(place, Lookups())))
+            lookups = former[1].client.lookups if former is not None else None
+            agent = RemoteAgent(AgentClient(url, command_token, tls=tls, lookups=lookups))
         except AgentUnreachable as error:
             raise AgentAway(str(error)) from error
         self._known[place] = (key, agent)
