@@ -24,6 +24,7 @@ from nqrust.host.entering import entered
 from nqrust.host.same_file import Identity, flags, refuse_another
 
 FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int), ioctl_ficlone(2)
+FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _PIECE = 1 << 20
 _WAIT_FOR_WRITER = 10.0  # seconds
 
@@ -38,13 +39,21 @@ def write_file(
     xattrs: Mapping[str, bytes],
     synced: bool = True,
 ) -> None:
+    folder, name = split(path)
+    with opened(folder, FOLDER) as folder_fd:
+        replace_in(folder_fd, name, filled_with(data), mode=mode, uid=uid, gid=gid, xattrs=xattrs, synced=synced)
+
+
+def filled_with(data: bytes | Iterator[bytes]) -> Callable[[int], None]:
+    """Return what writes `data` into an open file."""
+
     def fill(fd: int) -> None:
         for piece in (data,) if isinstance(data, bytes) else data:
             view = memoryview(piece)
             while view:
                 view = view[os.write(fd, view) :]
 
-    _replace(path, fill, mode=mode, uid=uid, gid=gid, xattrs=xattrs, synced=synced)
+    return fill
 
 
 def copy_file(
@@ -65,7 +74,7 @@ def copy_file(
     and for one that changes meanwhile.
     """
     # O_NONBLOCK: neither a FIFO nor a lease of the file's owner holds the caller.
-    with _opened(source, os.O_NONBLOCK | flags(seen)) as source_fd:
+    with opened(source, os.O_NONBLOCK | flags(seen)) as source_fd:
         found = os.fstat(source_fd)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", source)
@@ -80,7 +89,9 @@ def copy_file(
             _refuse_longer(os.fstat(fd), largest, source)
             refuse_another(os.fstat(source_fd), seen, source)
 
-        _replace(target, fill, mode=mode, uid=uid, gid=gid, xattrs={})
+        folder, name = split(target)
+        with opened(folder, FOLDER) as folder_fd:
+            replace_in(folder_fd, name, fill, mode=mode, uid=uid, gid=gid, xattrs={})
 
 
 def _refuse_longer(found: os.stat_result, largest: int | None, path: str) -> None:
@@ -91,10 +102,10 @@ def _refuse_longer(found: os.stat_result, largest: int | None, path: str) -> Non
 def make_directory(path: str, *, mode: int, uid: int, gid: int, synced: bool = True) -> None:
     """Create one level. 0700 until owner and mode are set, so that nobody gets in between."""
     folder, name = split(path)
-    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as folder_fd:
+    with opened(folder, FOLDER) as folder_fd:
         os.mkdir(name, 0o700, dir_fd=folder_fd)
         try:
-            with _opened(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, folder_fd) as fd:
+            with opened(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, folder_fd) as fd:
                 _own(fd, uid, gid)
                 os.fchmod(fd, mode)
         except BaseException:
@@ -115,7 +126,7 @@ def make_symlink(target: str, path: str) -> None:
     """Create, or replace a symlink in one rename. Anything else at `path` is EEXIST."""
     folder, name = split(path)
     temporary = temporary_name(name)
-    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as folder_fd:
+    with opened(folder, FOLDER) as folder_fd:
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISLNK(os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode):
                 raise FileExistsError(errno.EEXIST, "there is something else that is not a symlink", path)
@@ -144,7 +155,7 @@ def set_mode(path: str, *, mode: int, uid: int, gid: int) -> None:
         folder, name = "/", "."
     else:
         folder, name = split(path)
-    with _entered(folder) as folder_fd, _opened(name, os.O_PATH | os.O_NOFOLLOW, folder_fd) as fd:
+    with _entered(folder) as folder_fd, opened(name, os.O_PATH | os.O_NOFOLLOW, folder_fd) as fd:
         if stat.S_ISLNK(os.fstat(fd).st_mode):
             os.chown(name, uid, gid, dir_fd=folder_fd, follow_symlinks=False)
             return
@@ -200,21 +211,6 @@ def temporary_name(name: str) -> str:
     if len(os.fsencode(name)) > 230:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
     return f".{name}.nqr-new"
-
-
-def _replace(
-    path: str,
-    fill: Callable[[int], None],
-    *,
-    mode: int,
-    uid: int,
-    gid: int,
-    xattrs: Mapping[str, bytes],
-    synced: bool = True,
-) -> None:
-    folder, name = split(path)
-    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as folder_fd:
-        replace_in(folder_fd, name, fill, mode=mode, uid=uid, gid=gid, xattrs=xattrs, synced=synced)
 
 
 def replace_in(
@@ -345,7 +341,7 @@ def _sync(folder_fd: int) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: str, flags: int, dir_fd: int | None = None) -> Iterator[int]:
+def opened(path: str, flags: int, dir_fd: int | None = None) -> Iterator[int]:
     fd = os.open(path, flags | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         yield fd

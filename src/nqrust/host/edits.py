@@ -22,7 +22,7 @@ class Edits:
     ) -> None:
         with translating(path):
             folder, name = durable.split(path)
-            with _opened_folder(folder, follow) as folder_fd:
+            with durable.opened(folder, durable.FOLDER) if follow else _opened_without_links(folder) as folder_fd:
                 _edit(folder_fd, name, change, path, remove_empty)
 
 
@@ -46,14 +46,8 @@ def _edit(folder_fd: int, name: str, change: Callable[[bytes], bytes | None], pa
     if remove_empty and not after.strip():
         durable.remove_in(folder_fd, name)
         return
-
-    def fill(fd: int) -> None:
-        view = memoryview(after)
-        while view:
-            view = view[os.write(fd, view) :]
-
     mode = stat.S_IMODE(found.st_mode) & 0o777
-    durable.replace_in(folder_fd, name, fill, mode=mode, uid=found.st_uid, gid=found.st_gid, xattrs=xattrs)
+    durable.replace_in(folder_fd, name, durable.filled_with(after), mode=mode, uid=found.st_uid, gid=found.st_gid, xattrs=xattrs)
 
 
 def _xattrs(fd: int) -> dict[str, bytes]:
@@ -66,21 +60,17 @@ def _xattrs(fd: int) -> dict[str, bytes]:
 
 
 @contextlib.contextmanager
-def _opened_folder(path: str, follow: bool) -> Iterator[int]:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    if follow:
-        fd = os.open(path, flags)
-    else:
-        fd = os.open("/", flags)
-        for part in path.split("/"):
-            if part:
-                above = fd
-                try:
-                    fd = os.open(part, flags | os.O_NOFOLLOW, dir_fd=above)
-                except NotADirectoryError as error:
-                    raise OSError(errno.ELOOP, "there is a link on the way", path) from error
-                finally:
-                    os.close(above)
+def _opened_without_links(path: str) -> Iterator[int]:
+    flags = durable.FOLDER | os.O_CLOEXEC
+    fd = os.open("/", flags)
+    for part in filter(None, path.split("/")):
+        above = fd
+        try:
+            fd = os.open(part, flags | os.O_NOFOLLOW, dir_fd=above)
+        except NotADirectoryError as error:
+            raise OSError(errno.ELOOP, "there is a link on the way", path) from error
+        finally:
+            os.close(above)
     try:
         yield fd
     finally:
