@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.machine_scripts.boot_script import boot_script
 from tests.machine_scripts.calling import run_script
-from tests.unit.installer.phases.test_rendered_files import rendered
 
 from nqrust.agent.network import forwards
 
@@ -18,13 +16,7 @@ NEEDS = ("unshare", "ip", "iptables", "mount")
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
-    lacking = [program for program in NEEDS if shutil.which(program) is None]
-    if os.geteuid() != 0 or lacking:
-        pytest.skip(f"needs root and {' '.join(lacking or NEEDS)}")
-    path = tmp_path / "nqrust-network"
-    path.write_text(rendered("production")["/opt/nqrust-microvm/libexec/nqrust-network"].split("---\n", 1)[1])
-    path.chmod(0o755)
-    return path
+    return boot_script(tmp_path, *NEEDS)
 
 
 def seen(script: Path, what: str) -> Any:

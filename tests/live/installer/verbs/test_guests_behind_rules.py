@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.machine_scripts.boot_script import boot_script
 from tests.machine_scripts.calling import run_script
 from tests.machine_scripts.guests_that_begin import MANY
-from tests.unit.installer.phases.test_rendered_files import rendered
 
 from nqrust.agent.network import fragments
 from nqrust.agent.network.sources import _BEGINS_A_SECOND, _BEGINS_AT_ONCE
@@ -25,13 +24,7 @@ CLOSED = {"web": True, "metadata": False, "host": False, "Azure": False, "its na
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
-    lacking = [program for program in NEEDS if shutil.which(program) is None]
-    if os.geteuid() != 0 or lacking:
-        pytest.skip(f"needs root and {' '.join(lacking or NEEDS)}")
-    path = tmp_path / "nqrust-network"
-    path.write_text(rendered("production")["/opt/nqrust-microvm/libexec/nqrust-network"].split("---\n", 1)[1])
-    path.chmod(0o755)
-    return path
+    return boot_script(tmp_path, *NEEDS)
 
 
 def seen(script: Path, what: str) -> Any:
