@@ -15,6 +15,8 @@ import os
 import platform
 import threading
 
+ENDS_WHOLE = ("--pid", "--fork", "--kill-child")
+"""Options of unshare(1): with the program end all processes that it has started, whoever they are by then. pid_namespaces(7)"""
 _SETRESUID, _KILL = 117, 62  # of x86_64
 _NO_CAPABILITIES = f"CapEff:\t{0:016x}\n"
 

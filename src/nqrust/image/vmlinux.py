@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from nqrust.contract.names import IMAGE_USERS
 from nqrust.host import confinement, memory
+from nqrust.host.ending import ENDS_WHOLE
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
 from nqrust.image import lz4
@@ -147,7 +148,7 @@ def _by_zstd(host: Host, packed: bytes, target: str) -> None:
 def _ends_whole(host: Host) -> tuple[str, ...]:
     """The command that ends all that the program started, when it ends: a process of it could change the kernel later. Not every
     container may make namespaces."""
-    apart = ("unshare", "--pid", "--fork", "--kill-child")
+    apart = ("unshare", *ENDS_WHOLE)
     try:
         host.run(command(*apart, "true"))
     except HostError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from nqrust.agent import survivors, untrusted, users, view
 from nqrust.agent.errors import Failed
 from nqrust.host import memory
+from nqrust.host.ending import ENDS_WHOLE
 from nqrust.host.errors import CommandTimedOut, OutputTooLong, PathMissing
 from nqrust.host.port import Completed, Host, Stat, command
 
@@ -49,7 +50,7 @@ def run(host: Host, disk: str, *argv: str, size: int = 0, grows: bool = True, ok
                 *users.alone(
                     found.uid,
                     f"{memory.DIE_FIRST}; {view.only_hidden(disk, in_dev)}",
-                    more=("--pid", "--fork", "--kill-child"),
+                    more=ENDS_WHOLE,
                     limits=("prlimit", *(f"--{name}={value}" for name, value in limits.items())),
                     group=found.gid,
                 ),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from nqrust.contract.names import IMAGE_USERS
 from nqrust.host import confinement, memory
+from nqrust.host.ending import ENDS_WHOLE
 from nqrust.host.errors import PathError
 from nqrust.host.port import Completed, Host, Kind, command
 
@@ -49,7 +50,7 @@ class Sandbox:
         return self.host.run(
             command(
                 *confinement.confined("unshare"),
-                *("--net", "--ipc", "--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child"),
+                *("--net", "--ipc", "--mount", "--propagation", "slave", *ENDS_WHOLE),
                 *("sh", "-c", f'needed={shlex.quote(self.folder)}; {memory.DIE_FIRST}; {_HIDE}; exec "$@"', "sh"),
                 *("prlimit", *(f"--{name}={value}" for name, value in limits.items())),
                 *("setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", "--inh-caps=-all"),

@@ -21,6 +21,7 @@ from nqrust.agent.disks.netconf import choose
 from nqrust.agent.disks.netconf.configurator import Nic
 from nqrust.agent.errors import Failed
 from nqrust.contract.images import MOUNTING_NEEDS
+from nqrust.host.ending import ENDS_WHOLE
 from nqrust.host.errors import CommandFailed, CommandTimedOut, HostError, OutputTooLong
 from nqrust.host.facts import superblock
 from nqrust.host.port import Host, command
@@ -30,7 +31,6 @@ _MEMORY = 4 << 30  # bytes of address space of a checker
 _LARGEST_OUTPUT = 16 << 20  # bytes of a checker
 _GROWS_FROM = {"xfs": 0, "btrfs": 256 << 20}  # bytes; Btrfs resizes to no less: btrfs-filesystem(8)
 _OF_UTIL_LINUX = ("prlimit", "setpriv", "unshare")
-_WITH_ALL_THAT_IT_STARTS = ("unshare", "--pid", "--fork", "--kill-child")
 _NOBODY = 65534  # for a disk that is no VM's
 _DIRTY = "valuable metadata changes in a log"
 
@@ -101,7 +101,7 @@ def check(host: Host, kind: str, device: str, user: int, replay: Callable[[], No
 def _check(host: Host, kind: str, device: str, user: int) -> None:
     checker = ("xfs_repair", "-n", device) if kind == "xfs" else ("btrfs", "check", "--readonly", device)
     limits = (f"--as={_MEMORY}", f"--cpu={CHECK_SECONDS}", "--core=0")
-    argv = (*_WITH_ALL_THAT_IT_STARTS, "prlimit", *limits, *users.become(user), *checker)
+    argv = ("unshare", *ENDS_WHOLE, "prlimit", *limits, *users.become(user), *checker)
     told = host.run(command(*argv, timeout=CHECK_SECONDS, longest=_LARGEST_OUTPUT))
     if kind == "xfs" and _DIRTY in told.stdout + told.stderr:
         raise CommandFailed(told.argv, told.code, told.stderr, told.stdout)
