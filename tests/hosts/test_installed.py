@@ -154,3 +154,19 @@ def test_the_data_stays_and_the_undo_script_can_remove_it_later(installed: Insta
     assert (f"{UNDO} --purge-data --drop-database" in kept.stdout) is (script == "undo.sh"), kept.describe()
     assert not host.exists("/opt/nqrust-microvm") and host.exists("/srv/images/tiny/image.json")
     is_as_before(installed, host.run(f"{UNDO} {EVERYTHING}", timeout=900, check=False))
+
+
+def test_no_rollback_takes_a_vm_along(host: Machine) -> None:
+    """Not the one of the install, and not one after an uninstall that kept the VM."""
+    vm = product.create_vm(host, "web1")
+    running, mark = product.vm_processes(host, vm["id"]), host.mark()
+    refused = nqr(host, "rollback", "--non-interactive", check=False)
+    assert refused.code == 2 and "NQR-USE-030" in refused.stdout + refused.stderr, refused.describe()
+    assert "1 VM in /srv/fc/vms" in refused.describe() and "1 VM in the database nexus" in refused.describe()
+    assert product.vm_processes(host, vm["id"]) == running and product.rewritten(host, mark) == []
+    assert in_scripts(host, "./uninstall.sh --non-interactive").code == 0
+    disk = f"/srv/fc/vms/{vm['id']}/disk.ext4"
+    assert host.exists(disk)
+    back = host.run([f"{product.CLONE}/install.sh", "--non-interactive"], env={"NQR_VERB": "rollback"}, check=False, timeout=600)
+    assert "There is nothing to roll back." in back.stdout and back.code == 0, back.describe()
+    assert host.exists(disk)

@@ -33,7 +33,9 @@ def add_to(app: typer.Typer) -> None:
     )
     app.command(help="Show the changes of an install without making them.")(with_flags("plan", settings=True)(plan))
     app.command(help="Test each part of the installation, and boot a VM.")(with_flags("verify", settings=False)(verify))
-    app.command(help="Undo the interrupted run, or the last run.")(with_flags("rollback", settings=False)(rollback))
+    app.command(help="Undo the interrupted run, or the last run. Keeps what users have put here.")(
+        with_flags("rollback", settings=False)(rollback)
+    )
     app.command(help="Remove the platform. Keeps VM disks, images and the database by default.")(
         with_flags("uninstall", settings=False)(uninstall)
     )

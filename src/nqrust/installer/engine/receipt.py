@@ -125,7 +125,8 @@ class Receipt:
 
 def unfinished_entries(receipt: Receipt) -> Iterable[str]:
     """Return the ids of the runs that `nqr rollback` would undo: the unfinished runs, else the last successful one, each with
-    the runs that it continued. A run that only retired things belongs to the run before it."""
+    the runs that it continued. A run that only retired things belongs to the run before it. One that an uninstall took back is
+    over, also if it kept data."""
     unfinished = [run.id for run in receipt.unfinished if not run.retiring]
     if unfinished:
         return receipt.with_continued(unfinished)
@@ -134,7 +135,7 @@ def unfinished_entries(receipt: Receipt) -> Iterable[str]:
         if run.verb in ("rollback", "uninstall"):
             continue
         together = receipt.with_continued([run.id])
-        if run.outcome == "ok" and receipt.of_runs(together):
+        if run.outcome == "ok" and any(not entry.retained for entry in receipt.of_runs(together)):
             return together | without_entries
         if not receipt.of_runs({run.id}):
             without_entries.add(run.id)

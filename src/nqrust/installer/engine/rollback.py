@@ -10,6 +10,7 @@ from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.engine.events import Notice, Reporter, StepFinished, StepStarted
 from nqrust.installer.engine.journal import Journal, Record
 from nqrust.installer.engine.receipt import Entry, Receipt
+from nqrust.installer.engine.spared import NOTHING_SPARED, Spared
 from nqrust.installer.engine.together import with_older
 from nqrust.installer.engine.verb import Kept, Outcome, Partly, UndoContext, Verb, Verbs
 
@@ -35,8 +36,10 @@ def roll_back(
     events: Reporter,
     *,
     retain: Callable[[Entry], bool] = lambda entry: False,
+    spared: Spared = NOTHING_SPARED,
 ) -> RollbackResult:
-    """Undo `entries` in reverse order, except those that `retain` keeps. Can be repeated after an interruption at any point."""
+    """Undo `entries` in reverse order, except those that `retain` keeps, and records that are `spared`. Can be repeated after an
+    interruption at any point."""
     undone = retained = 0
     kept: list[str] = []
     failed: list[str] = []
@@ -65,7 +68,7 @@ def roll_back(
         try:
             if missed and verbs.any(entry.undo, lambda verb: verb.brings_programs):
                 raise HostError("packages stay until what failed before, which may need their programs, is undone")
-            outcomes = _revert_entry(verbs, with_older(context, entry, going), entry)
+            outcomes = _revert_entry(verbs, with_older(context, entry, going), entry, spared)
         except Exception as error:  # bugs in nqr too: the rest is still reverted
             foreseen = isinstance(error, (NqrError, HostError))
             what = str(error) if foreseen else f"{type(error).__name__}: {error}"
@@ -141,5 +144,5 @@ def _calls_for(verb: Verb, record: Record) -> bool:
     return any(undo["verb"] == verb.name and verb.settling is not None and verb.settling.always(undo["args"]) for undo in undos)
 
 
-def _revert_entry(verbs: Verbs, context: UndoContext, entry: Entry) -> list[Outcome]:
-    return [verbs.revert(context, undo) for undo in reversed(entry.undo)]
+def _revert_entry(verbs: Verbs, context: UndoContext, entry: Entry, spared: Spared) -> list[Outcome]:
+    return [Partly(why) if (why := spared.why(undo)) else verbs.revert(context, undo) for undo in reversed(entry.undo)]

@@ -13,7 +13,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nqrust.host.errors import HostError, NoSpace
+from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.installer.engine.at_once import in_order
 from nqrust.installer.engine.errors import Interrupted, JournalError, NqrError, StepConflict, StepFailed
@@ -28,6 +28,7 @@ from nqrust.installer.engine.events import (
     StepFinished,
     StepStarted,
 )
+from nqrust.installer.engine.failures import conflict, unforeseen, wrapped
 from nqrust.installer.engine.interrupt import Interruption
 from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
@@ -35,6 +36,7 @@ from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.receipt import FORWARD_ONLY, Receipt
 from nqrust.installer.engine.retire import PHASE, Retired, preview_retiring, retire
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
+from nqrust.installer.engine.spared import NOTHING_SPARED, Spared
 from nqrust.installer.engine.step import Conflict, Needed, Satisfied, Step
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import UndoContext, Verbs
@@ -90,6 +92,8 @@ class Runner:
     keep_on_failure: bool = False
     forward_only: bool = False
     """Nothing goes back, not even after an interruption: a second run finishes it."""
+    spared: Spared = NOTHING_SPARED
+    """A failure leaves these. If an earlier run holds something of users, it stays whole."""
     before_first_change: Callable[[], None] = lambda: None
     """Called once, before the first record of an empty journal."""
     _in_hand: str = field(default="", init=False)
@@ -105,7 +109,7 @@ class Runner:
                 found = next(inspected)
                 if isinstance(found, Conflict):
                     self.events.emit(StepFinished(phase.name, step.id, step.kind, step.describe(), "conflict", note=found.why))
-                    result.failure = result.failure or _conflict(found)
+                    result.failure = result.failure or conflict(found)
                 elif isinstance(found, Needed):
                     outcome.changed += 1
                     self.events.emit(
@@ -145,7 +149,7 @@ class Runner:
                     self.journal.require_room()
                     found = self._inspect(step)
                     if isinstance(found, Conflict):
-                        raise _conflict(found)
+                        raise conflict(found)
                     if isinstance(found, Satisfied):
                         outcome.satisfied += 1
                         self._finish_open(step, receipt, result.run)
@@ -166,7 +170,7 @@ class Runner:
         except NqrError as error:
             result.failure = self.interruption.instead_of(error)
         except Exception as error:  # a bug in nqr must not leave a half-changed host
-            result.failure = _unforeseen(self._in_hand, error)
+            result.failure = unforeseen(self._in_hand, error)
         result.seconds = self.host.monotonic() - began
         if result.failure is not None:
             self._failed(result, {result.run, *receipt.undoable(set(resumes))}, opened)
@@ -225,13 +229,13 @@ class Runner:
             except (HostError, NqrError):
                 continue
             if isinstance(found, Conflict):
-                raise _conflict(found)
+                raise conflict(found)
 
     def _inspect(self, step: Step) -> Satisfied | Needed | Conflict:
         try:
             return step.inspect(self.host)
         except HostError as error:
-            raise _wrapped(step, error, "could not be inspected") from error
+            raise wrapped(step, error, "could not be inspected") from error
 
     def _change(self, phase: PhasePlan, step: Step, found: Needed, run: str) -> None:
         describe = step.describe()
@@ -255,7 +259,7 @@ class Runner:
             self._finish_open(step, Receipt.of(self.journal), run)
         except HostError as error:
             self._tell_failure(phase, step, began)
-            raise _wrapped(step, error, "failed") from error
+            raise wrapped(step, error, "failed") from error
         except Exception:
             self._tell_failure(phase, step, began)
             raise
@@ -345,7 +349,8 @@ class Runner:
             self.journal.append("end", result.run, outcome="failed")
             result.outcome = "failed"
             return
-        self.events.emit(Notice("warning", f"{failure.what} Going back to how the host was.", failure.code, failure.cure))
+        runs, back = self._going_back(result.run, runs)
+        self.events.emit(Notice("warning", f"{failure.what} {back}", failure.code, failure.cure))
         result.rollback = roll_back(
             self.verbs,
             UndoContext(self.host, self.originals),
@@ -353,10 +358,21 @@ class Runner:
             result.run,
             Receipt.of(self.journal).of_runs(runs),
             self.events,
+            spared=self.spared,
         )
         result.changed = 0
         result.outcome = "rolled_back" if not result.rollback.failed else "failed"
         self.journal.append("end", result.run, outcome=result.outcome)
+
+    def _going_back(self, own: str, runs: set[str]) -> tuple[set[str], str]:
+        """Return the runs of `runs` that go back, and a sentence about that. Since an earlier one, somebody may have used what it
+        made, although it never ended."""
+        theirs = self.spared.of_users(Receipt.of(self.journal).of_runs(runs - {own}))
+        if not theirs:
+            return runs, "Going back to how the host was."
+        return {
+            own
+        }, f"Going back to how the host was before this run. Earlier runs stay, because users have {', '.join(theirs)}."
 
     def _before_first_change(self) -> None:
         try:
@@ -368,31 +384,3 @@ class Runner:
                 "Free space on the file system of /var/lib, make it writable and run the same command again; nothing was"
                 " changed.",
             ) from error
-
-
-def _conflict(found: Conflict) -> StepConflict:
-    return StepConflict(found.code, found.why, found.cure)
-
-
-def _unforeseen(doing: str, error: Exception) -> StepFailed:
-    failure = StepFailed(
-        "NQR-ENG-999",
-        f"“{doing}” met an error that nqr did not expect: {type(error).__name__}: {error}.",
-        "Please report it with the log of this run.",
-    )
-    failure.__cause__ = error
-    return failure
-
-
-def _wrapped(step: Step, error: HostError, verb: str) -> StepFailed:
-    if isinstance(error, NoSpace):
-        return StepFailed(
-            "NQR-ENG-006",
-            f"“{step.describe()}” {verb}: the file system of {error.path} is full.",
-            "Free space there and run the same command again.",
-        )
-    return StepFailed(
-        "NQR-ENG-001",
-        f"“{step.describe()}” {verb}: {error}.",
-        "Fix the cause and run the same command again. The log has the whole output.",
-    )

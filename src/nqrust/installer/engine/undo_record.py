@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Retain(str, Enum):
-    """Things that uninstall keeps unless a flag says otherwise. A rollback of the run that created them ignores this."""
+    """Things that uninstall keeps unless a flag says otherwise. A rollback removes those that hold nothing of users: spared.py."""
 
     nothing = ""
     data = "data"  # VM disks, images: removed with --purge-data

@@ -13,6 +13,7 @@ from nqrust.installer.engine.interrupt import Interruption, watching
 from nqrust.installer.engine.plan import Plan
 from nqrust.installer.engine.runner import Runner, RunResult
 from nqrust.installer.operations import looking, proof_of_clean, proving, refusals, summary
+from nqrust.installer.operations.belongings import Belongings
 from nqrust.installer.operations.gate import Prospect, carry_out
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.remove import forget_state
@@ -151,5 +152,6 @@ def _runner(site: ChangingSite, request: Request, events: Reporter, interruption
         events,
         interruption,
         keep_on_failure=request.run.on_failure == "keep",
+        spared=Belongings(site).spared,
         before_first_change=lambda: proof_of_clean.remember(site.host),
     )

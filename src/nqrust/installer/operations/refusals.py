@@ -40,6 +40,17 @@ def of_rotation(receipt: Receipt, ids: Collection[str]) -> None:
         )
 
 
+def of_users(theirs: Sequence[str]) -> None:
+    """Refuse a rollback that would take along what users have here. Raises UsageError."""
+    if theirs:
+        raise UsageError(
+            "NQR-USE-030",
+            f"Users have put something into what that run made: {', '.join(theirs)}. A rollback does not take that along.",
+            "Run `nqr install` to finish a run that was interrupted. `nqr uninstall` removes the platform, and keeps VM disks,"
+            " images and the database unless options say otherwise.",
+        )
+
+
 def of_preview(seen: RunResult) -> None:
     """Refuse a plan with a blocked step before the install's first change. Raises PreflightRefused."""
     if seen.failure is not None:

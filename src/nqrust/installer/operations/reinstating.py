@@ -17,6 +17,7 @@ from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.runner import Runner
 from nqrust.installer.operations import refusals, summary
+from nqrust.installer.operations.belongings import Belongings
 from nqrust.installer.operations.gate import Prospect
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.site import ChangingSite, Site, facts_for, make_context
@@ -68,7 +69,8 @@ def going_back(site: Site, settings: Settings, request: Request, events: Reporte
 
     def change(site: ChangingSite) -> Summary:
         with watching(lambda name: events.emit(Notice("warning", f"{name} received: finishing the current step."))) as signals:
-            runner = Runner(VERBS, site.host, site.journal, site.originals, events, signals)
+            spared = Belongings(site).spared
+            runner = Runner(VERBS, site.host, site.journal, site.originals, events, signals, spared=spared)
             result = runner.run(whole, "install", context.release.version, settings.model_dump(mode="json"), retiring=True)
         done = summary.finished(result, (), context, asked)
         return replace(done, notes=(*done.notes, "The settings from before that run apply again."))

@@ -32,6 +32,7 @@ from nqrust.installer.engine.runner import new_run_id
 from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.operations import leftovers, proof_of_clean, refusals, reinstating, taking_back
+from nqrust.installer.operations.belongings import Belongings
 from nqrust.installer.operations.gate import Prospect, carry_out
 from nqrust.installer.operations.site import ChangingSite, Site, open_site
 from nqrust.installer.operations.taking_back import retaining, undo_context
@@ -66,6 +67,7 @@ def rollback(request: Request, events: Reporter) -> Summary:
     def look(site: Site) -> Prospect:
         ids = set(unfinished_entries(site.receipt))
         refusals.of_rotation(site.receipt, ids)
+        refusals.of_users(Belongings(site).spared.of_users(site.receipt.of_runs(ids)))
         before = reinstating.settings_before(site.receipt, ids) if reinstating.has_retired(site.journal, ids) else None
         if before is not None:
             return reinstating.going_back(site, before, request, events)
@@ -83,11 +85,12 @@ def _rollback(site: ChangingSite, request: Request, events: Reporter) -> Summary
         if not receipt.entries:
             forget_state(site)  # of a run that was interrupted before its first change
         return Summary("ok", EXIT_OK, notes=("There is nothing to roll back.",))
-    entries = receipt.of_runs(ids)
+    entries, spared = receipt.of_runs(ids), Belongings(site).spared
+    refusals.of_users(spared.of_users(entries))  # again: somebody may have confirmed long after the first look
     _preload()
     run = _begin(site, "rollback", events, len(entries), ids)
     retired = reinstating.has_retired(site.journal, ids)
-    result = roll_back(VERBS, UndoContext(site.host, site.originals), site.journal, run, entries, events)
+    result = roll_back(VERBS, UndoContext(site.host, site.originals), site.journal, run, entries, events, spared=spared)
     for id in ids:
         site.journal.append("end", id, outcome="rolled_back" if not result.failed else "failed")
     proof: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from nqrust.contract import paths
 from nqrust.host.port import Host
@@ -12,6 +13,7 @@ from nqrust.installer.engine.step import Origin
 from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.operations import leftovers
+from nqrust.installer.operations.belongings import Belongings
 from nqrust.installer.operations.site import Site
 from nqrust.installer.platform.rotation import HostsFollow
 from nqrust.installer.platform.wait import Healthy
@@ -70,7 +72,11 @@ def of_rollback(site: Site) -> PlanPreview:
     phases = [PhasePreview("rehearsal", "What a rehearsal left", left)] if left else []
     stays: tuple[StaysPreview, ...] = ()
     if entries:
-        back, stays = _back(UndoContext(site.host, site.originals), entries, "rollback")
+        spared = Belongings(site).spared
+        copies = tuple((entry, why) for entry in entries for undo in entry.undo if (why := spared.why(undo)))
+        going = tuple(replace(entry, undo=tuple(undo for undo in entry.undo if not spared.why(undo))) for entry in entries)
+        back, stays = _back(UndoContext(site.host, site.originals), going, "rollback")
+        stays += tuple(StaysPreview(entry.step_id, entry.describe, why, recorded=True) for entry, why in copies)
         phases.append(back)
     none = () if entries else ("There is nothing to roll back.",)
     if len(entries) == len(receipt.entries):

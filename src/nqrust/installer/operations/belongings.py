@@ -1,0 +1,140 @@
+"""Things of users on this host that a rollback would remove.
+
+An uninstall has an option for each kind. A rollback has none, so it leaves them. Things of nqr itself do not count: its images, its
+first administrator, and the VM with which it proves the platform.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+from nqrust.contract.names import CANARY_PREFIX, CANARY_TAG, canary_owner
+from nqrust.contract.paths import Layout
+from nqrust.host.errors import HostError, PathMissing
+from nqrust.host.port import Host, Kind
+from nqrust.installer import secret_store
+from nqrust.installer.engine.errors import NqrError
+from nqrust.installer.engine.spared import Spared
+from nqrust.installer.engine.undo_record import Retain, Undo
+from nqrust.installer.operations.site import Site
+from nqrust.installer.reporting.wording import counted
+from nqrust.installer.verbs.postgres.sql import Connection, literal
+from nqrust.installer.verbs.postgres.undo import find
+
+_BY_NQR = {"hosts": 1, "users": 1}
+"""Rows that an install makes itself."""
+_KINDS: Mapping[str, tuple[str, str]] = {
+    "vms": ("VM", f"coalesce(to_jsonb(one) ->> 'name', '') NOT LIKE {literal(CANARY_PREFIX + '%')}"),
+    "volumes": ("volume", "true"),
+    "templates": ("template", "true"),
+    "hosts": ("host", "true"),
+    "users": ("user", "true"),
+}
+"""Table -> the name of what it holds, and which rows count. A release in upstream's form may have other columns."""
+
+
+class Belongings:
+    """It looks once, before a rollback stops anything."""
+
+    def __init__(self, site: Site) -> None:
+        self._site, self._host = site, site.host
+        self._databases: dict[str, str] = {}
+
+    @property
+    def spared(self) -> Spared:
+        return Spared(self._users, self._copies)
+
+    def _users(self, undo: Undo) -> str:
+        if undo.verb == "database":
+            name = str(undo.args["name"])
+            if name not in self._databases:
+                self._databases[name] = self._in_database(undo, name)
+            return self._databases[name]
+        whole = undo.verb == "contents" or (undo.verb == "directory" and undo.args.get("tree"))
+        return self._in_folder(str(undo.args["path"])) if whole and undo.retain is Retain.data else ""
+
+    def _copies(self, undo: Undo) -> str:
+        path = str(undo.args.get("path", ""))
+        dumped = undo.verb == "file" and undo.retain is Retain.database and path.endswith(".dump")
+        return f"{path}, the copy of the database from before its migration, stays" if dumped and self._host.exists(path) else ""
+
+    # --- folders
+    def _in_folder(self, path: str) -> str:
+        found = [phrase for layout in self._layouts for phrase in self._of(layout, path)]
+        return " and ".join(dict.fromkeys(found))
+
+    def _of(self, layout: Layout, path: str) -> Iterator[str]:
+        for folder, what, names in (
+            (layout.vms_dir, "VM", self._vms),
+            (layout.volumes_dir, "volume", self._children),
+            (layout.image_dir, "image", self._images),
+        ):
+            if not f"{folder}/".startswith(f"{path}/"):
+                continue
+            try:
+                number = sum(1 for _ in names(folder))
+            except HostError as error:
+                yield f"what {folder} holds, which cannot be read ({error})"
+                continue
+            if number:
+                yield f"{counted(number, what)} in {folder}"
+
+    @cached_property
+    def _layouts(self) -> tuple[Layout, ...]:
+        return tuple(dict.fromkeys(settings.layout for settings in self._site.former_settings))
+
+    def _vms(self, folder: str) -> Iterator[str]:
+        for path in self._children(folder):
+            try:
+                name = str(json.loads(self._host.read_bytes(f"{path}/vm.json"))["name"])
+            except (HostError, ValueError, KeyError, TypeError):
+                name = ""  # a folder without a record may have a disk that is worth something
+            if not canary_owner(name, (CANARY_TAG,)) and (name or self._children(path)):
+                yield path
+
+    def _images(self, folder: str) -> Iterator[str]:
+        ours = {undo.args.get("path") for entry in self._site.receipt.entries for undo in entry.undo}
+        for path in self._children(folder):
+            stat = self._host.stat(path)
+            if path not in ours and stat is not None and stat.kind is Kind.directory:
+                yield path
+
+    def _children(self, folder: str) -> list[str]:
+        try:
+            names = self._host.listdir(folder)
+        except PathMissing:
+            return []
+        return [f"{folder}/{name}" for name in names if not name.startswith(".")]
+
+    # --- database
+    def _in_database(self, undo: Undo, name: str) -> str:
+        if not self._site.services:
+            return ""  # nothing has used it yet
+        cluster = find(self._host, undo.args["cluster"])
+        if cluster is None:
+            return ""
+        try:
+            rows = _rows(self._host, self._login(cluster.port, name))
+        except (HostError, NqrError):
+            return f"what the database {name} holds, which cannot be asked now"
+        found = [counted(number, _KINDS[table][0]) for table, number in rows.items() if number > _BY_NQR.get(table, 0)]
+        return f"{', '.join(found)} in the database {name}" if found else ""
+
+    def _login(self, port: int, name: str) -> Connection:
+        """Return the login of the manager: a superuser would run what that role has put into the database. Raises HostError,
+        JournalError."""
+        secrets = secret_store.load(self._host)
+        users = [one.database.user for one in self._site.former_settings if one.database.name == name]
+        if secrets is None or not users:
+            raise HostError(f"the password for the database {name} is not known")
+        return Connection("127.0.0.1", port, name, users[-1], secrets.db_password)
+
+
+def _rows(host: Host, login: Connection) -> dict[str, int]:
+    there = login.run(host, "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = 'public';").split()
+    asked = [table for table in _KINDS if table in there]
+    counts = " UNION ALL ".join(f"SELECT '{table}', count(*) FROM public.{table} one WHERE {_KINDS[table][1]}" for table in asked)
+    lines = login.run(host, f"{counts};").splitlines() if asked else []
+    return {table: int(number) for table, _, number in (line.partition("|") for line in lines)}
