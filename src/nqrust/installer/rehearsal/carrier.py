@@ -15,6 +15,7 @@ from nqrust.host.errors import CommandFailed, HostError, ProgramMissing
 from nqrust.host.port import Host
 from nqrust.installer.distro.registry import DISTROS
 from nqrust.installer.rehearsal import tree
+from nqrust.installer.rehearsal.reaching import name_of, reached
 from nqrust.installer.rehearsal.spec import GATEWAY, MTU, CloneSpec
 from nqrust.installer.verbs.packages.manager import trusting
 
@@ -41,7 +42,8 @@ def run(spec: CloneSpec, host: Host, outside: int, clone: int, ready: int) -> No
         program = host.which(PROGRAM)
         if program and spec.loopback_resolver:
             _write(f"{spec.scratch}/resolver", f"nameserver {spec.loopback_resolver}\n")
-            ns.bind(f"{spec.scratch}/resolver", os.path.realpath("/etc/resolv.conf"))
+            with reached("/", os.path.realpath("/etc/resolv.conf")) as target:
+                ns.bind(f"{spec.scratch}/resolver", name_of(target))
         program = program or _fetched(spec, host)
         null = os.open("/dev/null", os.O_RDWR)
         for descriptor in (0, 1, 2):

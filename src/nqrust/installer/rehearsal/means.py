@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import nqrust
 from nqrust.contract.paths import CACHE_DIR
+from nqrust.host.errors import HostError
 from nqrust.host.facts.model import Facts
 from nqrust.host.facts.reading import names, text
 from nqrust.host.mounts import MOUNTINFO, parse_mountinfo
@@ -119,7 +120,8 @@ def describe(
     """Return the clone's spec, and sentences on parts of the host that it lacks. `uplink`: the link in the settings. `connected`:
     whether the clone needs a network."""
     mounts = parse_mountinfo(text(host, MOUNTINFO))
-    made, left_out = clone_mounts(mounts, _files(host, [one.mount_point for one in mounts]))
+    files, closed = _files(host, [one.mount_point for one in mounts])
+    made, left_out = clone_mounts([one for one in mounts if one.mount_point not in closed], files)
     source = os.path.dirname(os.path.dirname(os.path.abspath(nqrust.__file__)))
     resolver, loopback = _resolver(text(host, "/etc/resolv.conf"))
     install = boot.python(source, sys.executable, "nqrust.cli", sys.pycache_prefix or "")
@@ -144,6 +146,7 @@ def describe(
         work=Work((*install, *arguments), _kept(environment), cwd, limit),
     )
     notes = [f"{path} (a file system of another machine, of a container) was left out of the clone." for path in left_out]
+    notes += [f"{path} (a file system that root cannot read) was left out of the clone." for path in sorted(closed)]
     if not connected:
         notes.append("The clone had no network, because an install from a bundle needs none.")
     if others:
@@ -151,13 +154,20 @@ def describe(
     return spec, tuple(notes)
 
 
-def _files(host: Host, points: list[str]) -> frozenset[str]:
-    found = set()
+def _files(host: Host, points: list[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the mount points that are files, and those that root cannot read: a user's, by fusermount without allow_other."""
+    found, closed = set(), set()
     for point in points:
-        entry = host.stat(point) if not point.startswith(("/proc/", "/sys/", "/dev/", "/run/")) else None
+        if point.startswith(("/proc/", "/sys/", "/dev/", "/run/")):
+            continue
+        try:
+            entry = host.stat(point)
+        except HostError:
+            closed.add(point)
+            continue
         if entry is not None and entry.kind is not Kind.directory:
             found.add(point)
-    return frozenset(found)
+    return frozenset(found), frozenset(closed)
 
 
 def _own_pid(host: Host) -> int:

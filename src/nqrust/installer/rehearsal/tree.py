@@ -9,10 +9,13 @@ import stat
 
 from nqrust.host import namespaces as ns
 from nqrust.host.mounts import MOUNTINFO, parse_mountinfo
+from nqrust.installer.rehearsal.reaching import mounted, name_of, reached
 from nqrust.installer.rehearsal.spec import CONTROL, CloneMount, CloneSpec
 from nqrust.installer.rehearsal.uppers import Layer
 
 _OVERLAY = "redirect_dir=on,index=off,metacopy=off"
+_KEPT = {"nosuid": ns.MS_NOSUID, "noexec": ns.MS_NOEXEC}
+"""Flags of the host's mounts that hold in the clone: a user may have mounted it (fusermount)."""
 _NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 _OWN_NODES = ("kvm", "net/tun", "vhost-net", "vhost-vsock")
 _HIDDEN = ("/proc/sysrq-trigger", "/proc/kcore", "/proc/acpi", "/proc/irq", "/proc/bus", "/proc/fs")
@@ -32,7 +35,7 @@ def cover(spec: CloneSpec) -> tuple[str, list[Layer], list[str]]:
     failed: list[str] = []
     for number, one in enumerate(spec.mounts):
         try:
-            layer = _cover(one, root + one.path.rstrip("/"), f"{spec.scratch}/{number}")
+            layer = _cover(one, root, f"{spec.scratch}/{number}")
         except OSError:
             if one.path == "/":
                 raise
@@ -43,23 +46,35 @@ def cover(spec: CloneSpec) -> tuple[str, list[Layer], list[str]]:
     return root, layers, failed
 
 
-def _cover(one: CloneMount, target: str, folder: str) -> Layer | None:
-    if one.form == "bind":
-        ns.bind(one.path, target, read_only=True)
-        return None
-    upper, work = f"{folder}/upper", f"{folder}/work"
-    os.makedirs(upper)
-    os.mkdir(work)
-    there = os.stat(one.path)
-    os.chown(upper, there.st_uid, there.st_gid)
-    os.chmod(upper, stat.S_IMODE(there.st_mode))
-    lower = one.path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
-    data = f"lowerdir={lower},upperdir={upper},workdir={work},{_OVERLAY}"
-    try:  # volatile: no waits for the disk, because the layer is temporary (Linux 5.10)
-        ns.mount("nqr-rehearsal", target, "overlay", ns.MS_NODEV, data + ",volatile")
-    except OSError:
-        ns.mount("nqr-rehearsal", target, "overlay", ns.MS_NODEV, data)
-    return Layer(one.path, one.path, upper)
+def _cover(one: CloneMount, root: str, folder: str) -> Layer | None:
+    """Raises OSError, also if the file system is no longer there: nqr looked at the mounts before."""
+    below = f"{folder}/lower"
+    with mounted(one.path, one.fstype) as (source, mount), reached(root, one.path) as target:
+        os.mkdir(folder, 0o700)
+        flags = ns.MS_NODEV | sum(flag for name, flag in _KEPT.items() if name in mount.options)
+        there = os.fstat(source)
+        if stat.S_ISDIR(there.st_mode):
+            os.mkdir(below, 0o700)
+        else:
+            os.close(os.open(below, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        # In the scratch folder, no user can put something else in its place.
+        ns.bind(name_of(source), below)
+        ns.mount("", below, flags=ns.MS_BIND | ns.MS_REMOUNT | ns.MS_RDONLY | flags)
+        if one.form == "bind":
+            ns.bind(below, name_of(target))  # with the flags
+            return None
+        upper, work = f"{folder}/upper", f"{folder}/work"
+        os.mkdir(upper)
+        os.mkdir(work)
+        os.chown(upper, there.st_uid, there.st_gid)
+        os.chmod(upper, stat.S_IMODE(there.st_mode))
+        lower = below.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+        data = f"lowerdir={lower},upperdir={upper},workdir={work},{_OVERLAY}"
+        try:  # volatile: no waits for the disk, because the layer is temporary (Linux 5.10)
+            ns.mount("nqr-rehearsal", name_of(target), "overlay", flags, data + ",volatile")
+        except OSError:
+            ns.mount("nqr-rehearsal", name_of(target), "overlay", flags, data)
+    return Layer(one.path, below, upper)
 
 
 def enter(spec: CloneSpec, root: str) -> None:
@@ -164,5 +179,8 @@ def _resolver(spec: CloneSpec, root: str) -> None:
         os.makedirs(os.path.dirname(root + target), exist_ok=True)
     elif not spec.loopback_resolver:
         return
-    with open(root + target, "w", encoding="utf-8") as file:
+    folder, name = os.path.split(target)
+    with reached(root, folder) as at:
+        opened = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=at)
+    with open(opened, "w", encoding="utf-8") as file:
         file.write(spec.resolver)

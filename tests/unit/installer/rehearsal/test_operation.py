@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import Any
 
@@ -10,9 +11,9 @@ from tests.fakes.host import FakeHost
 from tests.unit.installer.phases import a_host
 
 from nqrust.contract.paths import CACHE_DIR
-from nqrust.host.errors import CommandFailed
+from nqrust.host.errors import CommandFailed, PathError
 from nqrust.host.facts.model import Link, Network, Route
-from nqrust.host.port import Command, DiskUsage
+from nqrust.host.port import Command, DiskUsage, Stat
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import NqrError, PreflightRefused
 from nqrust.installer.engine.events import Event, Notice, Reporter
@@ -254,6 +255,27 @@ def test_units_of_the_host_below_reached_targets_are_masked(host: FakeHost) -> N
     host.put("/etc/systemd/system/multi-user.target.wants/postgresql.service")
     found, _ = means.describe(host, a_host.fit(), scratch="/s", memory_mib=0, arguments=(), environment={}, cwd="/", limit=1.0)
     assert "srv-data.mount" in found.masked and "postgresql.service" in found.wanted
+
+
+def test_a_file_system_that_root_cannot_read_is_left_out_and_named(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user mounts it with fusermount, without allow_other."""
+    host.put(
+        "/proc/7/mountinfo",
+        "25 1 8:1 / / rw - ext4 /dev/sda1 rw\n26 25 0:50 / /home/u/mine rw,nosuid,nodev - fuse.sshfs far: rw,user_id=1000\n",
+    )
+    stat = host.stat
+
+    def refusing(path: str) -> Stat | None:
+        if path == "/home/u/mine":
+            raise PathError(path, "Permission denied", errno.EACCES)
+        return stat(path)
+
+    monkeypatch.setattr(host, "stat", refusing)
+    found, notes = means.describe(
+        host, a_host.fit(), scratch="/s", memory_mib=0, arguments=(), environment={}, cwd="/", limit=1.0
+    )
+    assert [one.path for one in found.mounts] == ["/"]
+    assert "/home/u/mine (a file system that root cannot read) was left out of the clone." in notes
 
 
 def test_paths_are_counted_by_top_folder() -> None:
