@@ -59,12 +59,4 @@ if [ "$(id -u)" -eq 0 ]; then
         exit 0
     fi
 fi
-if [ -z "${NQR_CACHE_DIR:-}" ] && [ ! -e "$home_cache/bootstrap.json" ] && [ -r "$home_cache/elsewhere" ]; then
-    while read -r _ folder; do # the existing environment needs no network
-        if [ -e "$folder/bootstrap.json" ]; then
-            NQR_CACHE_DIR=$folder
-            export NQR_CACHE_DIR
-        fi
-    done <"$home_cache/elsewhere"
-fi
 NQR_VERB=uninstall exec sh "$(dirname -- "$script")/install.sh" "$@"

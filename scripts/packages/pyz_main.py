@@ -57,7 +57,7 @@ def place() -> str:
 
 
 def roots(folder: str) -> bool:
-    """Tell whether only root can replace what is in `folder`: the rule of scripts/install/cache_folder.sh for parents."""
+    """Tell whether only root can replace what is in `folder`: the rule of scripts/install/cache_folder.sh for temporary files."""
     while True:
         try:
             found = os.stat(folder)

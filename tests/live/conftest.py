@@ -1,9 +1,11 @@
-"""For all live tests: the image `tiny`, built once."""
+"""For all live tests: the image `tiny`, built once, and a folder that only root can change."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,14 @@ def tiny_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pytest.skip(f"packages are out of reach: {error.what}")
         raise
     return folder / "tiny"
+
+
+@pytest.fixture
+def roots_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that no other user can replace at any time: pytest's own are below /tmp. Without root, pytest's own."""
+    if os.geteuid() != 0:
+        yield tmp_path_factory.mktemp("roots")
+        return
+    with tempfile.TemporaryDirectory(prefix="nqr-test-", dir="/var/lib") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)

@@ -227,20 +227,6 @@ def test_the_programs_of_the_system_are_found_whatever_path_is(clone: Path, read
     assert "" not in found, "an empty name is the working directory"
 
 
-@needs_root
-@pytest.mark.parametrize("owner, mode, below", [(65534, 0o755, ""), (65534, 0o755, "/cache"), (0, 0o777, ""), (0, 0o777, "/cache"),
-                                                (0, 0o1777, "")])  # fmt: skip
-def test_a_cache_that_others_can_change_is_refused(clone: Path, tmp_path: Path, owner: int, mode: int, below: str) -> None:
-    """Root runs the environment in it."""
-    folder = tmp_path / "theirs"
-    folder.mkdir()
-    os.chown(folder, owner, owner)
-    folder.chmod(mode)
-    done = alone("", clone / "scripts/install/install.sh", "--dry-run", NQR_CACHE_DIR=f"{folder}{below}")
-    assert done.returncode == 2 and done.stderr.startswith("NQR-DEP-905: ") and done.stdout == ""
-    assert not list(folder.iterdir())
-
-
 def test_archive_of_python_that_changes_after_it_was_checked_is_not_unpacked(tmp_path: Path) -> None:
     for name in ("good", "evil"):
         (tmp_path / name / "python").mkdir(parents=True)
@@ -262,26 +248,6 @@ def test_archive_of_python_that_changes_after_it_was_checked_is_not_unpacked(tmp
     )
     unpacked = tmp_path / "managed.new"
     assert (unpacked / "python" / "is").read_text() == "good" and [one.name for one in unpacked.iterdir()] == ["python"]
-
-
-@needs_root
-@pytest.mark.parametrize("name", ["full", 'a"b', "/var/cache/nqrust-microvm/x"])
-def test_a_cache_that_uninstall_could_not_take_away_is_refused(clone: Path, tmp_path: Path, name: str) -> None:
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "theirs").write_text("")
-    folder = tmp_path / name
-    done = alone("", clone / "scripts/install/install.sh", "--dry-run", NQR_CACHE_DIR=str(folder))
-    assert done.returncode == 2 and done.stderr.startswith("NQR-DEP-905: ") and done.stdout == ""
-    assert [path.name for path in tmp_path.rglob("*") if clone not in path.parents] == ["full", "theirs"]
-
-
-@needs_root
-def test_uninstall_uses_the_environment_at_another_place(clone: Path, ready: Path, tmp_path: Path) -> None:
-    home = tmp_path / "home/nqrust-microvm"
-    home.mkdir(parents=True)
-    (home / "elsewhere").write_text(f"made {tmp_path}/gone\nmade {ready}\n")
-    done = alone(f"mount --bind {home.parent} /var/cache", clone / "scripts/install/uninstall.sh", "--non-interactive")
-    assert done.returncode == 7 and json.loads(done.stdout)[0] == ["nqr", "uninstall", "--non-interactive"], done.stderr
 
 
 @needs_root

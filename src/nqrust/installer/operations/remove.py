@@ -108,12 +108,13 @@ def _rollback(site: ChangingSite, request: Request, events: Reporter) -> Summary
 def _uninstall(site: ChangingSite, request: Request, events: Reporter) -> Summary:
     receipt = site.receipt
     options = request.run
+    left = bootstrap_record.left_alone(site.host)
     if not receipt.entries:
         _forget(site)
         return Summary(
             "ok",
             EXIT_OK,
-            notes=("nqr has installed nothing on this host.",),
+            notes=("nqr has installed nothing on this host.", *left),
             farewell=_farewell(site.host, options.keep_packages),
         )
 
@@ -139,7 +140,7 @@ def _uninstall(site: ChangingSite, request: Request, events: Reporter) -> Summar
     farewell = _farewell(site.host, options.keep_packages)
     _forget(site)
     done = _timed(_summary(result, request, "uninstall", kept, farewell), site.host, began)
-    return replace(done, notes=(*done.notes, *proof))
+    return replace(done, notes=(*done.notes, *left, *proof))
 
 
 def undo_script(request: Request) -> str:

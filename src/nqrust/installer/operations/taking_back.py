@@ -102,15 +102,15 @@ def _back(context: UndoContext, entries: tuple[Entry, ...], name: str) -> tuple[
 def _at_the_end(host: Host, keep_packages: bool) -> PhasePreview:
     record = bootstrap_record.read(host)
     changes = list(_folders(host, (paths.STATE_DIR, *FORGOTTEN)))
-    stays = ""
+    stays = list(bootstrap_record.left_alone(host))
     if record is not None:
         changes += [StepPreview(cache, "cache", f"remove {cache}, the cache of the bootstrap") for cache in record.caches]
         names = ", ".join(record.packages)
         if names and not keep_packages:
             changes.append(StepPreview("bootstrap-packages", "packages", f"remove the packages of the bootstrap: {names}"))
         elif names:
-            stays = f"The packages of the bootstrap stay, as --keep-packages asks: {names}"
-    return PhasePreview("end", "At the very end", tuple(changes), notes=(stays,) if stays else ())
+            stays.append(f"The packages of the bootstrap stay, as --keep-packages asks: {names}")
+    return PhasePreview("end", "At the very end", tuple(changes), notes=tuple(stays))
 
 
 def _bootstrap_stays(host: Host, why: str) -> tuple[StaysPreview, ...]:

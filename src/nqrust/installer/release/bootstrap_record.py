@@ -9,8 +9,9 @@ import shlex
 from dataclasses import dataclass
 
 from nqrust.contract.paths import CACHE_DIR
-from nqrust.host.errors import PathMissing
+from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host, Kind
+from nqrust.host.way import way
 from nqrust.installer.verbs.packages.registry import MANAGERS
 
 RECORD = f"{CACHE_DIR}/bootstrap.json"
@@ -53,21 +54,50 @@ def read(host: Host, path: str = RECORD) -> BootstrapRecord | None:
 
 def elsewhere(host: Host) -> tuple[tuple[str, bool], ...]:
     """Return existing caches in other places, and whether the bootstrap created the folder."""
+    return tuple((path, how == "made") for path, how in _listed(host) if _is_roots(host, path) and _is_cache(host, path))
+
+
+def left_alone(host: Host) -> tuple[str, ...]:
+    """Return a sentence for each recorded cache that stays, as nqr does not know whose content it is. Since it was made, a reboot
+    can have emptied /tmp, and another user can have made a folder or a link with the same name."""
+    return tuple(
+        f"{path} stays, with the packages that its record names, because another user than root could have replaced it."
+        for path, _ in _listed(host)
+        if not _is_roots(host, path) and _is_there(host, path)
+    )
+
+
+def _listed(host: Host) -> tuple[tuple[str, str], ...]:
     try:
         lines = host.read_text(ELSEWHERE).splitlines()
     except PathMissing:
         return ()
-    rows = [(path, how) for how, _, path in (line.partition(" ") for line in lines) if how in ("made", "used")]
-    return tuple((path, how == "made") for path, how in dict(rows).items() if _is_cache(host, path))
+    rows = {path: how for how, _, path in (line.partition(" ") for line in lines) if how in ("made", "used")}
+    return tuple(
+        (path, how) for path, how in rows.items() if path == posixpath.normpath(path) and path.startswith("/") and path != "/"
+    )
 
 
 def _is_cache(host: Host, path: str) -> bool:
     """Return whether the bootstrap works in this folder. A list alone never justifies a removal."""
-    stat = host.stat(path) if path == posixpath.normpath(path) and path.startswith("/") and path != "/" else None
+    stat = host.stat(path)
     if stat is None or stat.kind is not Kind.directory:
         return False
     names = host.listdir(path)
     return not names or "bootstrap.json" in names or "bootstrap.log" in names
+
+
+def _is_there(host: Host, path: str) -> bool:
+    try:
+        return host.stat(path) is not None
+    except HostError:  # such as a file system of a user that root cannot read
+        return True
+
+
+def _is_roots(host: Host, path: str) -> bool:
+    """Return whether only root can change what is at a path, or put something else there at any later time: `undo.sh` removes it
+    long after this. A sticky folder on the way, such as /tmp, keeps a folder only while it is there."""
+    return all(stat.kind is Kind.directory and stat.uid == 0 and not stat.mode & 0o022 for _, stat in way(host, path))
 
 
 def _read(host: Host, path: str) -> BootstrapRecord | None:

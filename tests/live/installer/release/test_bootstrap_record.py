@@ -13,6 +13,8 @@ from nqrust.host.local import LocalHost
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.release.bootstrap_record import BootstrapRecord, farewell, read
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root's folders")
+
 
 @pytest.fixture(autouse=True)
 def no_caches_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,16 +57,17 @@ def test_farewell_script_removes_the_cache_and_the_bootstrap_packages(tmp_path: 
     assert "purge" not in farewell(BootstrapRecord("apt", ("python3",)), keep_packages=True)
 
 
-def test_farewell_script_removes_caches_at_other_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_root
+def test_farewell_script_removes_caches_at_other_paths(roots_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """NQR_CACHE_DIR moved them; an uninstall knows nothing of that variable."""
-    home, made, used, foreign = (tmp_path / name for name in ("home", "a made one", "used", "foreign"))
+    home, made, used, foreign = (roots_folder / name for name in ("home", "a made one", "used", "foreign"))
     for folder in (home, made, used, foreign):
         folder.mkdir()
         (folder / "file").write_text("")
     for folder, name in ((home, "zlib"), (made, "python3"), (used, "zlib")):
         (folder / "bootstrap.json").write_text(f'{{"schema": 1, "manager": "apt", "packages": ["{name}"]}}')
     (used / ".hidden").write_text("")
-    lines = (f"made {made}", f"used {used}", f"made {foreign}", "made relative", "made /", f"made {tmp_path}/gone", "junk")
+    lines = (f"made {made}", f"used {used}", f"made {foreign}", "made relative", "made /", f"made {roots_folder}/gone", "junk")
     (home / "elsewhere").write_text("\n".join(lines) + "\n")
     monkeypatch.setattr(bootstrap_record, "CACHE_DIR", str(home))
     monkeypatch.setattr(bootstrap_record, "ELSEWHERE", f"{home}/elsewhere")
@@ -74,6 +77,47 @@ def test_farewell_script_removes_caches_at_other_paths(tmp_path: Path, monkeypat
     script = farewell(BootstrapRecord("", (), str(home), record.elsewhere))
     subprocess.run(["sh", "-euc", script], check=True)
     assert not home.exists() and not made.exists() and list(used.iterdir()) == [] and (foreign / "file").exists()
+
+
+@needs_root
+@pytest.mark.parametrize("how", ["made", "used"])
+@pytest.mark.parametrize("there", ["link", "folder", "folder of root", "below", "of a group"])
+def test_farewell_script_leaves_what_another_user_could_have_put_in_the_place_of_a_cache(
+    roots_folder: Path, monkeypatch: pytest.MonkeyPatch, how: str, there: str
+) -> None:
+    """A reboot emptied /tmp, and a user made the folder before root did."""
+    home, everybodys, precious = (roots_folder / name for name in ("home", "tmp", "precious"))
+    for folder in (home, everybodys, precious):
+        folder.mkdir()
+        (folder / "bootstrap.json").write_text('{"schema": 1, "manager": "apt", "packages": ["sudo"]}')
+    everybodys.chmod(0o1777)
+    cache = everybodys / "nqr"
+    if there == "link":
+        cache.symlink_to(precious)
+    elif there == "below":
+        everybodys.chmod(0o755)
+        os.chown(everybodys, 65534, 65534)
+        cache.mkdir()
+    elif there == "of a group":
+        everybodys.chmod(0o755)
+        cache.mkdir()
+        cache.chmod(0o775)
+    else:
+        cache.mkdir()
+        if there == "folder":
+            os.chown(cache, 65534, 65534)
+    if there != "link":
+        (cache / "bootstrap.json").write_text((precious / "bootstrap.json").read_text())
+    (home / "elsewhere").write_text(f"{how} {cache}\n")
+    monkeypatch.setattr(bootstrap_record, "CACHE_DIR", str(home))
+    monkeypatch.setattr(bootstrap_record, "ELSEWHERE", f"{home}/elsewhere")
+    record = read(LocalHost(), f"{home}/none.json")
+    assert record == BootstrapRecord(), "and no package goes"
+    assert bootstrap_record.left_alone(LocalHost()) == (
+        f"{cache} stays, with the packages that its record names, because another user than root could have replaced it.",
+    )
+    subprocess.run(["sh", "-euc", farewell(BootstrapRecord("", (), str(home), record.elsewhere))], check=True)
+    assert (precious / "bootstrap.json").exists() and (cache / "bootstrap.json").exists() and not home.exists()
 
 
 @pytest.mark.parametrize(

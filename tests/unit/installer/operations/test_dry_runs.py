@@ -172,6 +172,11 @@ def test_purge_dry_run_lists_the_final_removal(bench: Installed) -> None:
         "remove /srv/moved, the cache of the bootstrap",
         "remove the packages of the bootstrap: python3, zlib",
     ]
+    bench.host.put_directory("/tmp", mode=0o1777)
+    bench.host.put("/tmp/moved/bootstrap.json", '{"schema": 1, "manager": "apt", "packages": ["sudo"]}')
+    bench.host.put(bootstrap_record.ELSEWHERE, "made /srv/moved\nmade /tmp/moved\n")
+    end = bench.preview("uninstall", purge_data=True).phases[-1]
+    assert [change.describe for change in end.changes] == last and "/tmp/moved stays, with the packages" in end.notes[0]
     bench.host.mutations.clear()
     kept = bench.preview("uninstall", purge_data=True, keep_packages=True)
     assert any("--keep-packages" in stay.why for stay in kept.stays)
