@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nqrust.cli import output
 from nqrust.cli.failures import require_root
 from nqrust.installer.engine.errors import NqrError, UsageError
 
@@ -71,7 +72,7 @@ def verify(
         what, cure = f"There is no file {file}.", "Give the path of a bundle of `nqr bundle build`."
         raise UsageError("NQR-USE-240", what, cure) from error
     signed = "signed by that key" if found.signed else "signature not checked (no --key)"
-    typer.echo(f"nqr {found.version} for {found.system} with Python {found.python}")
+    output.say(f"nqr {found.version} for {found.system} with Python {found.python}")
     typer.echo(f"{found.files} files, {found.size / 1e6:.0f} MB: all good; {signed}")
 
 

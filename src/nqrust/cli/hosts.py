@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 from nqrust.cli import output
 from nqrust.cli.connection import ManagerUrl, manager, reached_from_elsewhere
 from nqrust.cli.output import Document, Output, Quiet
-from nqrust.contract.text import fault
+from nqrust.contract.text import argument, fault
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -100,12 +99,12 @@ def token(
     base = reached_from_elsewhere(url)
     if "." in made.token:  # it names the authority, so the manager answers TLS
         base = base.replace("http://", "https://", 1)
-    typer.echo(f"The agent of host {name} can join once with this token, until {output.cell(made.expires_at)}.", err=True)
-    install = f"./scripts/install/install.sh --mode agent --agent-name {shlex.quote(name)} --manager-url {base}"
+    output.say(f"The agent of host {name} can join once with this token, until {output.cell(made.expires_at)}.", err=True)
+    install = f"./scripts/install/install.sh --mode agent --agent-name {argument(name)} --manager-url {argument(base)}"
     if sys.stdout.isatty():
         # `echo` is part of the shell, so the token is on no command line that other users can see.
         typer.echo("Paste this line as root on that host, in a copy of this source tree:", err=True)
-        typer.echo(f"(umask 077; echo {made.token} >join-token); {install} --join-token-file join-token")
+        typer.echo(f"(umask 077; echo {argument(made.token)} >join-token); {install} --join-token-file join-token")
         return
     # Only the token goes to a file, so that `nqr host token NAME > FILE` creates the file for --join-token-file.
     typer.echo(made.token)

@@ -89,7 +89,7 @@ def make(
 
     def tell(text: str, fraction: float | None) -> None:
         if text:
-            typer.echo(f"  {text}", err=True)
+            output.say(f"  {text}", err=True)
 
     listed = own or _catalogue_of(host)
     get, description = _source(host, source, checksum, listed and os.path.abspath(listed), tell)
@@ -151,7 +151,7 @@ def _source(
 
 def _warn(made: Imported, agent: bool) -> None:
     if made.not_firecracker:
-        typer.echo(f"  Boots under QEMU only: {made.not_firecracker}.", err=True)
+        output.say(f"  Boots under QEMU only: {made.not_firecracker}.", err=True)
     if made.unsure:
         typer.echo("  The image does not tell the drivers of its kernel. Nobody knows yet whether it boots.", err=True)
     if agent and not made.guest_agent:

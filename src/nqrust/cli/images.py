@@ -119,7 +119,7 @@ def build_image(
 
     def tell(text: str, fraction: float | None) -> None:
         if text:
-            typer.echo(f"  {text}", err=True)
+            output.say(f"  {text}", err=True)
 
     build = container.build if name == container.NAME else tiny.build
     manifest = build(

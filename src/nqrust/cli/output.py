@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 from nqrust.cli.failures import choice
-from nqrust.contract.text import plain
+from nqrust.contract.text import plain, shown_in_line
 from nqrust.installer.engine.errors import UsageError
 
 FORMATS = ("text", "wide", "json", "yaml", "name")
@@ -113,9 +113,9 @@ class Done:
         """Report one thing that is done."""
         self._items.append({"name": name, **more})
         if self._out in ("text", "wide"):
-            typer.echo(sentence)
+            say(sentence)
         elif self._out == "name":
-            typer.echo(name)
+            say(name)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, cut: bool = True) -> None:
@@ -149,10 +149,14 @@ def cell(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(cell(item) for item in value)
     # Guests and strangers may have written it, and a line of theirs would look like one of nqr's own.
-    return plain(str(getattr(value, "value", value))).translate(_ONE_LINE)
+    return shown_in_line(str(getattr(value, "value", value)))
 
 
-_ONE_LINE = str.maketrans("\n\t", "  ")
+def say(sentence: str, *, err: bool = False) -> None:
+    """Print a line with words of others: names that a manager tells, steps that an image chose."""
+    typer.echo(shown_in_line(sentence), err=err)
+
+
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])")
 
 

@@ -12,7 +12,7 @@ import typer
 from nqrust.cli import image_import, output
 from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output
-from nqrust.contract.text import plain
+from nqrust.contract.text import argument, plain, shown_in_line
 from nqrust.installer.engine.errors import NqrError, UsageError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _import(client: ManagerClient, name: str, entry: CloudImage) -> Image:
         raise UsageError(
             "NQR-USE-001",
             f"{entry.name} is a cloud image. Only root on the manager's host can import it.",
-            f"Run it with sudo there: sudo nqr image pull {entry.name}",
+            f"Run it with sudo there: sudo nqr image pull {argument(entry.name)}",
         )
     image_import.into(client, name, entry)
     return client.send(calls.get_image(name))
@@ -176,12 +176,12 @@ def _tell(found: Image, before: str) -> str:
     step = " ".join(plain(got.step if got else "").split()) or "pulling"
     if sys.stderr.isatty():
         amount = f" {output.size(got.done)} of {output.size(got.total)}" if got and got.total else ""
-        text = f"{found.name}: {step}{amount}"
+        text = shown_in_line(f"{found.name}: {step}{amount}")
         if text != before:
             sys.stderr.write(f"\r\x1b[K{text[:100]}")
             sys.stderr.flush()
         return text
     step = step.partition(" (")[0]
     if step != before:
-        typer.echo(f"{found.name}: {step}", err=True)
+        output.say(f"{found.name}: {step}", err=True)
     return step

@@ -83,7 +83,7 @@ def create(
         return
     # Only the token goes to standard output, as with `nqr host token`.
     typer.echo(made.token)
-    typer.echo(f"Token {made.name} has the role {made.role.value}. It expires: {_expiry(made.expires_at)}.", err=True)
+    output.say(f"Token {made.name} has the role {made.role.value}. It expires: {_expiry(made.expires_at)}.", err=True)
 
 
 def rm(

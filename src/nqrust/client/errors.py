@@ -14,6 +14,7 @@ AgentClientError    of calls to an agent; client.agent has its kinds
 from __future__ import annotations
 
 from nqrust.contract.problem import Problem
+from nqrust.contract.text import argument
 
 
 class ClientError(Exception):
@@ -73,7 +74,7 @@ class WaitFailed(ClientError):
     def __init__(self, what: str, name: str = "") -> None:
         super().__init__(what)
         if name:
-            self.cure = f"Look at it with: nqr vm show {name}"
+            self.cure = f"Look at it with: nqr vm show {argument(name)}"
 
 
 class WaitTimeout(WaitFailed):

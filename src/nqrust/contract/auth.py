@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import Enum
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
@@ -18,6 +19,12 @@ class Role(str, Enum):
     viewer = "viewer"  # read only
 
 
+_SECRET = r"nqr_[A-Za-z0-9_-]{1,128}"
+Secret = Annotated[str, Field(pattern=f"^{_SECRET}$")]
+JoinSecret = Annotated[str, Field(pattern=rf"^{_SECRET}(\.[0-9a-f]{{64}})?$")]
+"""Tokens in answers of a manager. People paste them as root, and a shell sees one word in each."""
+
+
 class Login(BaseModel):
     username: str = Field(min_length=1, max_length=64)
     password: str = Field(min_length=1, max_length=256)
@@ -26,7 +33,7 @@ class Login(BaseModel):
 class Session(BaseModel):
     """A bearer token for the API, valid until `expires_at` (UTC)."""
 
-    token: str
+    token: Secret
     expires_at: datetime
     username: str
     role: Role
@@ -74,7 +81,7 @@ class TokenCreate(BaseModel):
 
 
 class TokenCreated(Token):
-    token: str
+    token: Secret
 
 
 class JoinTokenCreate(BaseModel):
@@ -86,7 +93,7 @@ class JoinTokenCreate(BaseModel):
 
 
 class JoinToken(BaseModel):
-    token: str
+    token: JoinSecret
     host: str
     replace: bool = False
     expires_at: datetime

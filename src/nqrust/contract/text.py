@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ _FAULTS = (
     (r"Input should be a valid boolean.*", "it must be true or false"),
 )
 """Messages of pydantic -> words for people."""
+_ONE_LINE = str.maketrans("\n\t", "  ")
 _WORD = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._:/+@=-]*")
 
 
@@ -49,6 +51,16 @@ def shown(text: str) -> str:
 def named(text: str) -> str:
     """Return the name of a thing for people: `plain`, and cut to the length of names."""
     return plain(text[:LONGEST_NAME])
+
+
+def argument(text: str) -> str:
+    """Return the name of a thing as one word of a shell, for a command that people paste."""
+    return shlex.quote(shown_in_line(text))
+
+
+def shown_in_line(text: str) -> str:
+    """Return `text` for people within a line: `plain`, and without line breaks and tabs."""
+    return plain(text).translate(_ONE_LINE)
 
 
 def word(text: str) -> str:

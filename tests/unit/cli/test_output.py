@@ -7,6 +7,8 @@ import io
 import pytest
 
 from nqrust.cli import output
+from nqrust.client.errors import WaitFailed
+from nqrust.contract.text import argument
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.reporting.plain import PlainReporter
 
@@ -35,3 +37,16 @@ def test_control_characters_are_shown_as_symbols_in_tables_and_errors() -> None:
 )
 def test_the_log_of_a_console_on_a_terminal_has_no_sequences(said: str, shown: str) -> None:
     assert output.without_sequences(said) == shown
+
+
+def test_names_of_others_add_no_line_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "web1\x1b[2K\n; id"
+    assert argument(name) == "'web1\ufffd[2K ; id'" and argument("web1") == "web1"
+    output.say(f"{name} is gone")
+    with output.Done("text") as done:
+        done(name, f"deleted {name}")
+    with output.Done("name") as done:
+        done(name, f"deleted {name}")
+    line = "web1\ufffd[2K ; id"
+    assert capsys.readouterr().out == f"{line} is gone\ndeleted {line}\n{line}\n"
+    assert f"nqr vm show {argument(name)}" in WaitFailed("It failed.", name).cure

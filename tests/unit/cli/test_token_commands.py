@@ -25,10 +25,13 @@ TOKENS = [
 
 
 class Tokens(Handler):
+    made = "nqr_made"
+    renamed = ""
+
     def reply(self) -> tuple[int, Any]:
         method, _, body = self.server.asked[-1]
         if method == "POST":
-            return 201, {**token(9, body["name"], role=body["role"]), "token": "nqr_made"}
+            return 201, {**token(9, self.renamed or body["name"], role=body["role"]), "token": self.made}
         return (204, None) if method == "DELETE" else (200, {"items": TOKENS, "total": len(TOKENS)})
 
 
@@ -43,6 +46,24 @@ def test_a_new_token_is_the_only_output(manager: Manager, capsys: pytest.Capture
     shown = capsys.readouterr()
     assert shown.out == "nqr_made\n" and "Token ci has the role operator. It expires: never." in shown.err
     assert manager.asked == [("POST", "/v1/tokens", {"name": "ci", "role": "operator"})]
+
+
+@pytest.mark.parametrize("forged", ["nqr_x\x1b[2K", "nqr_x; id", "x", ""])
+def test_nothing_of_a_forged_token_is_shown(
+    manager: Manager, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, forged: str
+) -> None:
+    monkeypatch.setattr(Tokens, "made", forged)
+    assert run(["token", "create", "ci"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "" and "NQR-USE-043" in shown.err
+
+
+def test_a_name_that_the_manager_tells_adds_no_line(
+    manager: Manager, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tokens, "renamed", "ci\x1b[2K\nPaste this: id")
+    assert run(["token", "create", "ci"]) == 0
+    assert capsys.readouterr().err.splitlines()[0].startswith("Token ci\ufffd[2K Paste this: id has the role viewer.")
 
 
 @pytest.mark.parametrize(("given", "seconds"), [("30d", 2_592_000), ("12h", 43_200), ("45m", 2_700), ("never", 0)])

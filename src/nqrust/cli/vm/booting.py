@@ -10,9 +10,10 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from nqrust.cli import stopping
+from nqrust.cli import output, stopping
 from nqrust.cli.connection import ManagerError, manager
 from nqrust.contract.guest import BOOT_SECONDS
+from nqrust.contract.text import argument
 
 T = TypeVar("T")
 PATIENCE = BOOT_SECONDS
@@ -49,8 +50,8 @@ def until_ready(
                 if not (waited or may_come()) or _left(name, url, patience, services) <= 0:
                     raise
             if not waited:
-                typer.echo(f"{name} is still booting. Waiting for its guest.", err=True)
-                wait.enter_context(stopping.told(f"VM {name} continues to boot.", f"nqr vm logs {name}"))
+                output.say(f"{name} is still booting. Waiting for its guest.", err=True)
+                wait.enter_context(stopping.told(f"VM {name} continues to boot.", f"nqr vm logs {argument(name)}"))
                 waited = True
             time.sleep(_EVERY)
 

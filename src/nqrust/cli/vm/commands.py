@@ -27,6 +27,7 @@ from nqrust.cli.vm import users as vm_users
 from nqrust.cli.vm import volumes as volume_commands
 from nqrust.cli.vm import watching as vm_watching
 from nqrust.cli.vm.names import checked
+from nqrust.contract.text import argument
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -279,7 +280,7 @@ def _verb(method: str, name: str, condition: Any, wait: bool, timeout: float, ou
 
 def _waited(client: ManagerClient, vm: Vm, until: Any, timeout: float, doing: str, steady: float = 0.0) -> Vm:
     """Wait, and return the VM as it then is. A signal ends the wait, not the change."""
-    with stopping.told(f"The manager continues to {doing}.", f"nqr vm show {vm.name}"):
+    with stopping.told(f"The manager continues to {doing}.", f"nqr vm show {argument(vm.name)}"):
         return client.wait_for(vm.id, until, timeout, since=vm.generation, steady=steady) or vm
 
 
@@ -292,7 +293,8 @@ def _created(name: str) -> Iterator[None]:
         yield
     except WaitFailed as error:
         if not isinstance(error, WaitTimeout):
-            error.cure = f"Delete it with `nqr vm rm {name}`, then create it with other options. `nqr vm show {name}` tells more."
+            said = argument(name)
+            error.cure = f"Delete it with `nqr vm rm {said}`, then create it with other options. `nqr vm show {said}` tells more."
         raise
 
 

@@ -13,6 +13,7 @@ from nqrust import loopback
 from nqrust.cli import outlet
 from nqrust.cli.connection import ManagerError
 from nqrust.cli.vm import terminal
+from nqrust.contract.text import argument
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
@@ -43,7 +44,7 @@ def attach(url: str, name: str, authority: str | None = None) -> int:
         raise ManagerError(
             "NQR-API-195",
             f"The console of {name} cannot be opened: {error}.",
-            f"Check its state with: nqr vm show {name}",
+            f"Check its state with: nqr vm show {argument(name)}",
         ) from error
     with connection:
         return _joined(connection, name)
@@ -66,7 +67,7 @@ def _joined(connection: ClientConnection, name: str) -> int:
         raise ManagerError(
             "NQR-API-195",
             f"The console of {name} was closed: {heard.refused}.",
-            f"Check its state with: nqr vm show {name}; a console needs a valid token with the role operator.",
+            f"Check its state with: nqr vm show {argument(name)}; a console needs a valid token with the role operator.",
         )
     if raw:
         sys.stderr.write("\r\nLeft the console.\r\n" if ended == "leave" else "\r\nThe console is closed.\r\n")

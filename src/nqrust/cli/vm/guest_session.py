@@ -18,7 +18,7 @@ from nqrust.cli.connection import ManagerError, authority, manager
 from nqrust.cli.vm.booting import NotReady
 from nqrust.contract import guest
 from nqrust.contract.guest import CloseCode, ExecRequest, Kind, ProtocolError, Reason
-from nqrust.contract.text import plain
+from nqrust.contract.text import argument, plain
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
@@ -238,7 +238,7 @@ def _not_started(name: str, why: str) -> SessionFailed:
     return SessionFailed(
         "NQR-VMM-130",
         f"Nothing was started in {name}: {why}.",
-        f"Check its state with: nqr vm show {name}; a command needs a valid token with the role operator.",
+        f"Check its state with: nqr vm show {argument(name)}; a command needs a valid token with the role operator.",
     )
 
 
@@ -246,7 +246,7 @@ def _silent(name: str) -> GuestSilent:
     return GuestSilent(
         "NQR-VMM-130",
         f"Nothing was started in {name}: no guest agent answers.",
-        f"See how it boots with: nqr vm logs {name}. Its image needs a guest agent of version 0.3.0 or later.",
+        f"See how it boots with: nqr vm logs {argument(name)}. Its image needs a guest agent of version 0.3.0 or later.",
     )
 
 
@@ -254,7 +254,7 @@ def _lost(name: str, why: str) -> SessionFailed:
     return SessionFailed(
         "NQR-VMM-131",
         f"The connection to {name} ended before the command did: {why}.",
-        f"Run the command again; nqr vm show {name} shows whether the VM runs.",
+        f"Run the command again; nqr vm show {argument(name)} shows whether the VM runs.",
     )
 
 

@@ -11,6 +11,7 @@ from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output
 from nqrust.cli.vm import options as opt
 from nqrust.cli.vm import unknown as vm_unknown
+from nqrust.contract.text import argument
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _refuse(client: ManagerClient, going: list[Vm]) -> None:
         raise UsageError(
             "NQR-USE-019",
             f"VM {vm.name} {_all_of(reasons)}. nqr deleted nothing.",
-            f"`nqr vm rm --force {vm.name}` deletes it with {_all_of(goes)}.{stays}",
+            f"`nqr vm rm --force {argument(vm.name)}` deletes it with {_all_of(goes)}.{stays}",
         )
 
 

@@ -20,6 +20,7 @@ from nqrust.cli.vm import logs as vm_logs
 from nqrust.cli.vm import options as opt
 from nqrust.cli.vm import ports as vm_ports
 from nqrust.cli.vm.names import checked
+from nqrust.contract.text import argument
 from nqrust.installer.engine.errors import NqrError, UsageError
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ def run(
         if detach:
             vm = _started(client, vm)
             for address in vm_ports.addresses(client, vm, url):
-                typer.echo(f"{vm.name} listens at {address}", err=True)
-            typer.echo(vm.name)
+                output.say(f"{vm.name} listens at {address}", err=True)
+            output.say(vm.name)
             return
         with outlet.follows(guest_session.FAILED):
             code = _followed(client, vm)
@@ -156,7 +157,9 @@ def _started(client: ManagerClient, vm: Vm) -> Vm:
         vm = client.send(calls.get_vm(vm.id, fresh=True))
     if vm.state.value not in _RUNS and vm.exit_code is None:
         raise NqrError(
-            "NQR-IMG-043", f"VM {vm.name} did not start: {vm.error.rstrip('.') or vm.state.value}.", f"See: nqr vm show {vm.name}"
+            "NQR-IMG-043",
+            f"VM {vm.name} did not start: {vm.error.rstrip('.') or vm.state.value}.",
+            f"See: nqr vm show {argument(vm.name)}",
         )
     return vm
 
@@ -190,7 +193,7 @@ def _code(vm: Vm, asked: bool) -> int:
     raise NqrError(
         "NQR-IMG-043",
         f"VM {vm.name} ended without an exit code: {vm.error.rstrip('.') or vm.state.value}.",
-        f"See: nqr vm logs {vm.name}",
+        f"See: nqr vm logs {argument(vm.name)}",
     )
 
 

@@ -12,7 +12,7 @@ from nqrust.cli.connection import ManagerUrl, manager
 from nqrust.cli.output import Output, Quiet
 from nqrust.cli.tree import new
 from nqrust.cli.vm import options as opt
-from nqrust.contract.text import plain
+from nqrust.contract.text import argument, plain
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def create(vm: Vm, name: Name, timeout: Timeout = 600.0, out: Output = "text", u
     if made is not None:
         output.details(made, out, [("name", made.name), ("kind", made.kind), ("state", made.state), ("error", made.error)])
     if made is None:
-        typer.echo(f"snapshot {name} is gone", err=True)
+        output.say(f"snapshot {name} is gone", err=True)
     if made is None or made.state != "ready":
         raise typer.Exit(1)
 
@@ -83,7 +83,7 @@ def restore(
         found = client.send(calls.restore_snapshot(vm, name))
         if wait:
             until: Literal["running", "stopped"] = "running" if saved.get(name) == "full" else "stopped"
-            with stopping.told(f"The manager continues to restore VM {found.name}.", f"nqr vm show {found.name}"):
+            with stopping.told(f"The manager continues to restore VM {found.name}.", f"nqr vm show {argument(found.name)}"):
                 found = client.wait_for(found.id, until, timeout, since=found.generation) or found
     output.details(found, out, [("id", found.id), ("name", found.name), ("state", found.state)])
 
@@ -95,7 +95,7 @@ def rm(vm: Vm, name: Name, timeout: Timeout = 120.0, out: Output = "text", url: 
         client.send(calls.delete_snapshot(vm, name))
         left = _settled(client, vm, name, timeout)
     if left is not None:
-        typer.echo(f"snapshot {name} is {left.state}: {left.error}", err=True)
+        output.say(f"snapshot {name} is {left.state}: {left.error}", err=True)
         raise typer.Exit(1)
     with output.Done(out) as done:
         done(name, f"deleted snapshot {name} of {vm}")

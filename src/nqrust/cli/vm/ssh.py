@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 
 import typer
 
-from nqrust.cli import pages
+from nqrust.cli import output, pages
 from nqrust.cli.connection import ManagerError, ManagerUrl, is_here, manager
 from nqrust.cli.vm import booting
 from nqrust.cli.vm.guest_session import GuestSilent, Session, SessionFailed, connected, ticket
 from nqrust.contract.guest import ExecRequest, Kind
+from nqrust.contract.text import argument
 from nqrust.installer.engine.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def ssh(
     user = user or given or None
     program = shutil.which("ssh")
     if program is None:
-        raise UsageError("NQR-USE-003", "ssh is not installed on this machine.", f"Install it, or use: nqr vm shell {name}")
+        raise UsageError(
+            "NQR-USE-003", "ssh is not installed on this machine.", f"Install it, or use: nqr vm shell {argument(name)}"
+        )
     for flag, value in (("--user", user), ("--jump", jump and jump.replace("@", ""))):
         if value is not None and not _WORD.fullmatch(value):
             raise UsageError("NQR-USE-003", f"{flag} cannot be “{value}”.", "See: nqr vm ssh --help")
@@ -103,7 +106,10 @@ def host_keys(text: str) -> list[str]:
 def warn_without_server(client: ManagerClient, vm: Vm) -> None:
     """Tell that nobody can sign in with a key, if the image is known to have no SSH server."""
     if _lacks_server(client, vm):
-        typer.echo(f"Image {vm.image} has no SSH server: nobody can use the key. Sign in with: nqr vm shell {vm.name}", err=True)
+        output.say(
+            f"Image {vm.image} has no SSH server: nobody can use the key. Sign in with: nqr vm shell {argument(vm.name)}",
+            err=True,
+        )
 
 
 def _lacks_server(client: ManagerClient, vm: Vm) -> bool:
@@ -163,7 +169,7 @@ def _knock(address: str) -> None:
 
 def _no_server(name: str, why: str) -> booting.NotReady:
     return booting.NotReady(
-        "NQR-IMG-063", f"No SSH server answers in {name}: {why}.", f"Sign in without SSH: nqr vm shell {name}"
+        "NQR-IMG-063", f"No SSH server answers in {name}: {why}.", f"Sign in without SSH: nqr vm shell {argument(name)}"
     )
 
 
@@ -195,7 +201,7 @@ def _host_keys(name: str, url: str | None, accept_new: bool) -> list[str]:
         raise kind(
             "NQR-IMG-064",
             f"The host keys of {name} are not known: {error.what.rstrip('.')}.",
-            f"Wait until its guest agent answers, or accept the first key: nqr vm ssh {name} --accept-new",
+            f"Wait until its guest agent answers, or accept the first key: nqr vm ssh {argument(name)} --accept-new",
         ) from error
     keys = host_keys(said.decode(errors="replace"))
     if not keys:

@@ -16,6 +16,7 @@ from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient
 from nqrust.contract.auth import JoinToken, Role
 from nqrust.contract.hosts import Host, HostState
+from nqrust.contract.text import argument
 from nqrust.contract.vms import VmState
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
@@ -239,7 +240,7 @@ def _show_token(made: JoinToken, close: parts.Handler) -> None:
     )
     parts.text(made.token, "secret mono")
     parts.text(
-        f"nqr install --mode agent --manager-url {address} \\\n  --agent-name {made.host} --join-token-file ./join-token",
+        f"nqr install --mode agent --manager-url {argument(address)} \\\n  --agent-name {argument(made.host)} --join-token-file ./join-token",
         "secret mono",
     )
     if loopback:

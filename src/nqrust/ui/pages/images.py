@@ -12,6 +12,7 @@ from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient, ClientError
 from nqrust.contract.auth import Role
 from nqrust.contract.images import CloudImageList, Image, ImageAdd, ImageList
+from nqrust.contract.text import argument
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
 from nqrust.ui.fields import Wrong
@@ -161,7 +162,7 @@ def show_catalogue(found: CloudImageList) -> None:
         for one in found.items:
             with parts.box("full"):
                 parts.text(one.description or one.name, "name")
-                parts.text(f"sudo nqr image pull {one.name}", "mono small")
+                parts.text(f"sudo nqr image pull {argument(one.name)}", "mono small")
         with parts.box("buttons"):
             parts.quiet("Close", dialog.close).props("autofocus")
     dialog.on("hide", dialog.delete)
