@@ -1,7 +1,7 @@
 """Error answers of the manager. Each is one problem+json answer (RFC 9457) with a stable code and a cure.
 
 ManagerError
-├── NotAuthenticated (TokenExpired) · WrongCredentials · WrongPassword · Throttled · TooManyRequests · Busy · NotPermitted
+├── NotAuthenticated (TokenExpired) · WrongCredentials · WrongPassword · Throttled · TooManyRequests · TooManyViewers · Busy · NotPermitted
 ├── NotFound · Invalid · Conflict · TooLarge · TooSlow
 ├── ImageError
 └── AgentTrouble (the host's agent is unreachable or refused) · DatabaseAway (DatabaseLocked)
@@ -107,6 +107,11 @@ class TooManyRequests(ManagerError):
         super().__init__("Too many requests of this sender wait.")
         # A client that sends its next request ahead would keep the connection at work.
         self.headers = {"Retry-After": "2", "Connection": "close"}
+
+
+class TooManyViewers(ManagerError):
+    status, code, title = 429, "NQR-API-152", "too many consoles"
+    cure = "Close consoles and sessions that nobody uses, then try again."
 
 
 class Busy(ManagerError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from contextlib import AsyncExitStack
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -14,8 +15,10 @@ from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from nqrust.client import calls
+from nqrust.client.errors import Refused
 from nqrust.contract.auth import Role, TokenCreate, UserCreate, UserUpdate
 from nqrust.contract.vms import VmCreate
+from nqrust.manager.core import viewers
 from nqrust.manager.errors import DatabaseAway
 from nqrust.manager.vms import console
 
@@ -98,6 +101,35 @@ async def test_close_codes_say_why(served: Any) -> None:
     headers = {"Authorization": f"Bearer {manager.admin_token}"}
     assert await close_code(f"{base}/v1/vms/none/console", headers) == 4404
     assert await close_code(f"{base}/v1/vms/web1/console", headers) == 4502
+
+
+async def test_a_user_with_many_consoles_gets_no_more_until_one_ends(served: Any, echo: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(viewers, "OF_A_USER", 2)
+    base, manager = served
+    await running_vm(manager, echo[0])
+    ann, _ = await _signed_in(manager)
+    unused = await ann.send(calls.console_ticket("web1"))
+    headers = {"Authorization": "Basic " + base64.b64encode(b"ann:a long password").decode()}
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            ticket = await ann.send(calls.console_ticket("web1"))
+            socket = await stack.enter_async_context(connect(f"{base}{ticket.path}?ticket={ticket.ticket}", proxy=None))
+            assert await socket.recv() == b"login: "
+        assert await close_code(f"{base}{unused.path}?ticket={unused.ticket}") == 4429
+        assert await close_code(f"{base}/v1/vms/web1/console", headers) == 4429
+        for call in (calls.console_ticket("web1"), calls.exec_ticket("web1")):
+            with pytest.raises(Refused, match="You have 2 open consoles and sessions") as refused:
+                await ann.send(call)
+            assert (refused.value.status, refused.value.code) == (429, "NQR-API-152")
+        ticket = await manager.admin.send(calls.console_ticket("web1"))
+        async with connect(f"{base}{ticket.path}?ticket={ticket.ticket}", proxy=None) as other:
+            assert await other.recv() == b"login: "
+    assert len(echo[1]) == 3, "the agent heard of no other"
+    while manager.core.viewers._open:
+        await asyncio.sleep(0.02)
+    await ann.send(calls.console_ticket("web1"))
+    entries = (await manager.admin.send(calls.audit())).items
+    assert [one.status for one in entries if one.action == "open_console"].count(429) == 2
 
 
 async def _signed_in(manager: Any) -> tuple[Any, str]:

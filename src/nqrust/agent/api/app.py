@@ -15,6 +15,7 @@ from fastapi import FastAPI, Query, Response, WebSocket
 import nqrust
 from nqrust.agent.api import console, guest, metrics, problems
 from nqrust.agent.api.auth import Authentication
+from nqrust.agent.api.viewers import Viewers
 from nqrust.agent.disks import volumes
 from nqrust.agent.errors import Refused
 from nqrust.agent.guest.channels import Channels
@@ -161,16 +162,18 @@ def build(
         text = await verbs.run(lambda: service.console_log(vm_id, tail))
         return Response(text, media_type="text/plain; charset=utf-8")
 
+    viewers = Viewers()
+
     @app.websocket("/agent/v1/vms/{vm_id}/console")
     async def console_socket(socket: WebSocket, vm_id: str) -> None:
-        await console.serve(socket, service, verbs.run, vm_id)
+        await viewers.show(socket, lambda: console.serve(socket, service, verbs.run, vm_id))
 
     # Threads of their own: a VMM that a guest took over keeps its thread waiting, and all others of the host need the verbs.
     channels = Channels(service, Verbs(threads=8).run)
 
     @app.websocket("/agent/v1/vms/{vm_id}/exec")
     async def exec_socket(socket: WebSocket, vm_id: str) -> None:
-        await guest.serve(socket, channels, vm_id)
+        await viewers.show(socket, lambda: guest.serve(socket, channels, vm_id))
 
     @app.get("/metrics")
     async def prometheus() -> Response:

@@ -34,7 +34,7 @@ number of addresses."""
 CONNECTIONS_A_SECOND, CONNECTIONS_AT_ONCE = 5.0, 40.0
 """New connections of each source. The relay closes one after the first request that it refuses."""
 BOUNDS = Bounds(per_source=500)
-"""Of the agent's API. The manager is one source, with a connection for each open console."""
+"""Of the agent's API. The manager is one source, with a connection for each open console (viewers.py) and some for control."""
 
 _SILENT = logging.getLogger("nqrust.agent.guests")
 _SILENT.setLevel(logging.CRITICAL + 1)

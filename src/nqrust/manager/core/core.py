@@ -16,6 +16,7 @@ from nqrust.manager.core.hashing import Hashing
 from nqrust.manager.core.throttle import Buckets
 from nqrust.manager.core.tickets import Tickets
 from nqrust.manager.core.trust import Trust
+from nqrust.manager.core.viewers import Viewers
 from nqrust.manager.settings import Settings
 from nqrust.manager.store.database import Database
 from nqrust.manager.store.tables import Host
@@ -43,6 +44,7 @@ class Core:
     hashing: Hashing = field(default_factory=Hashing)
     sign_ins: Buckets = field(default_factory=lambda: Buckets(SIGN_INS, SIGN_IN_SECONDS))
     tickets: Tickets = field(default_factory=Tickets)
+    viewers: Viewers = field(default_factory=Viewers)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     started_at: datetime = field(default_factory=now)
     leading: bool = False

@@ -38,6 +38,11 @@ class Principal:
         """Return the id of the user, or of the API token. Another token can have the same name."""
         return f"{self.kind} {self.user_id if self.kind == 'user' else self.token_id}"
 
+    @property
+    def owner(self) -> str:
+        """Return the user with all sessions and tokens, for what a user has a share of; a token of the installation is one, too."""
+        return f"user {self.user_id}" if self.user_id else f"{self.kind} {self.token_id or self.name}"
+
     def may(self, role: Role) -> bool:
         """Return whether this principal's role includes `role`."""
         return self.role is not None and _RANK[self.role] >= _RANK[role]

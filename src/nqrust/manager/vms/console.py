@@ -20,14 +20,14 @@ from nqrust.manager.access.authentication import still_may
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.tickets import CONSOLE, EXEC, Ticket
-from nqrust.manager.errors import DatabaseAway, ManagerError
+from nqrust.manager.errors import DatabaseAway, ManagerError, TooManyViewers
 from nqrust.manager.store.tables import Host
 from nqrust.manager.vms import service as vms
 
 router = APIRouter()
 log = structlog.get_logger("nqrust.manager.console")
 
-NOT_FOUND, NOT_RUNNING, NOT_PERMITTED, AGENT_AWAY = 4404, 4409, 4403, 4502
+NOT_FOUND, NOT_RUNNING, NOT_PERMITTED, TOO_MANY, AGENT_AWAY = 4404, 4409, 4403, 4429, 4502
 CHECK_SECONDS = 30.0
 _LOST = "you were signed out, or may no longer use consoles"
 
@@ -67,10 +67,20 @@ async def _serve(socket: WebSocket, vm: str, purpose: str) -> None:
     if host is None:
         await _refuse(socket, NOT_RUNNING, "the VM is on no host yet")
         return
+    try:
+        with core.viewers.place(principal, found.id, host.id):
+            await _show(socket, host, found.id, purpose)
+    except TooManyViewers as error:
+        await _refuse(socket, TOO_MANY, error.detail)
+
+
+async def _show(socket: WebSocket, host: Host, vm_id: str, purpose: str) -> None:
+    core: Core = socket.state.core
+    principal: Principal = socket.state.principal
     agent = core.agent_of(host)
     try:
         upstream = await connect(
-            agent.exec_url(found.id) if purpose == EXEC else agent.console_url(found.id),
+            agent.exec_url(vm_id) if purpose == EXEC else agent.console_url(vm_id),
             **await agent.console_options(),
             open_timeout=10,
             compression=None,
@@ -89,12 +99,12 @@ async def _serve(socket: WebSocket, vm: str, purpose: str) -> None:
         await _refuse(socket, NOT_PERMITTED, _LOST)
         return
     await _record(socket, 101)
-    log.info(f"{purpose} opened", vm=found.id, actor=principal.name)
+    log.info(f"{purpose} opened", vm=vm_id, actor=principal.name)
     try:
         await _pipe(socket, upstream, core, principal)
     finally:
         await upstream.close()
-        log.info(f"{purpose} closed", vm=found.id, actor=principal.name)
+        log.info(f"{purpose} closed", vm=vm_id, actor=principal.name)
 
 
 async def _refuse(socket: WebSocket, code: int, reason: str) -> None:

@@ -172,6 +172,7 @@ async def console_ticket(core: CoreDep, who: Operator, vm: str) -> ConsoleTicket
     """Return a ticket that opens the console's WebSocket once, within half a minute."""
     async with core.db.transaction() as session:
         found = await vms.find(session, vm)
+    core.viewers.check(who, found.id, found.host_id)
     ticket = core.tickets.issue(found.id, who)
     return ConsoleTicket(ticket=ticket, path=f"/v1/vms/{found.id}/console", expires_in=TTL_SECONDS)
 
@@ -193,6 +194,7 @@ async def exec_ticket(core: CoreDep, who: Operator, vm: str) -> ConsoleTicket:
             cure=f"Run `nqr vm resume {found.name}` first.",
             code="NQR-API-111",
         )
+    core.viewers.check(who, found.id, found.host_id)
     ticket = core.tickets.issue(found.id, who, EXEC)
     return ConsoleTicket(ticket=ticket, path=f"/v1/vms/{found.id}/exec", expires_in=TTL_SECONDS)
 
