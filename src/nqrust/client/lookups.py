@@ -14,22 +14,22 @@ import httpcore
 
 
 class Lookups:
-    """The lookups for one host: one at a time, for all who ask meanwhile. The host chooses its name, and may change it."""
+    """The lookups for one host or user, who chooses the names: `most` at a time. Each is for all who ask for its name meanwhile."""
 
-    def __init__(self) -> None:
-        self._name = ""
-        self._running: asyncio.Future[tuple[str, ...] | OSError] | None = None
+    def __init__(self, most: int = 1) -> None:
+        self._most = most
+        self._running: dict[str, asyncio.Future[tuple[str, ...] | OSError]] = {}
 
     async def addresses(self, name: str) -> tuple[str, ...]:
         """Return the addresses of `name`. Raises OSError."""
         if is_address(name):
             return (name,)
-        while self._running is not None and self._name != name:
-            await asyncio.wait({self._running})
-        if self._running is None:
-            self._running, self._name = _begin(name), name
-            self._running.add_done_callback(self._ended)
-        found = await asyncio.shield(self._running)
+        while name not in self._running and len(self._running) >= self._most:
+            await asyncio.wait(self._running.values(), return_when=asyncio.FIRST_COMPLETED)
+        if name not in self._running:
+            self._running[name] = _begin(name)
+            self._running[name].add_done_callback(lambda _: self._running.pop(name))
+        found = await asyncio.shield(self._running[name])
         if isinstance(found, OSError):
             raise found
         return found
@@ -58,9 +58,6 @@ class Lookups:
                 made.close()
                 raise
         raise failed
-
-    def _ended(self, _: object) -> None:
-        self._running = None
 
 
 class LookedUp(httpcore.AsyncNetworkBackend):

@@ -164,21 +164,51 @@ async def test_no_redirect_leads_to_the_managers_own_machine(manager: Any, web: 
 async def test_download_connects_to_the_address_that_was_checked(
     manager: Any, web: Web, elsewhere: list[str], monkeypatch: Any
 ) -> None:
-    loop, said = asyncio.get_running_loop(), []
-    lookup = loop.getaddrinfo
+    lookup, said = socket.getaddrinfo, list[str]()
 
-    async def getaddrinfo(host: Any, *rest: Any, **more: Any) -> Any:
+    def getaddrinfo(host: Any, *rest: Any, **more: Any) -> Any:
         if host != "images.test":
-            return await lookup(host, *rest, **more)
+            return lookup(host, *rest, **more)
         said.append(host)
         return [(2, 1, 6, "", (ELSEWHERE if len(said) == 1 else "127.0.0.1", 0))]
 
-    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     operator = await manager.role("operator")
     await operator.send(calls.add_image(web.wanted(host="images.test")))
     image = await manager.settled_image("copy")
     assert image.state == "corrupt" and "images.test is this machine" in image.error
     assert set(elsewhere) == {ELSEWHERE}
+
+
+async def test_names_that_no_name_server_answers_keep_nobody_else_waiting(
+    manager: Any, web: Web, elsewhere: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookup, asked, release = socket.getaddrinfo, list[str](), threading.Event()
+
+    def getaddrinfo(host: Any, *rest: Any, **more: Any) -> Any:
+        if not str(host).endswith(".dead.test"):
+            return [(2, 1, 6, "", (ELSEWHERE, 0))] if host == "images.test" else lookup(host, *rest, **more)
+        asked.append(host)
+        release.wait(30)
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    operator = await manager.role("operator")
+    slow = [
+        asyncio.create_task(operator.send(calls.add_image(web.wanted(f"slow-{n}", host=f"{n}.dead.test")))) for n in range(40)
+    ]
+    try:
+        while len(asked) < outgoing._AT_ONCE:
+            await asyncio.sleep(0.02)
+        await asyncio.wait_for(manager.admin.send(calls.scan_images()), 5)
+        await asyncio.wait_for(manager.admin.send(calls.add_image(web.wanted(host="images.test"))), 5)
+        assert (len(asked), outgoing._LOOKUP) == (4, 20)
+        monkeypatch.setattr(outgoing, "_LOOKUP", 0.2)
+        with pytest.raises(Refused, match=r"late\.dead\.test cannot be resolved: no answer in 0 s"):
+            await manager.admin.send(calls.add_image(web.wanted("late", host="late.dead.test")))
+    finally:
+        release.set()
+    assert all(isinstance(end, Refused) for end in await asyncio.gather(*slow, return_exceptions=True))
 
 
 async def test_an_image_that_the_disk_has_no_room_for_is_refused_at_once(manager: Any, web: Web) -> None:

@@ -100,3 +100,16 @@ async def test_a_name_that_is_none(names: Names, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(OSError, match="label"):
         await Lookups().addresses("a" * 70)
     assert await Lookups().addresses("::1") == ("::1",)
+
+
+async def test_few_names_at_a_time_and_the_others_wait(names: Names) -> None:
+    lookups = Lookups(2)
+    dead = [asyncio.create_task(lookups.addresses(DEAD[n % 2])) for n in range(6)]
+    last = asyncio.create_task(lookups.addresses("good.example"))
+    await asyncio.sleep(0.1)
+    assert names.asked == list(DEAD) and not last.done()
+    assert await Lookups(2).addresses("good.example") == ("127.0.0.1",), "of another user"
+    names.release.set()
+    assert await last == ("127.0.0.1",)
+    assert all(isinstance(end, OSError) for end in await asyncio.gather(*dead, return_exceptions=True))
+    assert names.asked.count(DEAD[0]) == names.asked.count(DEAD[1]) == 1

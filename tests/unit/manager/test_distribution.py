@@ -94,4 +94,4 @@ async def test_file_of_certificates_of_the_environment_counts(name: str, monkeyp
     assert ssl.PEM_cert_to_DER_cert(own.certificate) in trusted
     monkeypatch.setenv(name, str(tmp_path / "missing"))
     with pytest.raises(ManagerImageError, match="cannot be read"):
-        await outgoing.client("https://registry.example", local=False)
+        await outgoing.client("https://registry.example", outgoing.Way())

@@ -69,7 +69,7 @@ async def test_server_that_drips_holds_no_download(server: Server, begin: bytes)
         download.read_small(server.url)
     with transport.client(signed=True) as client, pytest.raises(httpx.ReadTimeout):
         client.get(server.url)
-    async with await outgoing.client(server.url, local=False) as http:
+    async with await outgoing.client(server.url, outgoing.Way()) as http:
         with pytest.raises(httpx.ReadTimeout):
             await http.get(server.url)
     assert time.monotonic() - began < 10
@@ -77,7 +77,7 @@ async def test_server_that_drips_holds_no_download(server: Server, begin: bytes)
 
 async def test_server_that_answers_is_heard(server: Server) -> None:
     assert fetching.text(server.url) == "hello" and download.read_small(server.url) == b"hello"
-    async with await outgoing.client(server.url, local=False) as http:
+    async with await outgoing.client(server.url, outgoing.Way()) as http:
         assert (await http.get(server.url)).text == "hello"
 
 

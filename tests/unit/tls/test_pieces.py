@@ -54,7 +54,7 @@ def server(chunk: int, size: int) -> AbstractAsyncContextManager[str]:
 
 
 async def test_crumbs_of_a_registry_or_of_an_images_server_end_the_download() -> None:
-    async with server(1, 1 << 20) as url, await outgoing.client(url, local=True) as http:
+    async with server(1, 1 << 20) as url, await outgoing.client(url, outgoing.Way(local=True)) as http:
         with pytest.raises(httpx.ReadError, match="pieces of 1 bytes"):
             await http.get(url)
 
@@ -77,12 +77,12 @@ async def test_crumbs_of_a_host_end_its_answer_and_others_have_their_turn() -> N
 
 
 async def test_pieces_of_a_usual_size_pass() -> None:
-    async with server(2 * SMALLEST, 4096 * SMALLEST) as url, await outgoing.client(url, local=True) as http:
+    async with server(2 * SMALLEST, 4096 * SMALLEST) as url, await outgoing.client(url, outgoing.Way(local=True)) as http:
         assert len((await http.get(url)).content) == 4096 * SMALLEST
 
 
 async def test_small_answers_pass_in_any_pieces() -> None:
-    async with server(1, 1500) as url, await outgoing.client(url, local=True) as http:
+    async with server(1, 1500) as url, await outgoing.client(url, outgoing.Way(local=True)) as http:
         assert len((await http.get(url)).content) == 1500
 
 
@@ -121,7 +121,7 @@ async def test_answers_before_the_answer_and_headers_of_many_lines_end_it(piece:
     async with talker(piece) as url, AgentClient(url, "token", timeout=2) as client:
         with pytest.raises(AgentUnreachable, match=r"before its answer|header of more than"):
             await client.health()
-    async with talker(piece) as url, await outgoing.client(url, local=True) as http:
+    async with talker(piece) as url, await outgoing.client(url, outgoing.Way(local=True)) as http:
         with pytest.raises(httpx.ReadError, match=r"before its answer|header of more than"):
             await http.get(url)
     assert events < 100
@@ -130,6 +130,6 @@ async def test_answers_before_the_answer_and_headers_of_many_lines_end_it(piece:
 async def test_some_answers_before_the_answer_are_passed_over() -> None:
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 5
     answered = b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n" + b"a:\n\n" * 5000
-    async with talker(interim, answered) as url, await outgoing.client(url, local=True) as http:
+    async with talker(interim, answered) as url, await outgoing.client(url, outgoing.Way(local=True)) as http:
         answer = await http.get(url)
     assert answer.status_code == 200 and answer.content == b"a:\n\n" * 5000

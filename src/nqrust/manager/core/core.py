@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
+from weakref import WeakValueDictionary
 
+from nqrust.client.lookups import Lookups
 from nqrust.contract.images import Download
 from nqrust.manager.clock import now
 from nqrust.manager.core.agents import AgentPort, Agents
@@ -30,7 +32,7 @@ class Core:
     """`trust`: the certificates; None without TLS. `wake`: set if there may be an operation to run. `changed`: pulses after each operation.
 
     `deleting`: names of kept volumes that their hosts are to delete now. `downloads`: running downloads by image id. `fetching` and
-    `checking` of images: two at a time. `reboots`: time of the last event about a reboot of a VM's guest. `ui_key_sha256`: of the
+    `checking` of images: two at a time. `lookups`: for the images of each user. `reboots`: time of the last event about a reboot of a VM's guest. `ui_key_sha256`: of the
     key with which the web UI passes on the addresses of its users.
     """
 
@@ -53,6 +55,7 @@ class Core:
     downloads: dict[str, Download] = field(default_factory=dict)
     fetching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     checking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    lookups: WeakValueDictionary[str, Lookups] = field(default_factory=WeakValueDictionary)
     reboots: dict[str, datetime] = field(default_factory=dict)
     ui_key_sha256: str = ""
 

@@ -20,6 +20,7 @@ from nqrust.contract.images import MANIFEST, Blob, Download, ImageManifest
 from nqrust.image.folder import PRIVATE
 from nqrust.manager.errors import ImageError
 from nqrust.manager.images import folder, outgoing
+from nqrust.manager.images.outgoing import Way
 
 _MANIFEST_LIMIT = 256 * 1024
 _KEPT_FREE = 1024**3
@@ -28,14 +29,14 @@ _USERINFO = re.compile(r"(?<=//)[^/?#]*@")
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 
 
-async def manifest(url: str, sha256: str, local: bool) -> ImageManifest:
-    """Return the image.json at `url` if its sha256 (hex) matches; raises ImageError. `local`: see `outgoing`."""
+async def manifest(url: str, sha256: str, way: Way) -> ImageManifest:
+    """Return the image.json at `url` if its sha256 (hex) matches; raises ImageError. `way`: see `outgoing`."""
     if not url.lower().startswith(("http://", "https://")):
         raise ImageError(f"{url} is neither http:// nor https://.", cure="Give the address of an image.json.")
     content, shown = b"", _USERINFO.sub("", url)
     try:
         async with (
-            await outgoing.client(url, local) as http,
+            await outgoing.client(url, way) as http,
             http.stream("GET", url, headers=_AS_IT_IS) as answer,
         ):
             if answer.status_code != 200:
@@ -78,24 +79,24 @@ def no_room() -> ImageError:
     return ImageError("The download would leave less than 1 GiB on the image folder's disk.", cure=cure, code="NQR-IMG-115")
 
 
-async def files(url: str, wanted: ImageManifest, target: str, progress: Download, local: bool) -> None:
+async def files(url: str, wanted: ImageManifest, target: str, progress: Download, way: Way) -> None:
     """Download every file into a folder beside `target`, then rename it. `progress.done` counts received bytes.
 
     Raises ImageError, also after _SECONDS: a slow server must not keep the place of other downloads.
     """
     try:
-        await asyncio.wait_for(_files(url, wanted, target, progress, local), _SECONDS)
+        await asyncio.wait_for(_files(url, wanted, target, progress, way), _SECONDS)
     except (TimeoutError, asyncio.TimeoutError) as error:
         raise ImageError(f"the download took longer than {_SECONDS / 3600:.0f} hours") from error
 
 
-async def _files(url: str, wanted: ImageManifest, target: str, progress: Download, local: bool) -> None:
+async def _files(url: str, wanted: ImageManifest, target: str, progress: Download, way: Way) -> None:
     try:
         staging = tempfile.mkdtemp(prefix=folder.STAGING_PREFIX, dir=os.path.dirname(target))
     except OSError as error:
         raise ImageError(f"{os.path.dirname(target)} is not writable: {error.strerror}") from error
     try:
-        async with await outgoing.client(url, local) as http:
+        async with await outgoing.client(url, way) as http:
             for blob in folder.blobs(wanted):
                 await _file(http, urljoin(url, blob.file), blob, staging, progress)
         with open(os.path.join(staging, MANIFEST), "w", encoding="utf-8") as file:  # noqa: ASYNC230 - a few hundred bytes

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import ssl
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -17,22 +17,44 @@ import httpcore
 import httpx
 
 from nqrust import loopback
+from nqrust.client.lookups import Lookups
+from nqrust.contract.auth import Role
 from nqrust.contract.names import CLOUD_SERVICES
 from nqrust.host.environment import certificates
+from nqrust.manager.core.core import Core
+from nqrust.manager.core.principal import Principal
 from nqrust.manager.errors import ImageError
 from nqrust.tls.patience import patient
 
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _MOST_REDIRECTS = 5
+_AT_ONCE = 4
+"""Names of one user that are looked up at the same time. A name server can take half a minute, and each has a thread until then."""
+_LOOKUP = 20.0
+"""Seconds until a download waits no longer for the addresses of a name."""
 
 
-async def client(url: str, local: bool, verify: bool = True) -> httpx.AsyncClient:
-    """Return the client. `local`: `url` itself may lead to this machine. A redirect may do so only if `url` does. `verify`: refuse
-    unknown certificates."""
+@dataclass(frozen=True)
+class Way:
+    """How downloads for a user leave. `local`: the address itself may lead to this machine. A redirect may do so only if the address
+    does. `lookups`: of this user, so that no name of it keeps others waiting."""
+
+    local: bool = False
+    lookups: Lookups = field(default_factory=lambda: Lookups(_AT_ONCE))
+
+
+def way(core: Core, who: Principal) -> Way:
+    """Return the way of this user's downloads."""
+    return Way(who.may(Role.admin), core.lookups.setdefault(who.owner, Lookups(_AT_ONCE)))
+
+
+async def client(url: str, way: Way, verify: bool = True) -> httpx.AsyncClient:
+    """Return the client. `verify`: refuse unknown certificates."""
     trusted = _trusted() if verify else httpx.create_ssl_context(verify=False)
     transport = httpx.AsyncHTTPTransport(verify=trusted)
-    if not (local and any(map(_is_local, await _addresses(httpx.URL(url).host)))):
-        transport._pool = httpcore.AsyncConnectionPool(ssl_context=trusted, network_backend=_Elsewhere(), keepalive_expiry=5.0)
+    local = way.local and any(map(_is_local, await _addresses(httpx.URL(url).host, way.lookups)))
+    backend = _Checked(way.lookups, local)
+    transport._pool = httpcore.AsyncConnectionPool(ssl_context=trusted, network_backend=backend, keepalive_expiry=5.0)
     return patient(
         httpx.AsyncClient(
             timeout=_TIMEOUT, follow_redirects=True, max_redirects=_MOST_REDIRECTS, transport=transport, trust_env=False
@@ -64,11 +86,12 @@ def refused(host: str) -> ImageError:
     )
 
 
-class _Elsewhere(httpcore.AsyncNetworkBackend):
-    """Resolves names and connects to the checked addresses: a second lookup could return different ones."""
+class _Checked(httpcore.AsyncNetworkBackend):
+    """Resolves names and connects to the checked addresses: a second lookup could return different ones. `local`: those of this
+    machine are good, too."""
 
-    def __init__(self) -> None:
-        self._inner = httpcore.AnyIOBackend()
+    def __init__(self, lookups: Lookups, local: bool) -> None:
+        self._inner, self._lookups, self._local = httpcore.AnyIOBackend(), lookups, local
 
     async def connect_tcp(
         self,
@@ -78,8 +101,8 @@ class _Elsewhere(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        found = await _addresses(host)
-        if any(map(_is_local, found)):
+        found = await _addresses(host, self._lookups)
+        if not self._local and any(map(_is_local, found)):
             raise refused(host)
         failed: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in found:
@@ -90,12 +113,18 @@ class _Elsewhere(httpcore.AsyncNetworkBackend):
         raise failed
 
 
-async def _addresses(host: str) -> list[IPv4Address | IPv6Address]:
+async def _addresses(host: str, lookups: Lookups) -> list[IPv4Address | IPv6Address]:
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{host} cannot be resolved: {error}.", cure="Check the name, and DNS on the manager's host.") from error
-    return [ip_address(entry[4][0]) for entry in found]
+        found = await asyncio.wait_for(lookups.addresses(host), _LOOKUP)
+    except asyncio.TimeoutError as error:
+        raise _unresolved(host, f"no answer in {_LOOKUP:.0f} s") from error
+    except OSError as error:
+        raise _unresolved(host, str(error)) from error
+    return [ip_address(address) for address in found]
+
+
+def _unresolved(host: str, why: str) -> ImageError:
+    return ImageError(f"{host} cannot be resolved: {why}.", cure="Check the name, and DNS on the manager's host.")
 
 
 def _is_local(address: IPv4Address | IPv6Address) -> bool:

@@ -21,6 +21,7 @@ from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import Conflict, ImageError
 from nqrust.manager.images import registry
+from nqrust.manager.images.outgoing import Way
 from nqrust.manager.images.sources.port import Planned, Source
 from nqrust.manager.images.sources.registry import choose
 from nqrust.manager.store.tables import Image
@@ -30,10 +31,10 @@ _NOTHING = Blob(file="none", size=0, sha256="0" * 64)
 _LONGEST_NAME = 64
 
 
-async def pull(core: Core, wanted: ImagePull, local: bool) -> ApiImage:
+async def pull(core: Core, wanted: ImagePull, way: Way) -> ApiImage:
     """Begin a pull, or join the one of the same origin. Return the image. Raises ImageError, Conflict.
 
-    `local`: see `Source.fetch`.
+    `way`: of the downloads.
     """
     source, planned = choose(wanted)
     try:
@@ -44,7 +45,7 @@ async def pull(core: Core, wanted: ImagePull, local: bool) -> ApiImage:
         raise Conflict(f"There is already an image named {wanted.name or planned.name}.") from error
     if row.id not in core.downloads:
         core.downloads[row.id] = Download(total=0, step="waiting for other pulls" if core.fetching.locked() else "")
-        task = asyncio.create_task(_run(core, row, source, wanted, planned, local), name=registry.fetching(row.id))
+        task = asyncio.create_task(_run(core, row, source, wanted, planned, way), name=registry.fetching(row.id))
         core.background.add(task)
         task.add_done_callback(core.background.discard)
     return await registry.get(core, row.name)
@@ -117,7 +118,7 @@ def _placeholder(name: str, planned: Planned) -> ImageManifest:
     return ImageManifest(name=name, rootfs=_NOTHING, kernel=_NOTHING, created_at=now(), origin=planned.origin)
 
 
-async def _run(core: Core, row: Image, source: Source, wanted: ImagePull, planned: Planned, local: bool) -> None:
+async def _run(core: Core, row: Image, source: Source, wanted: ImagePull, planned: Planned, way: Way) -> None:
     progress = core.downloads[row.id]
     target = os.path.join(core.settings.image_root, row.name)
 
@@ -129,7 +130,7 @@ async def _run(core: Core, row: Image, source: Source, wanted: ImagePull, planne
     manifest, error = None, ""
     try:
         async with core.fetching:
-            manifest = await source.fetch(core, wanted, planned, row.name, target, local, tell)
+            manifest = await source.fetch(core, wanted, planned, row.name, target, way, tell)
         await _complete(core, row, target, manifest)
     except ImageError as failure:
         error = f"{failure.detail.rstrip('.')}. {failure.cure.rstrip('.')}"

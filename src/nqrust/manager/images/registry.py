@@ -25,6 +25,7 @@ from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.errors import Conflict, ImageError, NotFound
 from nqrust.manager.images import download, folder
+from nqrust.manager.images.outgoing import Way
 from nqrust.manager.store.tables import Image, Vm
 
 log = structlog.get_logger("nqrust.manager.images")
@@ -124,10 +125,10 @@ async def get(core: Core, name: str) -> ApiImage:
     return api_image(row, downloads.get(row.id))
 
 
-async def add(core: Core, wanted: ImageAdd, local: bool) -> ApiImage:
+async def add(core: Core, wanted: ImageAdd, way: Way) -> ApiImage:
     """Add an image by `path` (checked at once) or by `url` of an image.json (downloaded in the background).
 
-    `local`: `url` may lead to this machine.
+    `way`: of the download.
     """
     if (wanted.path is None) == (wanted.url is None):
         raise ImageError("An image needs either a path or a url.", cure="Send either path or url.")
@@ -137,7 +138,7 @@ async def add(core: Core, wanted: ImageAdd, local: bool) -> ApiImage:
     if wanted.path is not None:
         await _add_path(core, wanted.name, wanted.path)
     else:
-        await _add_url(core, wanted, local)
+        await _add_url(core, wanted, way)
     return await get(core, wanted.name)
 
 
@@ -162,11 +163,11 @@ def _of_nobody(manifest: ImageManifest) -> ImageManifest:
     return manifest.model_copy(update={"origin": "", "digest": ""})
 
 
-async def _add_url(core: Core, wanted: ImageAdd, local: bool) -> None:
+async def _add_url(core: Core, wanted: ImageAdd, way: Way) -> None:
     if wanted.sha256 is None:
         raise ImageError("An image from a url needs a sha256.", cure="Give the sha256 of the image.json at that url.")
     assert wanted.url is not None
-    manifest = await download.manifest(wanted.url, wanted.sha256, local)
+    manifest = await download.manifest(wanted.url, wanted.sha256, way)
     target = os.path.join(core.settings.image_root, wanted.name)
     if await asyncio.to_thread(os.path.lexists, target):
         raise Conflict(f"{target} is already there.", cure="Register it with POST /v1/images/scan, or remove it first.")
@@ -189,7 +190,7 @@ async def _add_url(core: Core, wanted: ImageAdd, local: bool) -> None:
     except IntegrityError as error:
         raise Conflict(f"There is already an image named {wanted.name}.") from error
     core.downloads[row.id] = download.beginning(manifest)
-    task = asyncio.create_task(_fetch(core, row, manifest, wanted.url, local), name=fetching(row.id))
+    task = asyncio.create_task(_fetch(core, row, manifest, wanted.url, way), name=fetching(row.id))
     core.background.add(task)
     task.add_done_callback(core.background.discard)
 
@@ -209,11 +210,11 @@ def fetching(image_id: str) -> str:
     return f"fetch image {image_id}"
 
 
-async def _fetch(core: Core, row: Image, manifest: ImageManifest, url: str, local: bool) -> None:
+async def _fetch(core: Core, row: Image, manifest: ImageManifest, url: str, way: Way) -> None:
     try:
         try:
             async with core.fetching:
-                await download.files(url, manifest, row.path, core.downloads[row.id], local)
+                await download.files(url, manifest, row.path, core.downloads[row.id], way)
             error = ""
         except ImageError as failure:
             error = failure.detail.rstrip(".")

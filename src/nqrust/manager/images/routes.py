@@ -5,11 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, JSONResponse
 
-from nqrust.contract.auth import Role
 from nqrust.contract.images import CloudImageList, Image, ImageAdd, ImageList, ImagePull
 from nqrust.manager.access.guards import CoreDep, Operator, OperatorOrAgent, Viewer
 from nqrust.manager.audit import about
-from nqrust.manager.images import cloud, pulling, registry
+from nqrust.manager.images import cloud, outgoing, pulling, registry
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
 catalogue = APIRouter(prefix="/v1/image-catalogue", tags=["images"])
@@ -35,7 +34,7 @@ async def add_image(core: CoreDep, who: Operator, body: ImageAdd) -> Response:
     The files of a `url` are downloaded in the background (202, state `downloading`). Only an administrator may give a URL of the
     manager's own machine.
     """
-    image = await registry.add(core, body, local=who.may(Role.admin))
+    image = await registry.add(core, body, outgoing.way(core, who))
     about(new=image.name)
     return JSONResponse(image.model_dump(mode="json"), status_code=202 if image.state == "downloading" else 201)
 
@@ -47,7 +46,7 @@ async def pull_image(core: CoreDep, who: Operator, body: ImagePull) -> Image:
     An image with the same origin is replaced once the new one is complete. Only an administrator may name a registry on the
     manager's own machine.
     """
-    image = await pulling.pull(core, body, local=who.may(Role.admin))
+    image = await pulling.pull(core, body, outgoing.way(core, who))
     about(new=image.name)
     return image
 

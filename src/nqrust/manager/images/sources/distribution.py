@@ -25,6 +25,7 @@ from nqrust.image.oci import layout, skopeo
 from nqrust.image.oci.models import INDEX_TYPES, LARGEST_DOCUMENT, MANIFEST_TYPES, Descriptor, Index, Manifest
 from nqrust.image.oci.reference import DOCKER_HUB, Reference
 from nqrust.manager.images import download, outgoing
+from nqrust.manager.images.outgoing import Way
 from nqrust.manager.images.sources.port import Progress
 
 M = TypeVar("M", Index, Manifest)
@@ -38,10 +39,9 @@ _ACCEPT = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))
 
 
 async def copy(
-    reference: Reference, scratch: str, login: RegistryLogin | None, tls_verify: bool, tell: Progress, local: bool = False
+    reference: Reference, scratch: str, login: RegistryLogin | None, tls_verify: bool, tell: Progress, way: Way
 ) -> str:
-    """Copy the image for this platform into the layout `scratch`/layout and return its path. `local`: the registry may be on this
-    machine.
+    """Copy the image for this platform into the layout `scratch`/layout and return its path. `way`: of the downloads.
 
     Raises image.errors.ImageError as `skopeo.copy` and `layout.read` do; manager.errors.ImageError for this machine or a full disk;
     OSError.
@@ -49,7 +49,7 @@ async def copy(
     target = f"{scratch}/layout"
     tell("asking the registry", 0, 0)
     try:
-        await asyncio.wait_for(_copy(reference, target, login, tls_verify, tell, local), _SECONDS)
+        await asyncio.wait_for(_copy(reference, target, login, tls_verify, tell, way), _SECONDS)
     except (TimeoutError, asyncio.TimeoutError) as error:
         raise skopeo.failed(reference, f"it took longer than {_SECONDS:.0f} s") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -60,11 +60,11 @@ async def copy(
 
 
 async def _copy(
-    reference: Reference, target: str, login: RegistryLogin | None, tls_verify: bool, tell: Progress, local: bool
+    reference: Reference, target: str, login: RegistryLogin | None, tls_verify: bool, tell: Progress, way: Way
 ) -> None:
     await asyncio.to_thread(os.makedirs, f"{target}/blobs/sha256", 0o700)
     host = _API_OF_DOCKER_HUB if reference.registry == DOCKER_HUB else reference.registry
-    async with await outgoing.client(f"https://{host}", local=local, verify=tls_verify) as http:
+    async with await outgoing.client(f"https://{host}", way, verify=tls_verify) as http:
         registry = _Registry(http, reference, f"https://{host}", login, tls_verify)
         try:
             content, kind = await registry.document(reference.digest or reference.tag)

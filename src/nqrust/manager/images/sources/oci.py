@@ -31,6 +31,7 @@ from nqrust.image.oci.__main__ import Order, Told
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import ImageError
 from nqrust.manager.images import download, folder
+from nqrust.manager.images.outgoing import Way
 from nqrust.manager.images.sources import distribution
 from nqrust.manager.images.sources.port import Planned, Progress
 from nqrust.manager.store.tables import Image
@@ -50,7 +51,7 @@ class Oci:
         return Planned(str(parsed), parsed.image_name)
 
     async def fetch(
-        self, core: Core, wanted: ImagePull, planned: Planned, name: str, target: str, local: bool, tell: Progress
+        self, core: Core, wanted: ImagePull, planned: Planned, name: str, target: str, way: Way, tell: Progress
     ) -> ImageManifest:
         parsed = reference.parse(planned.origin)
         base = await _base(core)
@@ -59,10 +60,10 @@ class Oci:
         root = core.settings.image_root
         scratch = await asyncio.to_thread(tempfile.mkdtemp, prefix=folder.STAGING_PREFIX, dir=root)
         try:
-            if local and _proxied(parsed, wanted.tls_verify):
+            if way.local and _proxied(parsed, wanted.tls_verify):
                 layout = await _until_cancelled(stop, _with_skopeo(host, parsed, wanted, scratch, root, tell))
             else:
-                layout = await distribution.copy(parsed, scratch, wanted.login, wanted.tls_verify, tell, local)
+                layout = await distribution.copy(parsed, scratch, wanted.login, wanted.tls_verify, tell, way)
             order = Order(
                 source=layout,
                 scratch=f"{scratch}/build",

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from nqrust.contract.images import ImageManifest, ImagePull
 from nqrust.manager.core.core import Core
+from nqrust.manager.images.outgoing import Way
 
 Progress = Callable[[str, int, int], None]
 """(what happens, bytes done, bytes of all; 0: leave both as they are). May be called from another thread."""
@@ -27,10 +28,10 @@ class Source(Protocol):
         ...
 
     async def fetch(
-        self, core: Core, wanted: ImagePull, planned: Planned, name: str, target: str, local: bool, tell: Progress
+        self, core: Core, wanted: ImagePull, planned: Planned, name: str, target: str, way: Way, tell: Progress
     ) -> ImageManifest:
         """Make the folder `target` with the image `name`. Leaves nothing behind if this fails. Raises ImageError.
 
-        `local`: whether the user may let the manager connect to services of its own machine.
+        `way`: of the downloads for this user.
         """
         ...
