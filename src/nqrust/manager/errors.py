@@ -4,7 +4,7 @@ ManagerError
 ├── NotAuthenticated (TokenExpired) · WrongCredentials · WrongPassword · Throttled · TooManyRequests · TooManyViewers · Busy · NotPermitted
 ├── NotFound · Invalid · Conflict · TooLarge · TooSlow
 ├── ImageError
-└── AgentTrouble (the host's agent is unreachable or refused) · DatabaseAway (DatabaseLocked)
+└── AgentTrouble (the host's agent is unreachable or refused) · DatabaseAway (DatabaseLocked, DatabaseSlow)
 """
 
 from __future__ import annotations
@@ -177,6 +177,14 @@ class DatabaseLocked(DatabaseAway):
     cure = "Try again. If it stays so, look for an open transaction in pg_stat_activity and end it."
 
     def __init__(self, detail: str = "Another transaction holds a lock in the database for too long.") -> None:
+        super().__init__(detail)
+
+
+class DatabaseSlow(DatabaseAway):
+    code, title = "NQR-DB-713", "database too slow"
+    cure = "Ask for fewer rows, with `limit` or a filter. If short lists fail too, look at the load of PostgreSQL's host."
+
+    def __init__(self, detail: str = "The database worked on this list for too long.") -> None:
         super().__init__(detail)
 
 

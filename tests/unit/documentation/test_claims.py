@@ -22,6 +22,7 @@ from nqrust.installer.verbs.firewall import lan
 from nqrust.manager.access import rights
 from nqrust.manager.api import gate
 from nqrust.manager.core import callers
+from nqrust.manager.store import database
 from nqrust.manager.vms import console
 from nqrust.serving import server
 from nqrust.ui import pace, session
@@ -116,6 +117,10 @@ def test_figures_of_one_client_on_the_security_page() -> None:
     assert f"makes {server.HANDSHAKES} connections with TLS at once, then {1 / server.HANDSHAKE_SECONDS:g} a second" in page
     assert f"up to {server.IN_TURN * server.HANDSHAKE_SECONDS:.1f} seconds. If {server.IN_TURN} of a" in page
     assert f"works on {callers.WORKING} requests of a user" in page
+    assert (
+        (callers.CONNECTIONS, callers.CHECKING) == (4, 4) and "share four connections" in page and "of their tokens four" in page
+    )
+    assert f"works {database.LIST_SECONDS:g} seconds on a list" in page
     assert f"gets {callers.AT_ONCE} such requests at once, then {1 / callers.SECONDS:g} a second" in page
     assert (callers.LOOKUPS, callers.LOOKUPS // 2) == (4, 2) and "four unknown tokens at a time, two of one source" in page
     assert f"If {callers.WAITING} requests of a sender wait" in page

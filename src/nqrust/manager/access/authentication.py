@@ -210,7 +210,7 @@ async def sign_in(core: Core, username: str, password: str, source: Source) -> t
             )
         )
         await session.execute(delete(Token).where(Token.kind == "session", Token.expires_at < now()))
-    core.callers.learn(hash_token(token))
+    core.callers.learn(hash_token(token), found)
     return Session(token=token, expires_at=expires_at, username=username, role=found.role), found
 
 

@@ -81,7 +81,7 @@ async def bootstrap(core: Core, wanted: Bootstrap) -> None:
 
 
 async def list_users(core: Core) -> UserList:
-    async with core.db.transaction() as session:
+    async with core.db.reading() as session:
         rows = list(await session.scalars(select(User).order_by(User.username)))
     return UserList(items=[_user(row) for row in rows], total=len(rows))
 

@@ -21,7 +21,7 @@ from nqrust.manager.store.tables import JoinToken, Token, User
 
 
 async def list_tokens(core: Core) -> TokenList:
-    async with core.db.transaction() as session:
+    async with core.db.reading() as session:
         rows = (
             await session.execute(
                 select(Token, User)

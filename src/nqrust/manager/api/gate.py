@@ -23,6 +23,7 @@ from nqrust.manager import audit, metrics
 from nqrust.manager.access.authentication import authenticate, authenticate_again, still_may, still_reads
 from nqrust.manager.api import channel, problems
 from nqrust.manager.core.core import Core
+from nqrust.manager.core.credentials import read
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.source import source_of
 from nqrust.manager.core.throttle import Buckets
@@ -162,7 +163,9 @@ class Gate:
     async def _sender(self, scope: Scope, headers: dict[str, str]) -> Principal:
         authorization = headers.get("authorization")
         async with self._core.callers.asking(authorization, sender_of(scope)):
-            return await authenticate(self._core, authorization, scope["state"]["origin"])
+            principal = await authenticate(self._core, authorization, scope["state"]["origin"])
+            self._core.callers.learn(read(authorization).key, principal)
+            return principal
 
     def _may_log(self, principal: Principal | None, status: int, asked: tuple[str, str]) -> bool:
         """Return whether to log a request. Strangers must not push the host's earlier log out of the journal."""

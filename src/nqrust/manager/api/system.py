@@ -41,7 +41,7 @@ async def prometheus(core: CoreDep, _: Viewer) -> Response:
 
 
 async def _refresh_gauges(core: Core) -> None:
-    async with core.db.transaction() as session:
+    async with core.db.reading() as session:
         vms = (await session.execute(select(Vm.state, func.count()).group_by(Vm.state))).all()
         seen = list(await session.scalars(select(Host.last_seen_at)))
         unknown = await unknown_vms.counts(session)
@@ -77,7 +77,7 @@ async def list_events(
     after: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
 ) -> EventList:
     """List events, newest first. `subject`: id or name of a thing; `after`: only events with a larger id."""
-    async with core.db.transaction() as session:
+    async with core.db.reading() as session:
         return EventList(items=await events.recent(session, limit, subject, after))
 
 
@@ -93,7 +93,7 @@ async def list_audit(
 
     `since`: only entries of that time or later, oldest first.
     """
-    async with core.db.transaction() as session:
+    async with core.db.reading() as session:
         if after is None and since is None:
             return AuditList(items=await audit.newest(session, limit))
         if since is not None and since.tzinfo is None:

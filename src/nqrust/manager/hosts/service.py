@@ -66,7 +66,7 @@ async def find(session: AsyncSession, ref: str, lock: bool = False) -> Host:
 
 
 async def list_hosts(core: Core) -> HostList:
-    async with core.db.transaction() as session:
+    async with core.db.reading() as session:
         rows = list(await session.scalars(select(Host).order_by(Host.name)))
         counted = select(Vm.host_id, func.count()).group_by(Vm.host_id)
         counts = {row[0]: row[1] for row in await session.execute(counted)}

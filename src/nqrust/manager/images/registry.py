@@ -113,7 +113,7 @@ async def _checked(core: Core, path: str, manifest: ImageManifest, checked: dict
 
 async def list_images(core: Core) -> ImageList:
     downloads = dict(core.downloads)  # one that ends now must not look ended beside a row from before its end
-    async with core.db.transaction() as session:
+    async with core.db.reading() as session:
         rows = list(await session.scalars(select(Image).order_by(Image.name)))
     return ImageList(items=[api_image(row, downloads.get(row.id)) for row in rows], total=len(rows))
 

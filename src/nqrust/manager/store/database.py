@@ -15,11 +15,11 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from nqrust.manager.errors import DatabaseAway, DatabaseLocked, SchemaMissing
-from nqrust.manager.store import listener
+from nqrust.manager.errors import DatabaseAway, DatabaseLocked, DatabaseSlow, SchemaMissing
+from nqrust.manager.store import listener, shares
 from nqrust.manager.store.password import Password
 
-SCHEMA_HEAD = "0006"
+SCHEMA_HEAD = "0007"
 """The oldest migration that this program can use. A test keeps it equal to the newest one in `migrations/versions`."""
 
 OPERATIONS_CHANNEL = "nqrust_operations"
@@ -33,6 +33,12 @@ _AWAY = ("08", "40", "53", "57P", "58")
 a value that is too long for an index, come from the statement, and a second try ends the same way. No code: libpq's own error."""
 _LOCK_NOT_AVAILABLE = "55P03"
 """SQLSTATE of a statement whose lock_timeout is over."""
+_QUERY_CANCELED = "57014"
+"""SQLSTATE of a statement whose statement_timeout is over."""
+LIST_SECONDS = 15.0
+"""How long the database may work on a statement of a list. Clients wait for 30 s."""
+
+_BOUNDED = text("SELECT set_config('statement_timeout', :milliseconds, true)")
 
 log = structlog.get_logger("nqrust.manager.database")
 
@@ -51,8 +57,11 @@ def is_away(error: BaseException) -> bool:
 
 def trouble(error: BaseException) -> DatabaseAway | None:
     """Return the answer to a database error that a later try may not meet. None: the statement was wrong."""
-    if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+    state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    if state == _LOCK_NOT_AVAILABLE:
         return DatabaseLocked()
+    if state == _QUERY_CANCELED:
+        return DatabaseSlow()
     return DatabaseAway() if isinstance(error, PoolTimeout) or is_away(error) else None
 
 
@@ -119,14 +128,25 @@ class Database:
         """Yield a session in a transaction: committed when the block ends, rolled back when it raises.
 
         Raises DatabaseAway if the server cannot be reached or the connection breaks, DatabaseLocked if its lock_timeout is over.
+        All requests of one sender together get a few connections, and wait here for more.
         """
         try:
-            async with self._sessions() as session, session.begin():
+            async with shares.connection(), self._sessions() as session, session.begin():
                 yield session
         except (DBAPIError, PoolTimeout) as error:
             if (answer := trouble(error)) is None:
                 raise
             raise answer from error
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """Yield a session in a transaction that reads a list: each statement ends after LIST_SECONDS.
+
+        Raises DatabaseSlow then, and what `transaction` raises.
+        """
+        async with self.transaction() as session:
+            await session.execute(_BOUNDED, {"milliseconds": str(round(LIST_SECONDS * 1000))})
+            yield session
 
     async def ping(self, timeout: float = 2.0) -> bool:
         """Return whether the database answers within `timeout` seconds."""

@@ -361,7 +361,10 @@ class Event(Base):
     message: Mapped[str]
     severity: Mapped[str] = mapped_column(default="info")
 
-    __table_args__ = (Index("ix_events_subject_id_id", "subject_id", "id"),)
+    __table_args__ = (
+        Index("ix_events_subject_id_id", "subject_id", "id"),
+        Index("ix_events_subject_name_id", "subject_name", "id"),
+    )
 
 
 class Audit(Base):

@@ -21,7 +21,7 @@ from nqrust.manager.store.tables import Image, Template
 
 async def of_all(core: Core) -> TemplateList:
     """Return all templates by name."""
-    async with core.db.transaction() as session:
+    async with core.db.reading() as session:
         items = [_shown(row) for row in await session.scalars(select(Template).order_by(Template.name))]
     return TemplateList(items=items, total=len(items))
 

@@ -30,7 +30,7 @@ MOST = 1000
 
 async def of_all(core: Core) -> UnknownVmList:
     """Return all unknown VMs by host and name."""
-    async with core.db.transaction() as session:
+    async with core.db.reading() as session:
         found = await by_host(session)
     items = [item for host in sorted(found) for item in found[host]]
     return UnknownVmList(items=items, total=len(items))

@@ -50,7 +50,7 @@ async def render(core: Core, host: str | None, tag: str | None, limit: int | Non
     whole = "CROSS JOIN LATERAL (SELECT CAST(:defaults AS jsonb) || v.spec AS spec) s"
     page = f"SELECT {_COLUMNS} {source} {whole} {where} ORDER BY v.name LIMIT :limit OFFSET :offset"
     items = f"SELECT coalesce(json_agg(row_to_json(p)), '[]')::text FROM ({page}) p"
-    async with core.db.transaction() as session:
+    async with core.db.reading() as session:
         total = await session.scalar(text(f"SELECT count(*) {source} {where}"), bound)
         rendered = await session.scalar(text(items), bound)
     return f'{{"items":{rendered},"total":{total}}}'

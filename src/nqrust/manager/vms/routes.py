@@ -162,7 +162,7 @@ async def delete_snapshot(core: CoreDep, who: Operator, vm: str, name: Name) -> 
 @router.get("/{vm}/events")
 async def vm_events(core: CoreDep, _: Viewer, vm: str, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> EventList:
     """List the VM's events, newest first."""
-    async with core.db.transaction() as session:
+    async with core.db.reading() as session:
         found = await vms.find(session, vm)
         return EventList(items=await events.recent(session, limit, found.id, None))
 

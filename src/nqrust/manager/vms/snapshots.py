@@ -26,7 +26,7 @@ _LIVE = (VmState.running.value, VmState.paused.value)
 
 async def of_vm(core: Core, ref: str) -> SnapshotList:
     """Return a VM's snapshots, oldest first."""
-    async with core.db.transaction() as session:
+    async with core.db.reading() as session:
         vm = await vms.find(session, ref)
         query = select(Snapshot).where(Snapshot.vm_id == vm.id).order_by(Snapshot.created_at, Snapshot.name)
         items = [_shown(row) for row in await session.scalars(query)]

@@ -43,7 +43,7 @@ async def of_all(core: Core, host: str | None = None) -> StoredVolumeList:
     )
     if host is not None:
         query = query.where((Host.name == host) | (Host.id == host))
-    async with core.db.transaction() as session:
+    async with core.db.reading() as session:
         found = (await session.execute(query)).all()
     items = [
         StoredVolume(name=row.name, size_mib=row.size_mib, host=where, vm=vm, created_at=row.created_at)

@@ -1,0 +1,43 @@
+"""How many of the pool's connections the requests of one sender use at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+
+
+class _Share:
+    """Of one request: its sender's turns, and how many connections the request has."""
+
+    def __init__(self, turns: asyncio.Semaphore) -> None:
+        self.turns, self.open = turns, 0
+
+
+_share: ContextVar[_Share | None] = ContextVar("share", default=None)
+
+
+@contextmanager
+def of_sender(turns: asyncio.Semaphore) -> Iterator[None]:
+    """Let the current request take its connections in turn with the sender's other requests, and so what it starts."""
+    token = _share.set(_Share(turns))
+    try:
+        yield
+    finally:
+        _share.reset(token)
+
+
+@asynccontextmanager
+async def connection() -> AsyncIterator[None]:
+    """Wait for a turn, and hold it. A request that has a connection needs no second turn: it could wait for itself."""
+    share = _share.get()
+    if share is None or share.open:
+        yield
+        return
+    async with share.turns:
+        share.open += 1
+        try:
+            yield
+        finally:
+            share.open -= 1
