@@ -31,10 +31,8 @@ def build(app: typer.Typer) -> typer.Typer:
 
 def ls(out: Output = "text", quiet: Quiet = False, url: ManagerUrl = None) -> None:
     out = output.chosen(out, quiet)
-    from nqrust.client import calls
-
     with manager(url) as client:
-        found = client.send(calls.list_templates())
+        found = client.all_templates()
     output.listing(
         found,
         out,

@@ -206,8 +206,9 @@ def vm_events(vm: str, limit: int = 100) -> Call[events.EventList]:
 
 
 # --- templates, volumes
-def list_templates() -> Call[templates.TemplateList]:
-    return Call("GET", "/v1/templates", model(templates.TemplateList))
+def list_templates(limit: int | None = None, offset: int | None = None) -> Call[templates.TemplateList]:
+    """List a page of the templates; `all_templates` of a client reads all pages."""
+    return Call("GET", "/v1/templates", model(templates.TemplateList), query={"limit": limit, "offset": offset})
 
 
 def get_template(name: str) -> Call[templates.Template]:

@@ -28,6 +28,7 @@ from nqrust.tls.transports import guard
 
 if TYPE_CHECKING:
     from nqrust.contract.auth import Session
+    from nqrust.contract.templates import TemplateList
     from nqrust.contract.vms import Vm
 
 __all__ = [
@@ -85,6 +86,16 @@ class ManagerClient:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unreachable(self.base_url, str(error) or type(error).__name__) from error
         return answer(call, response)
+
+    def all_templates(self) -> TemplateList:
+        """Return the templates of all pages. A manager of 0.2.0 answers with one."""
+        found = self.send(calls.list_templates())
+        while len(found.items) < found.total:
+            page = self.send(calls.list_templates(offset=len(found.items)))
+            if not page.items:
+                break
+            found.items += page.items
+        return found
 
     def wait_for(self, vm: str, condition: Condition, timeout: float = 120.0, since: int = 0, steady: float = 0.0) -> Vm | None:
         wait = Waiting(vm, condition, timeout, since, steady)
@@ -145,6 +156,16 @@ class AsyncManagerClient:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unreachable(self.base_url, str(error) or type(error).__name__) from error
         return answer(call, response)
+
+    async def all_templates(self) -> TemplateList:
+        """Return the templates of all pages. A manager of 0.2.0 answers with one."""
+        found = await self.send(calls.list_templates())
+        while len(found.items) < found.total:
+            page = await self.send(calls.list_templates(offset=len(found.items)))
+            if not page.items:
+                break
+            found.items += page.items
+        return found
 
     async def wait_for(
         self, vm: str, condition: Condition, timeout: float = 120.0, since: int = 0, steady: float = 0.0

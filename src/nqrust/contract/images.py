@@ -150,9 +150,9 @@ class ImageAdd(BaseModel):
     """
 
     name: str = Field(pattern=IMAGE_NAME_PATTERN)
-    path: str | None = None
-    url: str | None = None
-    sha256: str | None = None
+    path: str | None = Field(default=None, max_length=4096)
+    url: str | None = Field(default=None, max_length=8192)
+    sha256: str | None = Field(default=None, max_length=64)
 
 
 class RegistryLogin(BaseModel):

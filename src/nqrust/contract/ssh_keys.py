@@ -20,11 +20,15 @@ TYPES = (
 _FIELDS = {"ssh-ed25519": 1, "ssh-rsa": 2, "sk-ssh-ed25519@openssh.com": 2, "sk-ecdsa-sha2-nistp256@openssh.com": 3}
 """Number of fields in the key after its type; default 2."""
 _SMALLEST_RSA = 1024  # bits; OpenSSH refuses smaller ones
+LONGEST = 8192
+"""Characters of a line. sshd reads lines of up to 16 KiB; a key of RSA with 16,384 bits takes 2,800 characters."""
 CURE = "Give one line of a .pub file: its type, the key, and a comment."
 
 
 def wrong(line: str) -> str:
     """Return the fault of `line` as a public key, as the end of a sentence, or "" if it is valid."""
+    if len(line) > LONGEST:
+        return f"has more than {LONGEST} characters"
     line = tidy(line)
     if not line.isprintable():
         return "has a line break or a control character"

@@ -237,7 +237,7 @@ class VmCreate(VmSized):
     image: str | None = Field(default=None, min_length=1, max_length=128, description="required where no template is named")
     disk_mib: int | None = Field(default=None, ge=16, description="grown to this size; the image's own when absent")
     start: bool = True
-    host: str | None = Field(default=None, description="name of the host to place it on; scheduled when absent")
+    host: str | None = Field(default=None, max_length=253, description="name of the host to place it on; scheduled when absent")
     ssh_keys: list[str] = Field(default=[], max_length=32)
     forwards: list[PortForward] = Field(default=[], max_length=64)
     volumes: list[VolumeCreate] = Field(default=[], max_length=8)

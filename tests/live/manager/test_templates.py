@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
 from nqrust.client import calls
 from nqrust.client.errors import Refused
+from nqrust.contract.images import ImageAdd, ImagePull
 from nqrust.contract.templates import TemplateCreate, TemplateSpec
-from nqrust.contract.vms import EmptyVolume, GuestAccount, NetworkConfig, RateLimits, RestartPolicy, VmCreate
+from nqrust.contract.vms import EmptyVolume, GuestAccount, GuestUser, NetworkConfig, RateLimits, RestartPolicy, VmCreate
+from nqrust.manager.core import counts
+from nqrust.manager.store.tables import Template
+from nqrust.manager.templates import service
 
 SMALL = TemplateCreate(
     name="small",
@@ -163,3 +168,54 @@ async def test_a_template_keeps_no_password(manager: Any, method: str, path: str
         assert "abcdefghijkl" not in answer.text + kept.text, "what was sent is neither repeated nor kept"
         body["users"][0]["password_hash"] = None
         assert (await http.request(method, path, json=body, headers=headers)).status_code in (200, 201)
+
+
+def key(comment: str) -> str:
+    return f"{SMALL.ssh_keys[0]} {comment}"
+
+
+async def test_keys_are_bounded_alone_and_together(manager: Any) -> None:
+    """60 templates with a megabyte of comments each, listed four times, filled the manager's memory."""
+    await manager.host()
+    for keys, why in (([key("c" * 8192)], "8192"), ([key("c" * 7000)] * 5, "65536"), ([key("c" * 7000)] * 4, "")):
+        accounts, users = [GuestAccount(name="ana", ssh_keys=keys)], [GuestUser(name="ana", ssh_keys=keys)]
+        for call in (
+            calls.create_template(TemplateCreate(name=f"t{len(keys)}", image="tiny", ssh_keys=keys, users=accounts)),
+            calls.create_vm(VmCreate(name=f"v{len(keys)}", image="tiny", ssh_keys=keys, users=users)),
+        ):
+            if not why:
+                await manager.admin.send(call)
+                continue
+            with pytest.raises(Refused) as refused:
+                await manager.admin.send(call)
+            assert refused.value.code == "NQR-API-140" and f"more than {why} characters" in str(refused.value)
+
+
+async def test_pages_of_long_templates_are_short_and_lead_to_all(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "PAGE_CHARACTERS", 40_000)
+    names = [f"t{number:03}" for number in range(105)]
+    rows = [{"name": name, "spec": {"image": "tiny", "ssh_keys": [key("c" * 8000)] if name < "t010" else []}} for name in names]
+    async with manager.core.db.transaction() as session:
+        await session.execute(insert(Template), rows)
+    viewer = await manager.role("viewer")
+    first = await viewer.send(calls.list_templates())
+    assert ([template.name for template in first.items], first.total) == (names[:4], 105)
+    assert [template.name for template in (await viewer.send(calls.list_templates(3, 103))).items] == names[103:]
+    whole = await viewer.all_templates()
+    assert ([template.name for template in whole.items], whole.total) == (names, 105)
+    with pytest.raises(Refused):
+        await viewer.send(calls.list_templates(limit=101))
+
+
+async def test_the_number_of_templates_and_of_images_is_bounded(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "TEMPLATES", 1)
+    monkeypatch.setattr(counts, "IMAGES", 1)
+    await manager.admin.send(calls.create_template(SMALL))
+    for call in (
+        calls.create_template(SMALL.model_copy(update={"name": "more"})),
+        calls.add_image(ImageAdd(name="more", url="http://192.0.2.1/image.json", sha256="0" * 64)),
+        calls.pull_image(ImagePull(reference="localhost:1/nginx")),
+    ):
+        with pytest.raises(Refused) as refused:
+            await asyncio.wait_for(manager.admin.send(call), 10)
+        assert (refused.value.status, refused.value.code) == (409, "NQR-API-210")

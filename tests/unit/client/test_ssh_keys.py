@@ -37,6 +37,7 @@ def test_client_accepts_ssh_keys(line: str) -> None:
         ("", "type that is supported"),
         ("hello", "type that is supported"),
         ("ssh-dss AAAA", "type that is supported"),
+        (f"{ED25519} {'c' * 8192}", "more than 8192 characters"),
         ("ssh-ed25519", "no key"),
         ("ssh-ed25519 AAAA me", "cut short"),
         ("ssh-ed25519 A*BC me", "base64"),

@@ -21,9 +21,10 @@ from nqrust.installer.supervisor.supervisord import Supervisord
 from nqrust.installer.verbs.firewall import lan
 from nqrust.manager.access import rights
 from nqrust.manager.api import gate
-from nqrust.manager.core import callers
+from nqrust.manager.core import callers, counts, keys
 from nqrust.manager.store import database
-from nqrust.manager.vms import console
+from nqrust.manager.templates import service as templates
+from nqrust.manager.vms import console, processes
 from nqrust.serving import server
 from nqrust.ui import pace, session
 
@@ -110,6 +111,13 @@ def test_figures_of_the_security_page() -> None:
     assert f"at most {tools.LARGEST_OUTPUT >> 20} MiB of its output" in page
     assert f"It looks every {upkeep.LOGS_EVERY:g} seconds" in page
     assert f"above {upkeep.LARGEST >> 20} MiB to its last {upkeep.KEPT >> 10} KiB" in page
+
+
+def test_figures_of_lists_on_the_page_of_the_api() -> None:
+    page = pages.text("docs/reference/api.md")
+    assert (templates.PAGE, templates.PAGE_CHARACTERS) == (100, 1 << 20)
+    assert f"at most {counts.TEMPLATES:,} templates, and at most {counts.IMAGES} images" in page
+    assert keys.LARGEST == processes.LARGEST_COMMAND and f"at most {keys.LARGEST:,} characters together" in page
 
 
 def test_figures_of_one_client_on_the_security_page() -> None:

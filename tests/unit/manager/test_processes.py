@@ -6,7 +6,7 @@ import pytest
 
 from nqrust.contract.images import ImageProcess
 from nqrust.manager.errors import Invalid
-from nqrust.manager.vms.processes import complete
+from nqrust.manager.vms.processes import LARGEST_COMMAND, complete
 
 IMAGE = ImageProcess(
     entrypoint=["/entry"], command=["serve"], env=["A=1", "B=2"], user="web", directory="/srv", stop_signal="SIGQUIT"
@@ -38,3 +38,10 @@ def test_what_no_guest_can_run_is_refused(given: ImageProcess | None, command: l
 
 def test_an_image_with_an_init_has_no_process() -> None:
     assert complete("tiny", None, None, []) is None
+
+
+def test_a_command_is_bounded_because_lists_have_it() -> None:
+    words = ["x" * (LARGEST_COMMAND - len("/entry") - 1), "y"]
+    assert complete("web", IMAGE, words, []) is not None
+    with pytest.raises(Invalid, match="more than 65536 characters"):
+        complete("web", IMAGE, [*words, "z"], [])

@@ -26,10 +26,13 @@ def _asked(kind: str, words: list[str]) -> list[str]:
 
     lists: dict[str, Any] = {
         "vms": calls.list_vms, "images": calls.list_images, "hosts": calls.list_hosts, "volumes": calls.list_volumes,
-        "templates": calls.list_templates, "tokens": calls.tokens, "users": calls.users, "unknown": calls.list_unknown_vms,
+        "tokens": calls.tokens, "users": calls.users, "unknown": calls.list_unknown_vms,
     }  # fmt: skip
     base, token = connection.address(None)
     with ManagerClient(base, token=token, timeout=_SECONDS, authority=connection.authority(base)) as client:
-        call = calls.list_snapshots(words[0]) if kind == "snapshots" else lists[kind]()
-        found: Any = client.send(call)
+        found: Any
+        if kind == "templates":
+            found = client.all_templates()
+        else:
+            found = client.send(calls.list_snapshots(words[0]) if kind == "snapshots" else lists[kind]())
     return [str(getattr(one, "username", None) or one.name) for one in found.items]

@@ -18,6 +18,7 @@ from nqrust.contract.images import Image as ApiImage
 from nqrust.contract.text import shown
 from nqrust.manager import events
 from nqrust.manager.clock import now
+from nqrust.manager.core import counts
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import Conflict, ImageError
 from nqrust.manager.images import registry
@@ -90,6 +91,7 @@ async def _row(session: AsyncSession, wanted: ImagePull, planned: Planned) -> Im
     name = wanted.name or await _free_name(session, planned)
     if await session.scalar(select(Image.id).where(Image.name == name)):
         raise Conflict(f"There is already an image named {name}.", cure="Choose another name for the new one: --name NAME")
+    await counts.room_for_image(session)
     row = Image(
         id=str(uuid4()),
         name=name,

@@ -21,6 +21,7 @@ from nqrust.contract.images import Image as ApiImage
 from nqrust.image.folder import PRIVATE
 from nqrust.manager import events
 from nqrust.manager.clock import now
+from nqrust.manager.core import counts
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.errors import Conflict, ImageError, NotFound
@@ -135,6 +136,7 @@ async def add(core: Core, wanted: ImageAdd, way: Way) -> ApiImage:
     async with core.db.transaction() as session:
         if await session.scalar(select(Image.id).where(Image.name == wanted.name)):
             raise Conflict(f"There is already an image named {wanted.name}.")
+        await counts.room_for_image(session)
     if wanted.path is not None:
         await _add_path(core, wanted.name, wanted.path)
     else:

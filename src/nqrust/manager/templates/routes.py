@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 
 from nqrust.contract.templates import Template, TemplateCreate, TemplateList, TemplateSpec
 from nqrust.contract.vms import NAME_PATTERN
@@ -17,9 +17,14 @@ Name = Annotated[str, Path(pattern=NAME_PATTERN, max_length=63)]
 
 
 @router.get("")
-async def list_templates(core: CoreDep, _: Viewer) -> TemplateList:
-    """List templates by name."""
-    return await templates.of_all(core)
+async def list_templates(
+    core: CoreDep,
+    _: Viewer,
+    limit: Annotated[int, Query(ge=1, le=templates.PAGE)] = templates.PAGE,
+    offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
+) -> TemplateList:
+    """List templates by name, a page at a time. A page of long templates has fewer than `limit`: continue at `offset` plus its length."""
+    return await templates.listed(core, limit, offset)
 
 
 @router.post("", status_code=201)

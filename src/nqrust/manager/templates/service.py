@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pydantic import ValidationError
-from sqlalchemy import select
+from sqlalchemy import Text, cast, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -13,17 +13,29 @@ from nqrust.contract.text import first_fault
 from nqrust.contract.vms import VmCreate
 from nqrust.manager import events
 from nqrust.manager.clock import now
-from nqrust.manager.core import keys
+from nqrust.manager.core import counts, keys
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import Conflict, Invalid, NotFound
 from nqrust.manager.store.tables import Image, Template
 
+PAGE, PAGE_CHARACTERS = 100, 1 << 20
+"""The most of a list in one answer."""
 
-async def of_all(core: Core) -> TemplateList:
-    """Return all templates by name."""
+
+async def listed(core: Core, limit: int, offset: int) -> TemplateList:
+    """Return a page of the templates by name: at least one, and of long ones fewer than `limit`. `total` counts all."""
+    sizes = select(Template.name, func.length(cast(Template.spec, Text))).order_by(Template.name).limit(limit).offset(offset)
     async with core.db.reading() as session:
-        items = [_shown(row) for row in await session.scalars(select(Template).order_by(Template.name))]
-    return TemplateList(items=items, total=len(items))
+        total = await session.scalar(select(func.count()).select_from(Template)) or 0
+        names: list[str] = []
+        left = PAGE_CHARACTERS
+        for name, size in await session.execute(sizes):
+            if names and size > left:
+                break
+            names.append(name)
+            left -= size
+        rows = await session.scalars(select(Template).where(Template.name.in_(names)).order_by(Template.name))
+        return TemplateList(items=[_shown(row) for row in rows], total=total)
 
 
 async def get(core: Core, name: str) -> ApiTemplate:
@@ -32,10 +44,11 @@ async def get(core: Core, name: str) -> ApiTemplate:
 
 
 async def create(core: Core, wanted: TemplateCreate, actor: str) -> ApiTemplate:
-    """Create a template. Raises Conflict if the name is taken, NotFound if there is no such image."""
+    """Create a template. Raises Conflict if the name is taken or there are too many, NotFound if there is no such image."""
     spec = TemplateSpec.model_validate(wanted.model_dump(exclude={"name"}))
     async with core.db.transaction() as session:
         await _check(session, spec)
+        await counts.room_for_template(session)
         row = await session.scalar(
             insert(Template)
             .values(name=wanted.name, spec=spec.model_dump(mode="json"))

@@ -108,7 +108,7 @@ def templates(request: Request) -> RedirectResponse | None:
             if may_act:
                 parts.primary("New template", add, icon="add")
         live = Live(
-            lambda: manager.send(calls.list_templates()),
+            lambda: manager.all_templates(),
             build,
             empty=lambda data: not data.items,
             every=4.0,

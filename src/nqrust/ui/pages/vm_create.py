@@ -41,7 +41,7 @@ async def choices(manager: AsyncManagerClient) -> Choices:
     images, hosts, templates, volumes, vms = await asyncio.gather(
         manager.send(calls.list_images()),
         manager.send(calls.list_hosts()),
-        manager.send(calls.list_templates()),
+        manager.all_templates(),
         manager.send(calls.list_volumes()),
         manager.send(calls.list_vms()),
     )
