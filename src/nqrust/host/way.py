@@ -28,6 +28,15 @@ def way(host: Host, path: str) -> Iterator[tuple[str, Stat]]:
             return
 
 
+def led_by_others(host: Host, folder: str, *users: int) -> str | None:
+    """Return what a user besides root and `users` can change on the way to a folder: a folder or a link. That user can lead
+    elsewhere what others write there by its path. None: nobody can."""
+    for path, stat in way(host, folder):
+        if stat.uid not in (0, *users) if stat.kind is Kind.symlink else others_may_replace(stat, *users):
+            return path
+    return None
+
+
 def others_may_replace(folder: Stat, *users: int) -> bool:
     """Return whether a user besides root and `users` can rename what is in a folder: its owner always may, and who can write to it
     may unless it is sticky (inode(7)). Root's group counts, too: with an access list, its bits are the list's mask (acl(5))."""

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 from nqrust.contract.images import MANIFEST, Blob, ImageManifest
 from nqrust.host.port import Host
-from nqrust.host.way import others_may_replace
+from nqrust.host.way import led_by_others
 from nqrust.image import initrd
 from nqrust.image.errors import ImageError
 from nqrust.image.kernel import GuestFiles
@@ -57,14 +57,14 @@ def tidy(host: Host, target_dir: str) -> None:
 
 
 def _refuse_others_folder(host: Host, folder: str) -> None:
-    """Refuse a folder in which somebody else could replace the build by a link, because the code writes by path. A link in the
-    folder's place counts as one that everybody can write to."""
-    stat = host.stat(folder)
-    if stat is not None and others_may_replace(stat, host.euid()):
+    """Refuse a folder in which somebody else could replace the build by a link, or which somebody could replace, because the code
+    writes by path."""
+    theirs = led_by_others(host, folder, host.euid())
+    if theirs is not None:
         raise ImageError(
             "NQR-IMG-023",
-            f"Other users can rename files in {folder}, so nqr builds no image there.",
-            f"Give the folder to root and set its sticky bit (chown root {folder}; chmod g+w,+t {folder}), then run again.",
+            f"Other users can rename files in {theirs}, so nqr builds no image in {folder}.",
+            f"Choose another folder, or give {theirs} to root and set its sticky bit (chown root {theirs}; chmod g+w,+t {theirs}).",
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from tests.fakes.host import FakeHost
 
@@ -38,6 +40,32 @@ def test_build_refuses_a_folder_that_other_users_can_write(mode: int, owner: str
     with pytest.raises(ImageError) as caught:
         folder.replace(host, "/srv/images/tiny", lambda place: MANIFEST)
     assert caught.value.code == "NQR-IMG-023" and host.state() == before
+
+
+@pytest.mark.parametrize(
+    ("way", "names"),
+    [
+        (lambda host: host.put_directory("/home/u", owner="100"), "/home/u"),
+        (lambda host: host.put_symlink("/srv", "/home/u"), None),
+        (lambda host: (host.put_directory("/home/mine"), host.put_symlink("/home/mine", "/tmp/u")), "/tmp/u"),
+        (lambda host: host.put_directory("/home/u", mode=0o777), "/home/u"),
+    ],
+    ids=["another user's", "root's link", "another user's link", "everybody's"],
+)
+def test_build_refuses_a_way_that_another_user_can_lead_elsewhere(way: Callable[[FakeHost], object], names: str | None) -> None:
+    host = FakeHost.debian12()
+    host.put_directory("/tmp", mode=0o1777)
+    way(host)
+    place = "/tmp/u" if names == "/tmp/u" else "/home/u"
+    if names == "/tmp/u":
+        host.set_mode("/tmp/u", mode=0o777, owner="100", group="100")
+    host.mkdir(f"{place}/images")
+    if names is None:
+        assert folder.replace(host, f"{place}/images/tiny", lambda place: MANIFEST) is MANIFEST
+        return
+    with pytest.raises(ImageError, match=f"Other users can rename files in {names}, so") as caught:
+        folder.replace(host, f"{place}/images/tiny", lambda place: MANIFEST)
+    assert caught.value.code == "NQR-IMG-023" and not host.listdir(f"{place}/images")
 
 
 @pytest.mark.parametrize(("euid", "mode"), [(0, 0o755), (100, 0o750)])

@@ -17,6 +17,7 @@ def build_release(tree: str, to: str, scratch: str, *, with_ui: bool, checkout: 
     """Build a release folder from a source tree in upstream's form and return the version. `scratch`: a new folder for the build.
     `checkout`: the source tree of nqr, "" if nqr is installed. Raises ReleaseError, StepFailed, HostError."""
     host, tools = LocalHost(), f"{scratch}.tools"
+    build.refuse_scratch_of_others(host, scratch)
     try:
         node = (
             _node(host, checkout, tools, progress) if with_ui and host.exists(f"{tree}/{cargo_workspace.UI}/package.json") else ""

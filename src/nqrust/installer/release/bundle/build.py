@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import platform
@@ -14,8 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from nqrust.contract.images import MANIFEST
+from nqrust.contract.paths import CACHE_DIR
 from nqrust.host.errors import HostError
+from nqrust.host.placing import place_file
 from nqrust.host.port import Host, Kind, command
+from nqrust.host.way import led_by_others
 from nqrust.image import container, tiny
 from nqrust.image.errors import ImageError
 from nqrust.image.kernel_sources import registry
@@ -27,6 +31,7 @@ from nqrust.installer.release.bundle import archive
 from nqrust.installer.release.bundle.contents import COMPILED, LIST, Contents, order, render
 from nqrust.installer.release.bundle.opening import FIRECRACKER
 from nqrust.installer.release.bundled import GUEST_AGENT, OWN_WHEEL, REQUIREMENTS
+from nqrust.installer.release.folders import ensure_private
 from nqrust.installer.release.interpreter import BROUGHT
 from nqrust.installer.release.wheelhouse import Wheelhouse
 from nqrust.installer.settings.model import BUNDLE_ENDING
@@ -55,14 +60,15 @@ class Ingredients:
 
 
 def write(host: Host, ingredients: Ingredients, output: str, runner: str, progress: Progress) -> str:
-    """Write the bundle into a file, or into a new file of the folder `output`. Return its path. Works in a folder beside the file, and
-    replaces the file once the new one is complete. `runner`: a Python with pip and hatchling. Raises ReleaseError, HostError."""
+    """Write the bundle into a file, or into a new file of the folder `output`. Return its path. Works in a folder beside the file, or in
+    the cache where others could replace that folder. Replaces the file once the new one is complete. `runner`: a Python with pip and hatchling. Raises ReleaseError, HostError."""
     key = read_private_key(host, ingredients.key) if ingredients.key else None
     found = host.stat(output)
     parent = output if found is not None and found.kind is Kind.directory else os.path.dirname(output)
     if not host.exists(parent):
         raise _unwritable(output, "there is no such folder")
-    work = f"{parent}/.nqr-bundle.building"
+    of_others = led_by_others(host, parent, host.euid()) is not None
+    work = _work_in_cache(host, parent) if of_others else f"{parent}/.nqr-bundle.building"
     host.remove_tree(work)
     host.mkdir(work, mode=0o700)
     try:
@@ -79,12 +85,21 @@ def write(host: Host, ingredients: Ingredients, output: str, runner: str, progre
         new = f"{work}/bundle"
         _archive(contents, names, new, key)
         path = f"{output}/nqrust-{version}-{ingredients.system}{BUNDLE_ENDING}" if parent == output else output
-        os.replace(new, path)
+        if of_others:
+            place_file(new, path, mode=0o644)
+        else:
+            os.replace(new, path)
         return path
     except OSError as error:
         raise _unwritable(output, error.strerror or str(error)) from error
     finally:
         host.remove_tree(work)
+
+
+def _work_in_cache(host: Host, parent: str) -> str:
+    """Return a folder for the bundles of one place: a later build there removes what a killed one left."""
+    ensure_private(host, CACHE_DIR)
+    return f"{CACHE_DIR}/bundle-{hashlib.sha256(os.fsencode(parent)).hexdigest()[:16]}.building"
 
 
 def _unwritable(output: str, why: str) -> ReleaseError:

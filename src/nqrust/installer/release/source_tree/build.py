@@ -6,7 +6,10 @@ import json
 import posixpath
 from contextlib import nullcontext
 
+from nqrust.host.errors import translating
+from nqrust.host.placing import place_content, place_folder
 from nqrust.host.port import Host, Kind
+from nqrust.host.way import led_by_others
 from nqrust.installer.engine.errors import ReleaseError
 from nqrust.installer.engine.progress import Progress
 from nqrust.installer.release import upstream
@@ -19,7 +22,8 @@ def build(host: Host, *, tree: str, to: str, scratch: str, with_ui: bool, progre
     """Build the tree into the new folder `to` and return the version. Writes the output of all tools to `to`.log.
 
     `scratch`: a folder that does not exist yet, on a disk with room for the build; removed at the end. `to` appears complete or
-    not at all. `node`: a folder with Node.js and npm, in place of the host's. Raises ReleaseError, HostError.
+    not at all, also in a folder of another user. `node`: a folder with Node.js and npm, in place of the host's. Raises
+    ReleaseError, HostError.
     """
     if form_of(host, tree) != UPSTREAM:
         raise ReleaseError(
@@ -33,6 +37,7 @@ def build(host: Host, *, tree: str, to: str, scratch: str, with_ui: bool, progre
         raise ReleaseError(
             "NQR-REL-097", f"The folder {posixpath.dirname(to)} does not exist.", "Create it, or name another with --to."
         )
+    of_others = led_by_others(host, posixpath.dirname(to), host.euid()) is not None
     workspace = cargo_workspace.read(host, tree)
     sysroot = rust.toolchain(host, workspace.rust)
     asks = queries.asking(host, tree, workspace)
@@ -51,11 +56,17 @@ def build(host: Host, *, tree: str, to: str, scratch: str, with_ui: bool, progre
         place.run("cp", *built.values(), f"{scratch}/out/")
         if with_ui:
             built["ui"] = web.build(place, workspace, node)
-        _collect(host, place, built, to, workspace.version)
+        work = f"{scratch}/release" if of_others else f"{to}.building"
+        _collect(host, place, built, work, workspace.version)
+        if of_others:
+            with translating(to):
+                place_folder(work, to)
+        else:
+            host.rename(work, to)
     finally:
         try:
             if lines:
-                host.write_file(f"{to}.log", ("\n".join(lines) + "\n").encode(), mode=0o600)
+                _keep(host, ("\n".join(lines) + "\n").encode(), f"{to}.log", of_others)
         finally:
             if place is not None:
                 close_workplace(place)
@@ -64,10 +75,29 @@ def build(host: Host, *, tree: str, to: str, scratch: str, with_ui: bool, progre
     return workspace.version
 
 
-def _collect(host: Host, place: Workplace, built: dict[str, str], to: str, version: str) -> None:
-    """Copy the results, after every program of the build has ended: nobody can replace them meanwhile."""
+def refuse_scratch_of_others(host: Host, scratch: str) -> None:
+    """Raise ReleaseError NQR-REL-098 if another user could put a link in the place of the scratch folder."""
+    parent = posixpath.dirname(scratch)
+    theirs = led_by_others(host, parent, host.euid())
+    if theirs is not None:
+        raise ReleaseError(
+            "NQR-REL-098",
+            f"Users other than root can change {theirs}, so nqr builds nothing in {parent}.",
+            "Name another folder with --scratch, such as /var/tmp.",
+        )
+
+
+def _keep(host: Host, log: bytes, path: str, of_others: bool) -> None:
+    if not of_others:
+        host.write_file(path, log, mode=0o600)
+        return
+    with translating(path):
+        place_content(log, path, mode=0o600)
+
+
+def _collect(host: Host, place: Workplace, built: dict[str, str], work: str, version: str) -> None:
+    """Copy the results into the new folder `work`, after every program of the build has ended: nobody can replace them meanwhile."""
     host.kill_all_of(place.number, place.number + 1)
-    work = f"{to}.building"
     host.remove_tree(work)
     host.mkdir(work, mode=0o755)
     sums = []
@@ -89,4 +119,3 @@ def _collect(host: Host, place: Workplace, built: dict[str, str], to: str, versi
     sums.append(f"{host.sha256(f'{work}/{upstream.MANIFEST}')}  {upstream.MANIFEST}\n")
     head_lines = f"# product: nqrust-microvm\n# version: {version}\n# architecture: x86_64\n"
     host.write_file(f"{work}/{upstream.CHECKSUMS}", (head_lines + "".join(sums)).encode())
-    host.rename(work, to)
