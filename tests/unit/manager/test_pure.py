@@ -143,6 +143,18 @@ def test_tickets_are_good_once_and_for_half_a_minute() -> None:
     assert tickets.redeem(late) is None
 
 
+def test_no_user_takes_the_tickets_of_others() -> None:
+    tickets = Tickets(lambda: 0.0)
+    bob = Principal("user", "bob", Role.operator, user_id="u2", token_id="t2")
+    of_bob = tickets.issue("vm", bob)
+    sessions = [Principal("user", "ann", Role.operator, user_id="u1", token_id=f"s{n}") for n in range(3)]
+    sessions.append(Principal("token", "token:robot", Role.operator, user_id="u1", token_id="t9"))
+    of_ann = [tickets.issue("vm", sessions[n % 4]) for n in range(11_000)]
+    assert tickets.redeem(of_bob) == ("console", "vm", bob)
+    assert sum(tickets.redeem(ticket) is not None for ticket in of_ann) == 256
+    assert tickets.redeem(of_ann[-1]) is None, "used"
+
+
 URL = {"DATABASE_URL": "postgresql://u:p%40w@h:5432/n"}
 
 

@@ -16,6 +16,8 @@ from nqrust.manager.core.principal import Principal
 TTL_SECONDS = 30
 CONSOLE, EXEC = "console", "exec"
 _MOST = 10_000
+_OF_A_USER = 256
+"""Of one user, with all tokens. The oldest one goes for one more, so that no user takes the tickets of others."""
 
 
 class Ticket(NamedTuple):
@@ -35,8 +37,9 @@ class Tickets:
         """Return a new ticket for one VM, and one purpose: a ticket for the console opens nothing else."""
         now = self._clock()
         self._open = {k: v for k, v in self._open.items() if v[3] > now}
-        if len(self._open) >= _MOST:
-            self._open.pop(next(iter(self._open)))
+        own = [digest for digest, (_, _, other, _) in self._open.items() if other.owner == who.owner]
+        if len(own) >= _OF_A_USER or len(self._open) >= _MOST:
+            del self._open[next(iter(own or self._open))]
         ticket = secrets.token_urlsafe(32)
         self._open[_digest(ticket)] = (purpose, vm_id, who, now + TTL_SECONDS)
         return ticket
