@@ -29,8 +29,8 @@ class Accounts(Handler):
         if path == "/v1/auth/login":
             if body["password"] != CURRENT:
                 return 401, {"title": "no", "status": 401, "detail": "Wrong.", "code": "NQR-API-107", "cure": "Check both."}
-            return 200, {"token": "hers", "expires_at": VM["created_at"], "username": "ann", "role": "viewer"}
-        assert self.headers["Authorization"] == "Bearer hers"
+            return 200, {"token": "nqr_hers", "expires_at": VM["created_at"], "username": "ann", "role": "viewer"}
+        assert self.headers["Authorization"] == "Bearer nqr_hers"
         if path == "/v1/auth/password" and self.server.taken:
             return 429, {"title": "no", "status": 429, "detail": "Too many.", "code": "NQR-API-106", "cure": "Wait 4 s."}
         return 204, None

@@ -105,7 +105,7 @@ class FakeManager:
             return 200, {"items": [EVENT] if first else []}
         if parts[0] == "auth":
             return (
-                (200, {"token": "s", "expires_at": AT, "username": "ann", "role": "admin"})
+                (200, {"token": "nqr_s", "expires_at": AT, "username": "ann", "role": "admin"})
                 if parts[1] == "login"
                 else (204, None)
             )
