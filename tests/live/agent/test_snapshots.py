@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from nqrust.agent.disks import reserve
-from nqrust.agent.errors import Conflict, NotFound, Refused
+from nqrust.agent.errors import Conflict, Failed, NotFound, Refused
 from nqrust.agent.vmm.port import Capabilities
 from nqrust.agent.vms.snapshots import Snapshots
 from nqrust.contract.vms import StopRequest
 from nqrust.host import durable
-from nqrust.host.errors import NoSpace
+from nqrust.host.errors import NoSpace, PathMissing
 from nqrust.host.port import DiskUsage
 
 from .conftest import VM, Bench
@@ -39,6 +41,47 @@ def test_disks_come_back_as_they_were(bench: Bench) -> None:
     snapshots.delete(VM, "before")
     with pytest.raises(NotFound):
         snapshots.restore(VM, "before")
+
+
+def two_disks(bench: Bench) -> tuple[Snapshots, Path, Path]:
+    """A snapshot `before` of two disks, which both changed since."""
+    snapshots = Snapshots(bench.service)
+    bench.service.put(bench.spec(volumes=VOLUMES, run=False))
+    disk, volume = bench.vm_dir() / "disk.ext4", bench.vm_dir() / "vdb.raw"
+    volume.write_bytes(b"one")
+    snapshots.create(VM, "before")
+    disk.write_bytes(b"new disk")
+    volume.write_bytes(b"new volume")
+    return snapshots, disk, volume
+
+
+def test_a_restore_whose_second_disk_cannot_be_copied_changes_none(bench: Bench) -> None:
+    snapshots, disk, volume = two_disks(bench)
+    (bench.vm_dir() / "snapshots" / "before" / "disk.ext4").unlink()
+    with pytest.raises(PathMissing):
+        snapshots.restore(VM, "before")
+    assert (disk.read_bytes(), volume.read_bytes()) == (b"new disk", b"new volume")
+    assert not list(bench.vm_dir().glob("*.restored"))
+
+
+def test_a_restore_that_ends_between_two_disks_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshots, disk, volume = two_disks(bench)
+    rename = durable.rename
+
+    def failing(source: str, target: str) -> None:
+        if target == str(disk):
+            raise OSError(errno.EIO, "Input/output error")
+        rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "rename", failing)
+        with pytest.raises(Failed) as halfway:
+            snapshots.restore(VM, "before")
+    assert halfway.value.code == "NQR-VMM-140" and "1 of its 2 disks are those of snapshot before" in str(halfway.value)
+    assert (disk.read_bytes(), volume.read_bytes()) == (b"new disk", b"one")
+    assert not list(bench.vm_dir().glob("*.restored"))
+    snapshots.restore(VM, "before")
+    assert disk.read_bytes() != b"new disk"
 
 
 def test_a_restore_keeps_its_generation_and_an_older_one_is_refused(bench: Bench) -> None:

@@ -4,13 +4,14 @@
     snapshots/<name>/disk.ext4, vdb.raw ...   reflinks if the file system supports them
     snapshots/<name>/vmstate, memory          of a VM that ran
 
-A restore copies the disks back, each atomically. An interrupted restore is repeated. Snapshots are deleted with their VM.
+A restore copies all disks, then replaces each atomically. An interrupted one is repeated. Snapshots are deleted with their VM.
 """
 
 from __future__ import annotations
 
 import errno
 import re
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Literal
 
@@ -111,16 +112,38 @@ class Snapshots:
             )
         if not vacant:
             self._service.end_survivors(vm_id)
-        for path in self._disks(record):
-            saved = f"{folder}/{path.rpartition('/')[2]}"
-            self._host.copy_file(saved, f"{path}.restored", mode=0o600, keep_free=self._reserve(vm_id))
-            self._host.rename(f"{path}.restored", path)
-        record.injected = meta.injected
-        record.token_sha256 = meta.token_sha256 or record.token_sha256
-        self._store.write(record)
+        self._put_back(record, folder, meta)
         if meta.kind == "full":
             self._service.go_on(record, folder)
         return self._service.status(vm_id)
+
+    def _put_back(self, record: VmRecord, folder: str, meta: Meta) -> None:
+        """Copy all disks before the first is replaced: they belong together, and a copy may not fit."""
+        disks = list(self._disks(record))
+        replaced: list[str] = []
+        try:
+            for path in disks:
+                saved = f"{folder}/{path.rpartition('/')[2]}"
+                self._host.copy_file(saved, f"{path}.restored", mode=0o600, keep_free=self._reserve(record.id))
+            for path in disks:
+                self._host.rename(f"{path}.restored", path)
+                replaced.append(path)
+            record.injected = meta.injected
+            record.token_sha256 = meta.token_sha256 or record.token_sha256
+            self._store.write(record)
+        except HostError as error:
+            if not replaced:
+                raise
+            raise Failed(
+                "NQR-VMM-140",
+                f"The restore of VM {record.name} ended halfway: {len(replaced)} of its {len(disks)} disks are those of "
+                f"snapshot {meta.name}, the others are as before: {str(error).rstrip('.')}.",
+                "Put right what the message names, then restore the snapshot again before you start the VM.",
+            ) from error
+        finally:
+            for path in disks:
+                with suppress(HostError):
+                    self._host.remove(f"{path}.restored")
 
     def found(self, vm_id: str) -> list[SnapshotFound]:
         """Return the complete snapshots, by name."""

@@ -118,7 +118,7 @@ async def note(session: AsyncSession, vm: Vm, operation: Operation, found: Snaps
 
 
 async def failed(session: AsyncSession, vm: Vm, operation: Operation, reason: str) -> None:
-    """Record the reason in the snapshot. The VM is unchanged."""
+    """Record the reason. A VM that was to be restored is stopped, and its disks are as the reason says."""
     row = await session.get(Snapshot, (vm.id, str(operation.params["snapshot"])))
     if operation.kind == "restore":
         vm.desired_state, vm.state = DesiredState.stopped.value, VmState.stopped.value
