@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from alembic import command
@@ -16,6 +17,11 @@ from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.orm import Session
 
 import nqrust
+from nqrust.host.local import LocalHost
+from nqrust.host.secret import Secret
+from nqrust.installer.engine.step import Needed
+from nqrust.installer.platform.migrate import Migrate
+from nqrust.installer.verbs.postgres.sql import Connection
 from nqrust.manager.store import migrations
 from nqrust.manager.store.database import SCHEMA_HEAD
 from nqrust.manager.store.migrate import migrate
@@ -109,6 +115,25 @@ def test_upgrade_from_schema_0005_keeps_images_and_running_vms(database_url: str
         assert [(image.state, image.origin, image.digest) for image in images] == [("ready", "", "")] * 2
         assert [(vm.name, vm.state, vm.exit_code) for vm in vms] == [("web1", "running", None), ("web2", "running", None)]
     engine.dispose()
+
+
+def test_a_re_run_sees_that_an_older_dump_was_restored(cluster: Any, database_url: str, tmp_path: Path) -> None:
+    host, database = LocalHost(), database_url.rsplit("/", 1)[1]
+    login = Connection("127.0.0.1", cluster.port, database, "nexus", Secret(cluster.password))
+    tool = (sys.executable, "-m", "nqrust.manager", "migrate")
+    step = Migrate(tool, "1.0", str(tmp_path / "migrated"), login, str(tmp_path), env={"DATABASE_URL": Secret(database_url)})
+    step.apply(host)
+    step.verify(host)
+    config = Config()
+    config.set_main_option("script_location", migrations.__path__[0])
+    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "-1")
+    engine.dispose()
+    assert isinstance(step.inspect(host), Needed)
+    step.apply(host)
+    step.verify(host)
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -21,7 +21,7 @@ from nqrust.installer.engine.step import (
 )
 from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.verbs.file.undo import undo_file
-from nqrust.installer.verbs.postgres.sql import Connection, literal
+from nqrust.installer.verbs.postgres.sql import Connection, identifier
 
 _DUMP_SECONDS = 3600.0
 _TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema');"
@@ -29,9 +29,9 @@ _TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog',
 
 @dataclass(frozen=True)
 class Migrate:
-    """Migrate the database to `version` of the release. `marker`: file with the last migrated version. `table`: a table that
-    the release's tool always creates; if it is missing, the marker is outdated. `env` is for the tool, which runs as `user`.
-    `backup_dir` must be a private folder (0700). Without `argv` a service migrates at its start, and the step only copies."""
+    """Migrate the database to `version` of the release. `marker`: file with the last migrated version, and the schema that this
+    led to. `table`: in which the release's tool, Alembic, keeps the schema. Without it, or with an older schema than the marker's,
+    as after the restore of an older dump, the marker is outdated. `env` is for the tool, which runs as `user`. `backup_dir` must be a private folder (0700). Without `argv` a service migrates at its start, and the step only copies."""
 
     kind: ClassVar[str] = "migrate"
 
@@ -64,10 +64,10 @@ class Migrate:
 
     def inspect(self, host: Host) -> Inspection:
         try:
-            marked = host.read_text(self.marker) == self._key
+            key, _, led_to = host.read_text(self.marker).partition("\n")
         except HostError:
-            marked = False
-        if marked and (not self.argv or self._has_table(host)):
+            key, led_to = "", ""
+        if f"{key}\n" == self._key and (not self.argv or self._has(host, led_to.strip())):
             return Satisfied()
         return Needed((f"migrate {self.login.database} to {self.version}",))
 
@@ -92,16 +92,24 @@ class Migrate:
                 f"The database could not be migrated: {str(error).rstrip('.')}.{kept}",
                 "Put right what the message names, then run the same command again; migrating starts where it stopped.",
             ) from error
-        host.write_file(self.marker, self._key.encode(), mode=0o644)
+        schema = f"{self._schema(host)}\n" if self.argv else ""
+        host.write_file(self.marker, f"{self._key}{schema}".encode(), mode=0o644)
 
     def verify(self, host: Host) -> None:
         verify_by_inspection(self, host)
 
-    def _has_table(self, host: Host) -> bool:
+    def _has(self, host: Host, led_to: str) -> bool:
+        """Return whether the database has the schema of the marker, or a newer one, as after a downgrade. A marker of an earlier
+        nqr names none."""
+        schema = self._schema(host)
+        return bool(schema and led_to) and schema >= led_to
+
+    def _schema(self, host: Host) -> str:
+        """Return the schema of the database; empty if it has none, or does not answer."""
         try:
-            return self.login.run(host, f"SELECT to_regclass({literal(self.table)}) IS NOT NULL;") == "t"
+            return self.login.run(host, f"SELECT max(version_num) FROM {identifier(self.table)};").strip()
         except HostError:
-            return False
+            return ""
 
     def _count(self, host: Host) -> int:
         try:

@@ -9,7 +9,7 @@ from tests.unit.installer.verbs.postgres.scripted_psql import LOGIN, psql
 from nqrust.host.errors import CommandFailed, ProgramMissing
 from nqrust.host.port import Command
 from nqrust.installer.engine.errors import StepFailed
-from nqrust.installer.engine.step import Needed
+from nqrust.installer.engine.step import Needed, Satisfied
 from nqrust.installer.platform.migrate import Migrate
 
 
@@ -22,13 +22,11 @@ MIGRATE = Migrate(("/m", "migrate"), "1.0", "/etc/migrated", LOGIN, "/opt/backup
 
 
 def migrating(host: FakeHost, tables: int) -> list[str]:
-    state = {"tables": tables, "migrated": False}
+    state = {"tables": str(tables), "schema": ""}
     host.put_directory("/opt/backups", mode=0o700)
 
     def answer(sql: str) -> str:
-        if "to_regclass" in sql:
-            return "t" if state["migrated"] else "f"
-        return str(state["tables"])
+        return state["schema" if "version_num" in sql else "tables"]
 
     def dump(host: FakeHost, cmd: Command) -> None:
         path = next(w for w in cmd.argv if w.startswith("--file=")).removeprefix("--file=")
@@ -38,7 +36,7 @@ def migrating(host: FakeHost, tables: int) -> list[str]:
     order: list[str] = []
     psql(host, answer)
     host.on("pg_dump", prefix=True, answer=lambda h, c: order.append("dump") or dump(h, c))  # type: ignore[func-returns-value]
-    host.on("/m", "migrate", answer=lambda h, c: order.append("migrate") or state.update(migrated=True))  # type: ignore[func-returns-value]
+    host.on("/m", "migrate", answer=lambda h, c: order.append("migrate") or state.update(schema="0007"))  # type: ignore[func-returns-value]
     return order
 
 
@@ -80,6 +78,29 @@ def test_marker_does_not_outlive_its_database(host: FakeHost) -> None:
     migrating(host, 0)
     host.put("/etc/migrated", "1.0 127.0.0.1:5432/nexus\n")
     assert isinstance(MIGRATE.inspect(host), Needed)
+
+
+@pytest.mark.parametrize(("schema", "satisfied"), [("0007", True), ("0010", True), ("0006", False), ("", False)])
+def test_a_database_restored_from_an_older_dump_is_migrated_again(host: FakeHost, schema: str, satisfied: bool) -> None:
+    """A newer schema stays, as after a downgrade: the manager reads it."""
+    order = migrating(host, 0)
+    MIGRATE.apply(host)
+    psql(host, lambda sql: schema if "version_num" in sql else "12")
+    assert isinstance(MIGRATE.inspect(host), Satisfied) == satisfied
+    if not satisfied:
+        migrating(host, 12)
+        MIGRATE.apply(host)
+        MIGRATE.verify(host)
+    assert order == ["migrate"]
+
+
+def test_a_marker_of_an_earlier_nqr_is_outdated_once(host: FakeHost) -> None:
+    migrating(host, 12)
+    MIGRATE.apply(host)
+    host.put("/etc/migrated", "1.0 127.0.0.1:5432/nexus\n")
+    assert isinstance(MIGRATE.inspect(host), Needed)
+    MIGRATE.apply(host)
+    MIGRATE.verify(host)
 
 
 def test_missing_psql_is_said(host: FakeHost) -> None:
