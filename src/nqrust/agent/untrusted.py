@@ -19,7 +19,7 @@ from nqrust.host.errors import PathError, translating
 from nqrust.host.port import Host
 
 FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CLOSING = 1.0  # seconds that a VMM gets to close what it wrote
+_CLOSING = 1.0  # seconds that others get to close a file
 _PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -166,22 +166,36 @@ def settle(host: Host, path: str, limit: int) -> None:
         found = os.fstat(descriptor)
         if found.st_size > limit:
             raise PathError(path, f"it is longer than {limit} bytes", errno.EFBIG)
-        deadline = host.monotonic() + _CLOSING
-        while host.monotonic() < deadline:
-            if _nobody_writes(descriptor):
-                return
-            host.sleep(0.02)
+        if _closed(host, descriptor, fcntl.F_RDLCK):
+            return
     host.copy_file(path, path, mode=stat.S_IMODE(found.st_mode), group=str(found.st_gid), largest=limit)
 
 
-def _nobody_writes(descriptor: int) -> bool:
-    """Whether the kernel grants a lease for reading: it does so only while nobody has the file open for writing."""
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError:
-        return False  # somebody writes, or this file system has no leases
-    return True
+def take_back(host: Host, path: str, keep_free: int) -> None:
+    """Give the plain file at `path`, in a folder that only root enters, to root, and make sure that nothing has it open.
+
+    A process that had it can have passed its descriptor to one that lives on, over a socket (unix(7)): neither a new owner nor
+    the end of its user's processes closes that one. If something still has the file open after a second, for reading or for
+    writing, a copy takes its place. `keep_free`: bytes that the copy leaves free. Raises Failed (no plain file), PathError, NoSpace.
+    """
+    hand_over(host, path, 0)
+    with opened(path) as descriptor:
+        if _closed(host, descriptor, fcntl.F_WRLCK):
+            return
+    host.copy_file(path, path, mode=0o600, keep_free=keep_free)
+
+
+def _closed(host: Host, descriptor: int, lease: int) -> bool:
+    """Whether the kernel grants a lease within a second. It does so for F_RDLCK only while nobody has the file open for writing,
+    and for F_WRLCK while nobody else has it open at all, or mapped. fcntl(2)"""
+    deadline = host.monotonic() + _CLOSING
+    while host.monotonic() < deadline:
+        with contextlib.suppress(OSError):  # somebody has it, or this file system has no leases
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, lease)
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            return True
+        host.sleep(0.02)
+    return False
 
 
 def _check(path: str, found: os.stat_result, owner: int | None = None) -> None:

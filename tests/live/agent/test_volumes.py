@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ from nqrust.agent import untrusted
 from nqrust.agent.disks import volumes
 from nqrust.agent.errors import Failed, Refused
 from nqrust.contract.volumes import KeptVolume
+from nqrust.host.errors import NoSpace
+from nqrust.host.local import LocalHost
 
 from .conftest import VM, Bench
 
@@ -40,6 +45,47 @@ def test_a_kept_volume_is_attached_and_keeps_its_name(bench: Bench) -> None:
     assert refused.value.code == "NQR-VMM-117"
     bench.service.delete(OTHER)
     assert (bench.root / "fc" / "volumes" / f"{NAME}.raw").read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("way", ["writes", "reads", "maps"])
+def test_whoever_still_has_a_volume_of_one_vm_open_has_not_that_of_the_next(bench: Bench, way: str) -> None:
+    """A VMM in the hands of its guest passes its descriptor on to a program of another user, which lives on."""
+    leave_one(bench)
+    passed_on = os.open(folder(bench) / f"{NAME}.raw", os.O_RDONLY if way == "reads" else os.O_RDWR)
+    mapped = mmap.mmap(passed_on, 0, prot=mmap.PROT_READ | (0 if way == "reads" else mmap.PROT_WRITE))
+    if way == "maps":
+        os.close(passed_on)
+    bench.service.put(bench.spec(OTHER, name="web2", ip="10.0.0.21", volumes=KEPT))
+    volume = bench.vm_dir(OTHER) / "vdb.raw"
+    assert volume.read_bytes() == b"data"
+    volume.write_bytes(b"mine")
+    assert mapped[:] == b"data", "it does not see what the next VM writes"
+    if way != "reads":
+        mapped[:] = b"evil"
+    if way == "writes":
+        os.pwrite(passed_on, b"evil", 0)
+    assert volume.read_bytes() == b"mine"
+    mapped.close()
+    if way != "maps":
+        os.close(passed_on)
+
+
+def test_a_volume_that_nobody_has_open_is_moved_and_not_copied(bench: Bench) -> None:
+    leave_one(bench)
+    inode = (folder(bench) / f"{NAME}.raw").stat().st_ino
+    bench.service.put(bench.spec(OTHER, name="web2", ip="10.0.0.21", volumes=KEPT))
+    assert (bench.vm_dir(OTHER) / "vdb.raw").stat().st_ino == inode
+
+
+def test_a_volume_is_not_copied_into_the_room_that_vms_need(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_one(bench)
+    kept = folder(bench) / f"{NAME}.raw"
+    usage = LocalHost().disk_usage(str(kept.parent))
+    monkeypatch.setattr(LocalHost, "disk_usage", lambda *_: replace(usage, total=1 << 60))
+    monkeypatch.setattr("nqrust.agent.disks.reserve.RESERVE", 1 << 59)
+    with kept.open("rb"), pytest.raises(NoSpace):
+        bench.service.put(bench.spec(OTHER, name="web2", ip="10.0.0.21", volumes=KEPT, run=False))
+    assert kept.read_bytes() == b"data"
 
 
 def test_a_volume_is_never_put_over_another(bench: Bench) -> None:

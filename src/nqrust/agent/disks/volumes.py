@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from string import ascii_lowercase
 
 from nqrust.agent import untrusted
+from nqrust.agent.disks.reserve import reserve
 from nqrust.agent.errors import Failed, Refused
 from nqrust.agent.store import Store, VmRecord
 from nqrust.contract.vms import VOLUME_NAME_LENGTH, VOLUME_PATTERN, Volume
@@ -117,7 +118,8 @@ def _bring(host: Host, store: Store, folder: str, record: VmRecord, volume: Volu
         return
     source = _path(folder, _name(record, volume))
     if host.exists(source):
-        untrusted.hand_over(host, source, 0)
+        # Another VM's VMM may have had it, and what that one passed on would read and write the volume of this VM.
+        untrusted.take_back(host, source, reserve(host.disk_usage(folder)))
         host.rename(source, path)
     elif make and volume.name is None:
         host.write_file(f"{path}.new", b"", mode=0o600)
