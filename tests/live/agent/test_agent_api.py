@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 import structlog
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 from nqrust.agent.api import app as agent_api
-from nqrust.agent.api import console, relay
+from nqrust.agent.api import console, listeners, relay, viewers
 from nqrust.agent.api.listeners import Server, bind
 from nqrust.agent.vms.guests import RateLimit
 from nqrust.client.agent import AgentClient, AgentRefused, AgentUnreachable
 from nqrust.contract.credentials import hash_token
+from nqrust.contract.guest import CloseCode
 from nqrust.contract.problem import MEDIA_TYPE
+from nqrust.serving.connections import Bounds
 
 from .conftest import VM, Bench
 
@@ -181,14 +185,20 @@ async def test_an_agent_that_is_not_there() -> None:
 @pytest.fixture
 async def served(face: Face) -> AsyncIterator[str]:
     """The app behind a real socket, for what a WebSocket's refusal looks like from outside."""
+    async with serving(face) as url:
+        yield url
+
+
+@asynccontextmanager
+async def serving(face: Face) -> AsyncIterator[str]:
     listener = bind("127.0.0.1", 0)
     server = Server(face.app, [listener])
-    serving = asyncio.create_task(server.serve())
+    running = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     server.should_exit = True
-    await serving
+    await running
 
 
 async def test_a_console_needs_a_token_and_a_vm_that_runs(face: Face, served: str) -> None:
@@ -206,6 +216,29 @@ async def test_a_console_needs_a_token_and_a_vm_that_runs(face: Face, served: st
     with pytest.raises(AgentUnreachable):
         async with AgentClient("http://127.0.0.1:9", COMMAND, timeout=1).connect_console(VM):
             pass
+
+
+async def test_consoles_and_sessions_leave_connections_for_control(face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listeners, "BOUNDS", Bounds(local=12))
+    monkeypatch.setattr(viewers, "MOST", 6)
+    face.bench.service.put(face.bench.spec(run=False))
+    async with serving(face) as url, AsyncExitStack() as stack:
+        sockets = []
+        for _ in range(14):  # sessions whose request does not come have a place, too
+            client = await stack.enter_async_context(AgentClient(url, COMMAND))
+            session = connect(client.exec_url(VM), proxy=None, **await client.console_options())
+            sockets.append(await stack.enter_async_context(session))
+            await asyncio.sleep(0.02)
+        ends = [socket.close_code for socket in sockets]
+        assert ends == [None] * 6 + [CloseCode.too_many] * 8
+        for _ in range(6):
+            client = await stack.enter_async_context(AgentClient(url, COMMAND))
+            assert (await client.inventory()).host_id == "h1"
+        await sockets[0].close()
+        await asyncio.sleep(0.1)
+        async with connect(client.exec_url(VM), proxy=None, **await client.console_options()) as another:
+            await asyncio.sleep(0.1)
+            assert another.close_code is None
 
 
 # --- the guests' side
