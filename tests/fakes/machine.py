@@ -36,6 +36,7 @@ class FakeMachine:
         self.usages: dict[str, DiskUsage] = {}  # mount point -> usage
         self.locks: list[str] = []
         self.ended: list[Connections] = []
+        self.work: dict[str, tuple[str, ...]] = {}
         self._inode = 10
 
     def put(
@@ -210,3 +211,11 @@ class FakeMachine:
         """There are none here. `ended`: what was asked for, in order."""
         self.ended += wanted
         return 0
+
+    def leave_no_work(self, link: str) -> tuple[str, ...]:
+        """`work`: link -> what it does, until it is asked here."""
+        with translating(f"/sys/class/net/{link}"):
+            if not 0 < len(link) < 16:
+                raise ValueError(f"{link!r} is no name of a link")
+            self.tree.lookup(f"/sys/class/net/{link}")
+        return self.work.pop(link, ())

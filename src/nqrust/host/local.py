@@ -31,6 +31,7 @@ from nqrust.host.errors import (
     translating,
 )
 from nqrust.host.flocks import Flocks
+from nqrust.host.offloads import Offloads
 from nqrust.host.output import Lines, Mask
 from nqrust.host.parameters import Parameters
 from nqrust.host.port import Command, Completed, DiskUsage, Group, Kind, Stat, Tls, User
@@ -45,7 +46,7 @@ _TAIL = 0.3  # seconds to read from a daemon that kept the pipes of an ended pro
 _KINDS = {stat.S_IFREG: Kind.file, stat.S_IFDIR: Kind.directory, stat.S_IFLNK: Kind.symlink}
 
 
-class LocalHost(Flocks, Conntrack, Edits, Parameters):
+class LocalHost(Flocks, Conntrack, Edits, Offloads, Parameters):
     """`nqrust.host.port.Host` for this machine. Threads may share it. Once `stop` is set, running programs end: CommandStopped."""
 
     def __init__(self, observe: Observer | None = None, stop: threading.Event | None = None) -> None:

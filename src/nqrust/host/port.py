@@ -319,6 +319,11 @@ class Host(Protocol):
         root."""
         ...
 
+    def leave_no_work(self, link: str) -> tuple[str, ...]:
+        """Have the kernel finish packets before it hands them to this link: checksums, and the division of large ones. Return the
+        features that were on; ethtool(8) has their names. PathError if the link cannot do without one. It needs root."""
+        ...
+
     def http_get(
         self,
         url: str,
