@@ -134,6 +134,7 @@ class KeepUp:
     async def pin_taps(self) -> None:
         for tap, reasons in (await self._verbs.run(self._service.taps.pin)).items():
             log.warning("tap.put_back", tap=tap, why="; ".join(reasons))
+        self._warn("network.frames_not_finished", self._service.taps.detours.lacking)
 
     async def watch_the_sources(self) -> None:
         self._warn("network.sources_not_bound", self._sources.lacking)

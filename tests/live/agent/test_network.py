@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.machine_scripts.calling import run_script
 
+from nqrust.contract.names import mac_address
 from nqrust.host.local import LocalHost
 
 
@@ -140,3 +141,42 @@ def needs_taps() -> None:
         pytest.skip("this kernel has no TAP devices")
     if not host.exists("/proc/sys/net/ipv6"):
         pytest.skip("this kernel has no IPv6")
+
+
+def left_to_the_host(kind: str) -> Any:
+    needs_taps()
+    if LocalHost().which("tc") is None or LocalHost().which("nft") is None:
+        pytest.skip("needs tc and nftables")
+    return run_script("work_for_the_host.py", kind, namespaces=("net", "mount"), seconds=90)
+
+
+def test_the_host_changes_no_byte_of_a_frame_after_its_filter() -> None:
+    """A guest named the place of a checksum, and so spoke in the host's name and as a router."""
+    found = left_to_the_host("lan")
+    assert found.pop("honest") and found.pop("lacking") == "" and found.pop("nothing") == {}
+    assert found.pop("as it is") == [False, False]
+    assert found.pop("left") == []
+    lost, passes = [False, False], [True, True]
+    around, device = "its frames could change after the rules", "ifb4c94485e0c2 did not finish its frames"
+    assert found == {
+        "straight on": [passes, [around], {}, lost, True],
+        "no device": [lost, [around], {}, lost, True],
+        "down": [lost, [around], {}, lost, True],
+        "left to the device": [passes, [device], {}, lost, True],
+    }, "what the upkeep puts back"
+
+
+def test_a_packet_that_the_host_divides_counts_as_many() -> None:
+    """In one packet behind a request of its own, a guest declined the address of a neighbour. Of DNS queries, it had 128 as one."""
+    found = left_to_the_host("nat")
+    if found is None:
+        pytest.skip("this kernel divides no packets of UDP from TAPs")
+    own = [mac_address("v"), 1]
+    assert found["as it is"] == [own] and found["queries"] < 500
+    assert found["straight on"] == [own, [mac_address("w"), 4]] and found["queries then"] > 4000, "what the probes find otherwise"
+    assert found["put back"] == ["its frames could change after the rules"] and found["then"] == [own]
+    assert found["left"] == []
+
+
+def test_a_tap_without_a_header_needs_no_detour_and_gets_no_header_any_more() -> None:
+    assert left_to_the_host("plain") == {"led round": False, "wrong": {}, "refused": 2, "flags": 0, "left": []}

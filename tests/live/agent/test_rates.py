@@ -14,26 +14,36 @@ from nqrust.host.port import Command, Completed
 
 from .conftest import VM, Bench
 
-TAP = "tap0123456789a"
+TAP, IFB, NET = "tap0123456789a", "ifb0123456789a", "/sys/class/net"
 BOTH = RateLimits(net_rx_kbit=1000, net_tx_kbit=2000)
 
 
 def kernel(lacks: str = "") -> FakeHost:
     """Does what ip and tc ask for, but for what has the words `lacks` in it."""
 
-    def answer(_: FakeHost, cmd: Command) -> object:
-        refused = lacks and lacks in " ".join(cmd.argv)
+    def answer(host: FakeHost, cmd: Command) -> object:
+        refused = lacks and lacks in line(cmd)
+        if "type ifb" in line(cmd) and not refused:
+            host.put(f"{NET}/{IFB}/flags", "0x83\n")
+        if cmd.argv[:3] == ("ip", "link", "delete"):
+            host.remove_tree(f"{NET}/{IFB}")
         return Completed(cmd.argv, 2, "", "Error: Specified qdisc kind is unknown.") if refused else ""
 
     host = FakeHost.debian12()
     for program in ("tc", "ip", "modprobe"):
         host.install(program)
         host.on(program, prefix=True, answer=answer)
+    host.work[IFB] = ("tx-checksum-ip-generic",)
     return host
 
 
+def line(cmd: Command) -> str:
+    text = cmd.input.decode() if isinstance(cmd.input, bytes) else ""
+    return "; ".join([" ".join(cmd.argv), *text.splitlines()])
+
+
 def asked(host: FakeHost) -> list[str]:
-    return [" ".join(cmd.argv) for cmd in host.commands]
+    return [line(cmd) for cmd in host.commands]
 
 
 def test_one_way_needs_no_second_device() -> None:
@@ -46,8 +56,20 @@ def test_one_way_needs_no_second_device() -> None:
 def test_from_the_guest_goes_round_through_a_device_that_is_marked_as_the_vms() -> None:
     host = kernel()
     rates.limit(host, TAP, "nqrust-vm:a1", BOTH)
-    assert "ip link set dev ifb0123456789a alias nqrust-vm:a1 up" in asked(host), "uninstall finds it by that"
-    assert asked(host)[-1].endswith("action mirred egress redirect dev ifb0123456789a")
+    made, led, slow = asked(host)[-3:]
+    assert made.endswith(f"link set dev {IFB} alias nqrust-vm:a1 up"), "uninstall finds it by that"
+    assert led.endswith(f"action mirred egress redirect dev {IFB}") and not host.work, "the device finishes no frame itself"
+    assert slow == f"tc qdisc replace dev {IFB} root tbf rate 2000kbit burst 32768 latency 200ms"
+
+
+def test_a_limit_that_ends_leaves_frames_with_a_header_on_their_way_round() -> None:
+    host = kernel()
+    host.put(f"{NET}/{TAP}/tun_flags", "0x5002\n")
+    host.put(f"{NET}/{IFB}/flags", "0x83\n")
+    rates.limit(host, TAP, "nqrust-vm:a1", BOTH)
+    rates.limit(host, TAP, "nqrust-vm:a1", RateLimits())
+    assert not any("ingress" in one or "link" in one for one in asked(host))
+    assert asked(host)[-1] == f"tc qdisc delete dev {IFB} root"
 
 
 @pytest.mark.parametrize("lacks", ["qdisc replace", "type ifb", "filter add"])
@@ -56,7 +78,9 @@ def test_a_kernel_that_cannot_says_so_and_the_tap_is_left_clean(lacks: str) -> N
     with pytest.raises(Failed) as failed:
         rates.limit(host, TAP, "nqrust-vm:a1", BOTH)
     assert (failed.value.code, failed.value.status) == ("NQR-NET-708", 422)
-    assert asked(host)[-2:] == [f"tc qdisc delete dev {TAP} root", f"tc qdisc delete dev {TAP} ingress"]
+    cleared = [one for one in asked(host) if not one.startswith("ip link delete")]
+    assert cleared[-2:] == [f"tc qdisc delete dev {TAP} root", f"tc qdisc delete dev {TAP} ingress"]
+    assert not host.exists(f"{NET}/{IFB}")
 
 
 def test_without_tc_nothing_can_be_limited_and_nothing_need_be_cleared() -> None:

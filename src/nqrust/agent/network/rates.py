@@ -1,26 +1,20 @@
 """Rate limits of a TAP, both ways, for VMMs that cannot limit it. tc-tbf(8), tc-mirred(8).
 
 to the guest      a token bucket in front of the TAP
-from the guest    packets from the TAP pass through its own IFB device with a token bucket in front: delayed like a
-                  slow line, where a policer would drop. The IFB is removed with the TAP.
+from the guest    packets from the TAP pass through its own IFB device (detours.py) with a token bucket in front: delayed like a
+                  slow line, where a policer would drop.
 """
 
 from __future__ import annotations
 
 from nqrust.agent.errors import Failed
+from nqrust.agent.network import detours
 from nqrust.contract.vms import RateLimits
-from nqrust.host.errors import CommandFailed, CommandTimedOut
+from nqrust.host.errors import CommandFailed, CommandTimedOut, PathError
 from nqrust.host.port import Host, command
 
-_NET = "/sys/class/net"
-_INGRESS = "ffff:"
 _SMALLEST, _LARGEST = 32 << 10, 16 << 20  # bytes of a burst
 _WAIT = "200ms"  # at most in the queue
-
-
-def ifb(tap: str) -> str:
-    """Return the name of a TAP's IFB: as long, and as unique."""
-    return f"ifb{tap.removeprefix('tap')}"
 
 
 def limit(host: Host, tap: str, alias: str, limits: RateLimits) -> None:
@@ -34,8 +28,10 @@ def limit(host: Host, tap: str, alias: str, limits: RateLimits) -> None:
         if limits.net_rx_kbit is not None:
             host.run(command("tc", "qdisc", "replace", "dev", tap, "root", *bucket(limits.net_rx_kbit)))
         if limits.net_tx_kbit is not None:
-            _lead_round(host, tap, alias, limits.net_tx_kbit)
-    except (CommandFailed, CommandTimedOut) as error:
+            if not detours.needed(host, tap):
+                detours.lead(host, tap, alias)
+            host.run(command("tc", "qdisc", "replace", "dev", detours.ifb(tap), "root", *bucket(limits.net_tx_kbit)))
+    except (CommandFailed, CommandTimedOut, PathError) as error:
         clear(host, tap)
         raise _cannot(str(error)) from error
 
@@ -43,56 +39,17 @@ def limit(host: Host, tap: str, alias: str, limits: RateLimits) -> None:
 def clear(host: Host, tap: str) -> None:
     """Remove nqr's limits from the TAP. Missing ones are not an error."""
     if host.which("tc") is not None:
-        for place in ("root", "ingress"):
-            host.run(command("tc", "qdisc", "delete", "dev", tap, place, ok=(0, 1, 2)))
-    remove(host, tap)
-
-
-def remove(host: Host, tap: str) -> None:
-    """Remove the IFB of a TAP."""
-    if host.exists(f"{_NET}/{ifb(tap)}"):
-        host.run(command("ip", "link", "delete", "dev", ifb(tap), ok=(0, 1)))
+        host.run(command("tc", "qdisc", "delete", "dev", tap, "root", ok=(0, 1, 2)))
+    if not detours.needed(host, tap):
+        detours.straight_on(host, tap)
+    elif host.which("tc") is not None:
+        host.run(command("tc", "qdisc", "delete", "dev", detours.ifb(tap), "root", ok=(0, 1, 2)))
 
 
 def bucket(kbit: int) -> tuple[str, ...]:
     """Return a token bucket of `kbit` kilobits a second with a burst of 20 ms, for tc(8). Pure."""
     burst = min(_LARGEST, max(_SMALLEST, kbit * 125 // 50))
     return ("tbf", "rate", f"{kbit}kbit", "burst", str(burst), "latency", _WAIT)
-
-
-def _lead_round(host: Host, tap: str, alias: str, kbit: int) -> None:
-    if not host.exists("/sys/module/ifb") and host.which("modprobe") is not None:
-        # By default the module would create two unused devices.
-        host.run(command("modprobe", "ifb", "numifbs=0", ok=(0, 1)))
-    device = ifb(tap)
-    host.run(command("ip", "link", "add", "name", device, "type", "ifb"))
-    host.run(command("ip", "link", "set", "dev", device, "alias", alias, "up"))
-    host.run(command("tc", "qdisc", "replace", "dev", device, "root", *bucket(kbit)))
-    host.run(command("tc", "qdisc", "add", "dev", tap, "handle", _INGRESS, "ingress"))
-    host.run(
-        command(
-            "tc",
-            "filter",
-            "add",
-            "dev",
-            tap,
-            "parent",
-            _INGRESS,
-            "protocol",
-            "all",
-            "u32",
-            "match",
-            "u32",
-            "0",
-            "0",
-            "action",
-            "mirred",
-            "egress",
-            "redirect",
-            "dev",
-            device,
-        )
-    )
 
 
 def _cannot(why: str) -> Failed:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from nqrust.agent.errors import AgentError, Conflict, Failed
-from nqrust.agent.network import port_only, rates
+from nqrust.agent.network import detours, port_only, rates
 from nqrust.agent.store import VmRecord
 from nqrust.contract.agent import TapStatus
 from nqrust.contract.names import TAP_ALIAS, mac_address, tap_mac
@@ -61,6 +61,7 @@ class Taps:
     ) -> None:
         self._host, self._bridge, self._isolated, self._records = host, bridge, isolated, records
         self._sources, self._lan = sources, lan
+        self.detours = detours.Detours(host)
         self._locks = False
         """Whether this host can lock ports, as soon as it has done so once."""
 
@@ -128,6 +129,7 @@ class Taps:
                     self._strange_mac(record)  # one that took this VM's MAC would keep its entry
             lines, up = self._port(name, vm_id, own), [f"link set dev {name} up"]
             port_only.refuse_packets(self._host, name)
+            self.detours.lead(name, vm_id)
             if own is None or self._locks:
                 self._ip([*lines, *up])
             else:  # its guest may run by now: the port is locked before it goes up
@@ -184,7 +186,8 @@ class Taps:
             return {}
         self.admit()
         ours = self._ports(self._records())
-        wrong = {record.tap: self._strange_mac(record) for record in ours}
+        led = self.detours.put_back((record.tap, record.id) for record in ours)
+        wrong = {record.tap: led.get(record.tap, ()) + self._strange_mac(record) for record in ours}
         entries = self._entries() if ours else {}
         for record in ours:
             found = self._strange_port(record, entries)
@@ -280,7 +283,7 @@ class Taps:
         found = self.get(name)
         if found is not None and owner is not None and found.vm_id not in (None, owner):
             return
-        rates.remove(self._host, name)
+        detours.remove(self._host, name)
         if found is None:
             return
         try:
@@ -288,6 +291,7 @@ class Taps:
         except CommandFailed as error:
             if self.get(name) is not None:
                 raise Failed("NQR-NET-702", f"The TAP {name} could not be removed ({error}).", "Run `nqr doctor`.") from error
+        detours.remove(self._host, name)  # the upkeep may have put it back meanwhile
         if self._records is not None and found.vm_id:
             self._forget(mac_address(found.vm_id))
         with contextlib.suppress(AgentError):  # the TAP is gone, and the upkeep tries again

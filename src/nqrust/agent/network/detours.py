@@ -1,0 +1,140 @@
+"""Frames of a TAP pass a device of its own, an IFB, before any rule sees them. tc-mirred(8), linux/virtio_net.h
+
+A VMM that opens its TAP with a virtio-net header lets the guest leave work to the host. The guest names two bytes of a frame where
+the host has to write a checksum, and has it divide one packet into many. The host does that on the way out, after all rules. So
+the bytes that a rule saw may change, and what counted as one packet may be many.
+
+The IFB can do none of that work. So the kernel does it before the frame comes back to the TAP, where the rules begin. Limits of a
+TAP use the same device (rates.py). The IFB is removed with the TAP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+from nqrust.contract.names import TAP_ALIAS
+from nqrust.contract.text import joined, word
+from nqrust.host.errors import CommandFailed, HostError
+from nqrust.host.port import Host, command
+
+_NET = "/sys/class/net"
+_INGRESS = "ffff:"
+_QUEUE = 1000  # frames; an IFB has 32 by default
+_IFF_UP, _IFF_VNET_HDR = 0x1, 0x4000
+
+
+def ifb(tap: str) -> str:
+    """Return the name of a TAP's IFB: as long, and as unique."""
+    return f"ifb{tap.removeprefix('tap')}"
+
+
+def needed(host: Host, tap: str) -> bool:
+    """Return whether frames from the TAP come with a header. A VMM decides that when it opens the TAP."""
+    return _flags(host, tap, "tun_flags") & _IFF_VNET_HDR != 0
+
+
+def lead(host: Host, tap: str, alias: str) -> None:
+    """Lead frames from the TAP round its IFB. Raises a HostError."""
+    device = ifb(word(tap))
+    if not host.exists(f"{_NET}/{device}"):
+        there = host.exists("/sys/module/ifb") or host.glob(f"{_NET}/ifb*")
+        if not there and host.which("modprobe") is not None:
+            # By default the module would create two unused devices.
+            host.run(command("modprobe", "ifb", "numifbs=0", ok=(0, 1)))
+        silent = [f"link set dev {device} addrgenmode none"] if host.exists("/proc/sys/net/ipv6") else []
+        made = f"link add name {device} txqueuelen {_QUEUE} type ifb"
+        _batch(host, "ip", [made, *silent, f"link set dev {device} alias {word(alias)} up"])
+    elif not _flags(host, device, "flags") & _IFF_UP:
+        _batch(host, "ip", [f"link set dev {device} up"])
+    host.leave_no_work(device)
+    entrance = f"qdisc add dev {tap} handle {_INGRESS} ingress"
+    back = f"action mirred egress redirect dev {device}"
+    lines = [entrance, f"filter add dev {tap} parent {_INGRESS} protocol all u32 match u32 0 0 {back}"]
+    try:
+        _batch(host, "tc", lines)
+    except CommandFailed:  # there is one already
+        host.run(command("tc", "qdisc", "delete", "dev", tap, "ingress", ok=(0, 1, 2)))
+        _batch(host, "tc", lines)
+
+
+def straight_on(host: Host, tap: str) -> None:
+    """Lead nothing round. Missing things are not an error."""
+    if host.which("tc") is not None:
+        host.run(command("tc", "qdisc", "delete", "dev", tap, "ingress", ok=(0, 1, 2)))
+    remove(host, tap)
+
+
+def remove(host: Host, tap: str) -> None:
+    """Remove the IFB of a TAP."""
+    if host.exists(f"{_NET}/{ifb(tap)}"):
+        host.run(command("ip", "link", "delete", "dev", ifb(tap), ok=(0, 1)))
+
+
+class Detours:
+    """Of the TAPs whose frames have a header. `lacking`: why this host has them go straight on; empty if it does not."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.lacking = ""
+
+    def lead(self, tap: str, vm_id: str) -> None:
+        """Call it before the TAP goes up. A VM starts without it, too."""
+        if needed(self._host, tap):
+            with self._told():
+                self._lead(tap, vm_id)
+                self.lacking = ""
+
+    def put_back(self, taps: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+        """Restore the detours of the VMs with these TAPs: name and VM. Return TAP -> what was wrong."""
+        found: dict[str, tuple[str, ...]] = {}
+        with self._told():
+            with_header = [(tap, vm_id) for tap, vm_id in taps if needed(self._host, tap)]
+            led = self._led([tap for tap, _ in with_header])
+            for tap, vm_id in with_header:
+                device = ifb(tap)
+                if tap in led and _flags(self._host, device, "flags") & _IFF_UP:
+                    if self._host.leave_no_work(device):
+                        found[tap] = (f"{device} did not finish its frames",)
+                elif self._lead(tap, vm_id):
+                    found[tap] = ("its frames could change after the rules",)
+            self.lacking = ""
+        return found
+
+    def _lead(self, tap: str, vm_id: str) -> bool:
+        """Return whether the TAP is still there. Its frames go straight on if the host cannot do it. Raises a HostError."""
+        try:
+            lead(self._host, tap, f"{TAP_ALIAS}{vm_id}")
+        except HostError:
+            straight_on(self._host, tap)
+            if needed(self._host, tap):
+                raise
+            return False
+        return True
+
+    def _led(self, taps: list[str]) -> set[str]:
+        """Return the TAPs whose frames go round their IFB."""
+        if not taps:
+            return set()
+        asked = "".join(f"filter show dev {word(tap)} parent {_INGRESS}\n" for tap in taps)
+        shown = self._host.run(command("tc", "-force", "-batch", "-", input=asked.encode(), ok=(0, 1, 2))).stdout
+        return {tap for tap in taps if f"Redirect to device {ifb(tap)})" in shown}
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except HostError as error:
+            self.lacking = str(error)
+
+
+def _flags(host: Host, link: str, name: str) -> int:
+    try:
+        return int(host.read_text(f"{_NET}/{link}/{name}"), 16)
+    except (HostError, ValueError):
+        return 0
+
+
+def _batch(host: Host, program: str, lines: list[str]) -> None:
+    text = "".join(f"{joined(*line.split(' '))}\n" for line in lines)
+    host.run(command(program, "-batch", "-", input=text.encode()))
