@@ -32,7 +32,7 @@ def test_a_guest_goes_on_from_its_snapshot_with_memory_and_disks_of_then(seen: d
     assert saved["restored"] == ["running", True], "in another VMM"
     assert saved["went_on"] == [True, True], "what was in memory, and what was on the volume"
     assert saved["same_boot"]
-    assert set(saved["sizes"]) == {"memory", "board", "guest", "disk.ext4", "vdb.raw", "snapshot.json"}
+    assert set(saved["sizes"]) == {"memory", "board", "guest", "plain", "disk.ext4", "vdb.raw", "snapshot.json"}
 
 
 def test_a_paused_guest_stays_paused_however_often_it_is_snapshotted(seen: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ GOLDEN_TCG = """
 -kernel /srv/fc/images-cache/k -initrd /srv/fc/images-cache/i
 -append console=ttyS0~reboot=k~panic=1~root=/dev/vda~rw~no_timer_check~quiet
 -drive if=none,id=disk0,format=raw,file=/srv/fc/vms/a1/disk.ext4,werror=enospc,rerror=report -device virtio-blk-pci,drive=disk0
--netdev tap,id=net0,ifname=tap0123456789a,script=no,downscript=no
+-netdev tap,id=net0,ifname=tap0123456789a,script=no,downscript=no,vnet_hdr=off
 -device virtio-net-pci,netdev=net0,mac=06:4e:00:00:00:01,romfile=
 -device virtio-rng-pci -chardev stdio,id=console,signal=off -serial chardev:console
 -qmp unix:/srv/fc/vms/a1/run/qmp.sock,server=on,wait=off
@@ -150,6 +150,12 @@ def test_a_guest_from_a_snapshot_gets_the_board_it_had_and_waits_for_its_memory(
     argv = Qemu(host).argv(replace(MACHINE, snapshot="/s/one"))
     assert "pc-q35-7.2,accel=tcg" in argv
     assert argv[-2:] == ("-incoming", "defer")
+    host.write_file("/s/one/plain", b"")
+    netdevs = [
+        next(word for word in args if word.startswith("tap,"))
+        for args in (argv, Qemu(host).argv(replace(MACHINE, snapshot="/s/one")))
+    ]
+    assert [word.rpartition(",")[2] for word in netdevs] == ["vnet_hdr=on", "vnet_hdr=off"], "QEMU loads no other"
     for bad in ("/s/two", "/s/three"):
         with pytest.raises(Failed) as failed:
             Qemu(host).argv(replace(MACHINE, snapshot=bad))

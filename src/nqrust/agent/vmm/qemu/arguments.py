@@ -44,11 +44,13 @@ def throttling(limits: RateLimits) -> str:
     return bytes_a_second + (f",throttling.iops-total={limits.disk_iops}" if limits.disk_iops else "")
 
 
-def arguments(program: str, machine: Machine, board: str = "q35") -> tuple[str, ...]:
+def arguments(program: str, machine: Machine, board: str = "q35", *, header: bool = False) -> tuple[str, ...]:
     """Return the argv of a VM whose first serial port is the terminal of the process.
 
     `board`: the machine type with its version, from a snapshot. The plain name is a different board in each version of QEMU.
 
+    `header`: whether the guest may leave checksums and the division of packets to the host, as in snapshots of earlier versions.
+    The host's rules see such a frame before that is done: network/detours.py.
     `-no-reboot`: a guest's reboot or panic ends the process, so that a live scope means a live guest.
     `werror=enospc`: a write that finds the host's disk full stops the guest instead of failing in it. Other errors reach the
     guest.
@@ -94,7 +96,7 @@ def arguments(program: str, machine: Machine, board: str = "q35") -> tuple[str, 
         "virtio-blk-pci,drive=disk0",
         *volumes,
         "-netdev",
-        f"tap,id=net0,ifname={machine.tap},script=no,downscript=no",
+        f"tap,id=net0,ifname={machine.tap},script=no,downscript=no,vnet_hdr={'on' if header else 'off'}",
         "-device",
         f"virtio-net-pci,netdev=net0,mac={machine.mac},romfile=",
         "-device",

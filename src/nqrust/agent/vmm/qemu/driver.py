@@ -43,13 +43,13 @@ class Qemu:
             raise Failed(
                 "NQR-VMM-101", "QEMU is not installed on this host.", "Install it, or run `nqr install` again.", status=503
             )
-        board = "q35"
+        board, header = "q35", False
         if machine.snapshot is not None:
-            board = migration.board(self._host, machine.snapshot)
+            board, header = migration.board(self._host, machine.snapshot), migration.has_header(self._host, machine.snapshot)
             machine = replace(machine, guest_exec=migration.has_guest_port(self._host, machine.snapshot))
         if machine.disk_moves:
             machine = replace(machine, disk=_shown_disk(machine))
-        return (*users.become(machine.user), *arguments(program, machine, board))
+        return (*users.become(machine.user), *arguments(program, machine, board, header=header))
 
     def prepare(self, machine: Machine) -> None:
         """Make nodes of the devices that QEMU opens, for its user alone. mknod(1); numbers of Linux, devices.txt."""

@@ -3,6 +3,7 @@
     memory    the migration stream
     board     the machine type of the snapshot, with its version: `q35` alone is a different board in the next QEMU
     guest     there if the machine has the port of the guest agent: the machine that loads the memory must have it too
+    plain     there if its TAP has no virtio-net header. QEMU loads the memory of a machine with one into no other
 
 The agent opens the file and passes it over the monitor. QEMU's sandbox stays unchanged: it starts no program and needs no
 new path. https://www.qemu.org/docs/master/devel/migration/main.html
@@ -18,9 +19,11 @@ from typing import Any
 from nqrust.agent.errors import Failed
 from nqrust.agent.vmm.qemu.arguments import guest_socket, qmp_socket
 from nqrust.agent.vmm.qemu.qmp import Qmp, QmpError, QmpGone
+from nqrust.contract.names import tap_name
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
+_IFF_VNET_HDR = 0x4000  # linux/if_tun.h
 _LONGEST = 600.0  # seconds for all of a guest's memory
 _UNTHROTTLED = 1 << 40  # bytes a second
 _BOARD = re.compile(r"[a-z0-9.-]{1,64}")
@@ -42,6 +45,11 @@ def has_guest_port(host: Host, folder: str) -> bool:
     return host.exists(f"{folder}/guest")
 
 
+def has_header(host: Host, folder: str) -> bool:
+    """Return whether the TAP of the machine in `folder` has a virtio-net header."""
+    return not host.exists(f"{folder}/plain")
+
+
 def save(host: Host, directory: str, folder: str) -> None:
     """Write the paused guest into `folder`. It stays paused, its disks complete and at rest. Raises Failed.
 
@@ -57,6 +65,8 @@ def save(host: Host, directory: str, folder: str) -> None:
         host.write_file(f"{folder}/board", f"{name}\n".encode(), mode=0o600)
         if host.exists(guest_socket(directory)):
             host.write_file(f"{folder}/guest", b"", mode=0o600)
+        if _is_plain(host, tap_name(os.path.basename(directory))):
+            host.write_file(f"{folder}/plain", b"", mode=0o600)
         descriptor = os.open(f"{folder}/memory", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with Qmp(qmp_socket(directory)) as qmp:
@@ -68,6 +78,14 @@ def save(host: Host, directory: str, folder: str) -> None:
             os.close(descriptor)
     except (QmpError, OSError) as error:
         raise _failed(str(error)) from error
+
+
+def _is_plain(host: Host, tap: str) -> bool:
+    """Where nobody knows, it is not: a machine with the header loads either memory."""
+    try:
+        return not int(host.read_text(f"/sys/class/net/{tap}/tun_flags"), 16) & _IFF_VNET_HDR
+    except (HostError, ValueError):
+        return False
 
 
 def load(directory: str, folder: str) -> None:
