@@ -140,6 +140,11 @@ def bridge_mac(bridge: str) -> str:
     return _BRIDGE_MAC_PREFIX + hashlib.sha256(b"bridge:" + bridge.encode()).digest()[:4].hex(":")
 
 
+def ifb_name(tap: str) -> str:
+    """Return the name of the device that frames from a VM's TAP pass first: as long, and as unique."""
+    return f"ifb{tap.removeprefix('tap')}"
+
+
 def tap_mac(vm_id: str) -> str:
     """Return the MAC of the host's side of a VM's TAP. It is high, so that no bridge takes it (libvirt does the same)."""
     return _TAP_MAC_PREFIX + mac_address(vm_id).removeprefix(MAC_PREFIX)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 
-from nqrust.contract.names import TAP_ALIAS
+from nqrust.contract.names import TAP_ALIAS, ifb_name
 from nqrust.contract.text import joined, word
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Host, command
@@ -24,11 +24,6 @@ _QUEUE = 1000  # frames; an IFB has 32 by default
 _IFF_UP, _IFF_VNET_HDR = 0x1, 0x4000
 
 
-def ifb(tap: str) -> str:
-    """Return the name of a TAP's IFB: as long, and as unique."""
-    return f"ifb{tap.removeprefix('tap')}"
-
-
 def needed(host: Host, tap: str) -> bool:
     """Return whether frames from the TAP come with a header. A VMM decides that when it opens the TAP."""
     return _flags(host, tap, "tun_flags") & _IFF_VNET_HDR != 0
@@ -36,7 +31,7 @@ def needed(host: Host, tap: str) -> bool:
 
 def lead(host: Host, tap: str, alias: str) -> None:
     """Lead frames from the TAP round its IFB. Raises a HostError."""
-    device = ifb(word(tap))
+    device = ifb_name(word(tap))
     if not host.exists(f"{_NET}/{device}"):
         there = host.exists("/sys/module/ifb") or host.glob(f"{_NET}/ifb*")
         if not there and host.which("modprobe") is not None:
@@ -67,8 +62,8 @@ def straight_on(host: Host, tap: str) -> None:
 
 def remove(host: Host, tap: str) -> None:
     """Remove the IFB of a TAP."""
-    if host.exists(f"{_NET}/{ifb(tap)}"):
-        host.run(command("ip", "link", "delete", "dev", ifb(tap), ok=(0, 1)))
+    if host.exists(f"{_NET}/{ifb_name(tap)}"):
+        host.run(command("ip", "link", "delete", "dev", ifb_name(tap), ok=(0, 1)))
 
 
 class Detours:
@@ -92,7 +87,7 @@ class Detours:
             with_header = [(tap, vm_id) for tap, vm_id in taps if needed(self._host, tap)]
             led = self._led([tap for tap, _ in with_header])
             for tap, vm_id in with_header:
-                device = ifb(tap)
+                device = ifb_name(tap)
                 if tap in led and _flags(self._host, device, "flags") & _IFF_UP:
                     if self._host.leave_no_work(device):
                         found[tap] = (f"{device} did not finish its frames",)
@@ -118,7 +113,7 @@ class Detours:
             return set()
         asked = "".join(f"filter show dev {word(tap)} parent {_INGRESS}\n" for tap in taps)
         shown = self._host.run(command("tc", "-force", "-batch", "-", input=asked.encode(), ok=(0, 1, 2))).stdout
-        return {tap for tap in taps if f"Redirect to device {ifb(tap)})" in shown}
+        return {tap for tap in taps if f"Redirect to device {ifb_name(tap)})" in shown}
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

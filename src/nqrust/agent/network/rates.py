@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from nqrust.agent.errors import Failed
 from nqrust.agent.network import detours
+from nqrust.contract.names import ifb_name
 from nqrust.contract.vms import RateLimits
 from nqrust.host.errors import CommandFailed, CommandTimedOut, PathError
 from nqrust.host.port import Host, command
@@ -30,7 +31,7 @@ def limit(host: Host, tap: str, alias: str, limits: RateLimits) -> None:
         if limits.net_tx_kbit is not None:
             if not detours.needed(host, tap):
                 detours.lead(host, tap, alias)
-            host.run(command("tc", "qdisc", "replace", "dev", detours.ifb(tap), "root", *bucket(limits.net_tx_kbit)))
+            host.run(command("tc", "qdisc", "replace", "dev", ifb_name(tap), "root", *bucket(limits.net_tx_kbit)))
     except (CommandFailed, CommandTimedOut, PathError) as error:
         clear(host, tap)
         raise _cannot(str(error)) from error
@@ -43,7 +44,7 @@ def clear(host: Host, tap: str) -> None:
     if not detours.needed(host, tap):
         detours.straight_on(host, tap)
     elif host.which("tc") is not None:
-        host.run(command("tc", "qdisc", "delete", "dev", detours.ifb(tap), "root", ok=(0, 1, 2)))
+        host.run(command("tc", "qdisc", "delete", "dev", ifb_name(tap), "root", ok=(0, 1, 2)))
 
 
 def bucket(kbit: int) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from nqrust.contract.names import LAN_TABLE
 from nqrust.host.port import Host, command
 from nqrust.installer.context import Context
+from nqrust.installer.proofs.frames import finished
 from nqrust.installer.proofs.hops import Failed, Hop, Unproven
 from nqrust.installer.verbs.firewall.kernel import NO_IPV6, why_no_ipv6
 
@@ -52,4 +53,5 @@ def _firewall(host: Host, script: str) -> str:
     reason = why_no_ipv6(host)
     if reason and reason != NO_IPV6:
         raise Unproven(f"{reason}, so nothing keeps VMs from this host over IPv6")
+    finished(host)
     return f"VMs reach the relay and ping of this host; nftables table {' '.join(LAN_TABLE)} filters their ports"

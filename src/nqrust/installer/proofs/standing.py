@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from nqrust.host.errors import NotTrusted
 from nqrust.host.port import Host, Tls, command
 from nqrust.installer.context import Context
+from nqrust.installer.proofs.frames import finished
 from nqrust.installer.proofs.hops import Failed, Hop, Unproven, local_address
 from nqrust.installer.proofs.lan import lan
 from nqrust.installer.resources.env import database_host, database_port, manager_base
@@ -149,6 +150,7 @@ def _firewall(context: Context, host: Host) -> str:
         raise Unproven(f"this kernel lacks the match {lacking[0]} of iptables, so one guest can use up the host's connections")
     if reason and reason != NO_IPV6:
         raise Unproven(f"{reason}, so nothing keeps guests from the host over IPv6 if somebody turns it on for the bridge")
+    finished(host)
     return "guests reach what they may over IPv4, and nothing over IPv6" if not reason else f"the rules are there; {reason}"
 
 

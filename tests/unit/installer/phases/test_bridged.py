@@ -274,6 +274,12 @@ def test_verify_looks_at_the_bridge_and_the_rules_and_at_no_dhcp_server() -> Non
     without.install("iptables")
     without.uninstall("ip6tables")
     assert proofs(without)["firewall"][0] == "unproven", "VMs could reach the host over IPv6"
+    straight_on = ready()
+    straight_on.put("/sys/class/net/tap0123456789a/tun_flags", "0x5002\n")
+    verdict, why = proofs(straight_on)["firewall"]
+    assert verdict == "unproven" and "frames from tap0123456789a can change after the rules" in why
+    straight_on.put("/sys/class/net/ifb0123456789a/flags", "0x83\n")
+    assert proofs(straight_on)["firewall"][0] == "passed"
     alone = ready()
     alone.put("/sys/class/net/eth1/tun_flags", "0x2\n")
     assert proofs(alone)["bridge"] == ("failed", "br0 has no network card as a port")
