@@ -23,9 +23,10 @@ import nqrust
 from nqrust.client.agent import AgentClient
 from nqrust.contract.agent import VmStatus
 from nqrust.contract.images import GuestProcess
-from nqrust.contract.names import tap_name
+from nqrust.contract.names import ifb_name, tap_name
 from nqrust.contract.paths import GUEST_FOLDER
 from nqrust.contract.vms import StopRequest
+from nqrust.host.local import LocalHost
 
 NEWER = "99.1.0"
 C = "00000003-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
@@ -59,6 +60,13 @@ async def connected(tap: str, seconds: float = 30.0) -> bool:
             return (link / "master").resolve().name == BRIDGE
         await asyncio.sleep(0.1)
     return False
+
+
+def way(tap: str) -> list[bool]:
+    """Whether frames from the TAP have a header, and whether they pass a device first that leaves its work to the kernel."""
+    shown = subprocess.run(["tc", "filter", "show", "dev", tap, "parent", "ffff:"], capture_output=True, text=True).stdout
+    led = f"Redirect to device {ifb_name(tap)})" in shown and LocalHost().leave_no_work(ifb_name(tap)) == ()
+    return [int(Path("/sys/class/net", tap, "tun_flags").read_text(), 16) & 0x4000 != 0, led]
 
 
 async def settled(client: AgentClient, vm_id: str, seconds: float = 60.0) -> VmStatus:
@@ -179,6 +187,7 @@ async def scenario(site: Site) -> dict[str, Any]:
         await up(site)
         after = await client.get_vm(A)
         seen["connected"] = await connected(tap)
+        seen["way"] = way(tap)
         seen["after_kill"] = after is not None and [after.state, after.pids == restored.pids]
         seen["typed_after_kill"] = "counter 4" in await typed(client, A, "count", wait=0.5, until="counter 4")
 
@@ -234,7 +243,7 @@ async def scenario(site: Site) -> dict[str, Any]:
             "vms": os.listdir(vms),
             "processes": site.leftovers(),
             "consoles": os.listdir(site.work / "state" / "screen"),
-            "taps": [name for name in os.listdir("/sys/class/net") if name.startswith("tap")],
+            "taps": [name for name in os.listdir("/sys/class/net") if name.startswith(("tap", "ifb"))],
             "mounts": [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(site.work) in line],
         }
     return seen

@@ -107,6 +107,13 @@ def test_a_vm_whose_agent_was_killed_before_it_took_the_tap_gets_its_network(see
     assert seen["connected"]
 
 
+def test_what_a_guest_leaves_to_the_host_is_done_before_the_hosts_rules(seen: dict[str, Any]) -> None:
+    """QEMU takes nothing from it."""
+    has_header, led_round = seen["way"]
+    assert has_header == (seen["vmm_name"] == "firecracker")
+    assert led_round or not has_header
+
+
 def test_vms_run_on_while_the_agent_is_replaced_by_a_newer_one(seen: dict[str, Any]) -> None:
     """Its successor also stops, starts and deletes them: see the tests below."""
     assert seen["old_agent_ended"] == 0
