@@ -118,6 +118,23 @@ def test_a_tap_that_goes_meanwhile_leaves_no_device_and_no_complaint() -> None:
     assert not host.exists(f"{NET}/{IFB}")
 
 
+def test_a_device_that_goes_with_its_vm_meanwhile_is_no_complaint() -> None:
+    host = host_with_a_tap()
+    host.put(f"{NET}/{IFB}/flags", "0x83\n")
+
+    read = host.read_text
+
+    def read_and_vanish(path: str) -> str:
+        found = read(path)
+        if path == f"{NET}/{IFB}/flags":
+            host.remove_tree(f"{NET}/{IFB}")
+        return found
+
+    host.read_text = read_and_vanish  # type: ignore[method-assign]
+    found = detours.Detours(host)
+    assert (found.put_back([(TAP, "a1")]), found.lacking) == ({}, "")
+
+
 def test_the_device_of_a_removed_tap_goes_though_the_upkeep_made_it_again() -> None:
     host = host_with_a_tap()
     host.put(f"{NET}/{IFB}/flags", "0x83\n")
