@@ -26,6 +26,8 @@ from nqrust.host.same_file import Identity, flags, refuse_another
 FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int), ioctl_ficlone(2)
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _PIECE = 1 << 20
+_FINE, _COARSE = 1 << 16, 1 << 18
+"""Pieces of a file that are copied with each hole between them, and the least bytes of each further piece."""
 _WAIT_FOR_WRITER = 10.0  # seconds
 
 
@@ -300,9 +302,13 @@ def _is_at(fd: int, name: str, folder_fd: int) -> bool:
 
 
 def _copy_with_holes(source: int, target: int, size: int, keep_free: int) -> None:
-    """Copy with lseek(2) SEEK_DATA / SEEK_HOLE. File systems without them report one piece of data."""
+    """Copy with lseek(2) SEEK_DATA / SEEK_HOLE. File systems without them report one piece of data.
+
+    The maker of a file with a hole after each block must not decide how long that takes: after many pieces, small holes are
+    copied as zeros, which takes no longer than a file of this length without holes.
+    """
     os.ftruncate(target, size)
-    position = 0
+    position = pieces = 0
     while position < size:
         try:
             start = os.lseek(source, position, os.SEEK_DATA)
@@ -315,6 +321,9 @@ def _copy_with_holes(source: int, target: int, size: int, keep_free: int) -> Non
             end = min(size, os.lseek(source, start, os.SEEK_HOLE))
         if end <= start:
             end = size
+        pieces += 1
+        if pieces > _FINE:
+            end = min(size, max(end, start + _COARSE))
         _copy_range(source, target, start, end, keep_free)
         position = end
 
