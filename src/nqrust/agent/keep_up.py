@@ -40,6 +40,7 @@ class KeepUp:
         self._lacking: dict[str, str] = {}
         self._drawing = asyncio.Lock()  # the script looks for a jump before it adds one
         self.steps: tuple[Callable[[], Awaitable[None]], ...] = (
+            self.seal_jails,
             self.continue_vms,
             self.remove_consoles,
             self.tidy_scopes,
@@ -73,6 +74,14 @@ class KeepUp:
                 for step in (self.keep_rules, self.keep_relay, self.draw_forwards, self.pin_taps):
                     await self._try(step.__name__, step)
                 await asyncio.sleep(APART)
+
+    async def seal_jails(self) -> None:
+        for vm_id in await self._verbs.run(lambda: upkeep.open_jails(self._service)):
+            await self._try("seal_jails", functools.partial(self._seal, vm_id))
+
+    async def _seal(self, vm_id: str) -> None:
+        if await self._verbs.on_idle_vm(vm_id, functools.partial(upkeep.seal_jail, self._service, vm_id)):
+            log.warning("jail.sealed", vm=vm_id, why="an agent that ended had left a folder to the VM's user")
 
     async def continue_vms(self) -> None:
         for vm_id in await self._verbs.run(lambda: room.waiting(self._service)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,20 @@ async def test_search_that_finds_nothing_ends_the_request() -> None:
     with pytest.raises(RuntimeError):
         await asyncio.wait_for(verbs.on_vm("a", lambda: next(iter(()))), 5)
     assert await asyncio.wait_for(verbs.on_vm("a", lambda: "next"), 5) == "next"
+
+
+async def test_work_that_can_wait_leaves_a_vm_to_the_request_that_is_at_work() -> None:
+    verbs, goes_on = Verbs(threads=2), threading.Event()
+    request = asyncio.ensure_future(verbs.on_vm("a", lambda: goes_on.wait(10)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    try:
+        assert await asyncio.wait_for(verbs.on_idle_vm("a", lambda: "done"), 2) is None
+        assert await asyncio.wait_for(verbs.on_idle_vm("b", lambda: "done"), 2) == "done"
+    finally:
+        goes_on.set()
+        await request
+    assert await verbs.on_idle_vm("a", lambda: "done", Verbs(threads=1)) == "done"
 
 
 def test_image_without_a_free_number_is_refused() -> None:

@@ -52,6 +52,14 @@ class Verbs:
     async def on_vm(self, vm_id: str, work: Callable[[], T]) -> T:
         return await asyncio.shield(asyncio.ensure_future(self._serial(vm_id, work)))
 
+    async def on_idle_vm(self, vm_id: str, work: Callable[[], T], threads: Verbs | None = None) -> T | None:
+        """Run the work, unless a request for the VM is at work: some take minutes. `threads`: whose threads run it."""
+
+        async def unless_busy() -> T | None:
+            return None if vm_id in self._locks else await self._serial(vm_id, work, threads)
+
+        return await asyncio.shield(asyncio.ensure_future(unless_busy()))
+
     @asynccontextmanager
     async def holding(self, vm_id: str) -> AsyncIterator[None]:
         lock = self._locks.setdefault(vm_id, asyncio.Lock())
@@ -64,9 +72,9 @@ class Verbs:
             if not self._waiting[vm_id]:
                 del self._waiting[vm_id], self._locks[vm_id]
 
-    async def _serial(self, vm_id: str, work: Callable[[], T]) -> T:
+    async def _serial(self, vm_id: str, work: Callable[[], T], threads: Verbs | None = None) -> T:
         async with self.holding(vm_id):
-            return await self.run(work)
+            return await (threads or self).run(work)
 
 
 def build(

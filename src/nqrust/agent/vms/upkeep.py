@@ -1,4 +1,5 @@
-"""Regular upkeep by the agent: it keeps logs of VMs small, and removes idle TAPs and dead console sockets.
+"""Regular upkeep by the agent: it keeps logs of VMs small, seals jails, and removes idle TAPs and dead console
+sockets.
 
 A guest decides how much its serial port says, and can make its VMM complain. The VM's user owns the logs, and may put
 something else in the place of one that lies in its jail. So root cuts what it opened and looked at (untrusted.py), in place:
@@ -51,6 +52,32 @@ def _bounded(host: Host, path: str, user: int, kept: int) -> bool:
         return False
     untrusted.cut(path, kept, user)
     return True
+
+
+def open_jails(service: VmService) -> list[str]:
+    """Return the VMs whose user may make files in their jail, though no guest may run then."""
+    return [vm_id for vm_id in service.store.ids() if _open_jail(service, vm_id) is not None]
+
+
+def seal_jail(service: VmService, vm_id: str) -> bool:
+    """Seal an open jail after a second look, while no verb is at work on the VM. Return whether it was open. Raises HostError."""
+    user = _open_jail(service, vm_id)
+    if user is None:
+        return False
+    jail.seal_again(service.host, service.store.directory(vm_id), user)
+    return True
+
+
+def _open_jail(service: VmService, vm_id: str) -> int | None:
+    """Return the VM's user if its jail is open."""
+    host, directory = service.host, service.store.directory(vm_id)
+    try:
+        folder = host.stat(directory)
+        if folder is None or not users.is_vm_user(folder.gid) or not host.exists(jail.base(directory)):
+            return None
+        return folder.gid if jail.open_again(host, directory, folder.gid) else None
+    except HostError:
+        return None  # it went meanwhile
 
 
 def idle_taps(service: VmService) -> list[tuple[str, str]]:

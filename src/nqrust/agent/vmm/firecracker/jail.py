@@ -158,6 +158,10 @@ def seal_guest(host: Host, directory: str, user: int) -> None:
             host.remove(path)
 
 
+def _snapshot_folder(top: str) -> str:
+    return f"{top}{os.path.dirname(api.NEW_STATE)}"
+
+
 def _guest_folder(top: str) -> str:
     return f"{top}{os.path.dirname(api.VSOCK)}"
 
@@ -165,13 +169,35 @@ def _guest_folder(top: str) -> str:
 @contextlib.contextmanager
 def place_for_snapshot(host: Host, directory: str, user: int) -> Iterator[None]:
     """A folder in the jail where `user` may make files. All of it goes with the end of the block."""
-    place = f"{root(host, directory)}{os.path.dirname(api.NEW_STATE)}"
-    host.remove_tree(place, synced=False)
+    place = _snapshot_folder(root(host, directory))
+    _drop(host, place, user)
     host.mkdir(place, mode=0o700, owner=str(user), group=str(user), synced=False)
     try:
         yield
     finally:
+        _drop(host, place, user)
+
+
+def _drop(host: Host, place: str, user: int) -> None:
+    """Remove a folder that is, or was, of `user`, who makes nothing in it meanwhile."""
+    if host.stat(place) is not None:
+        users.seal(host, place, user)
         host.remove_tree(place, synced=False)
+
+
+def open_again(host: Host, directory: str, user: int) -> bool:
+    """Whether `user` may make files in the jail: so it stays if an agent is killed during a snapshot, or while one is loaded. It is
+    so, too, while a verb works on the VM. Raises HostError."""
+    top = root(host, directory)
+    own = [host.stat(folder) for folder in (f"{directory}/run", top, _guest_folder(top))]
+    return host.exists(_snapshot_folder(top)) or any(found is not None and found.uid == user for found in own)
+
+
+def seal_again(host: Host, directory: str, user: int) -> None:
+    """Take from `user` what a killed agent left. No verb may be at work on the VM. Raises HostError."""
+    _drop(host, _snapshot_folder(root(host, directory)), user)
+    seal(host, directory, user)
+    seal_guest(host, directory, user)
 
 
 def take_snapshot(host: Host, directory: str, folder: str, user: int, limit: int) -> None:
