@@ -17,9 +17,12 @@ from nqrust.agent.network.taps import Filter
 from nqrust.agent.vmm.verdict import Verdict
 from nqrust.agent.vms import room, upkeep
 from nqrust.agent.vms.service import VmService
+from nqrust.agent.vms.turns import Turns
 from nqrust.host.errors import HostError
 
 log = structlog.get_logger("nqrust.agent")
+
+_AT_ONCE, _LONGEST_ROUND = 16, 10.0  # VMs that are asked whether they wait for room, and seconds
 
 
 class KeepUp:
@@ -38,6 +41,8 @@ class KeepUp:
         self._relay = relay
         self._verdict: Verdict | None = None
         self._lacking: dict[str, str] = {}
+        # VMMs that a guest took over keep their threads waiting: no request waits for these, and no VM for all of those.
+        self._continued, self._threads = Turns(_AT_ONCE, _LONGEST_ROUND), Verbs(threads=_AT_ONCE)
         self._drawing = asyncio.Lock()  # the script looks for a jump before it adds one
         self.steps: tuple[Callable[[], Awaitable[None]], ...] = (
             self.seal_jails,
@@ -84,11 +89,14 @@ class KeepUp:
             log.warning("jail.sealed", vm=vm_id, why="an agent that ended had left a folder to the VM's user")
 
     async def continue_vms(self) -> None:
-        for vm_id in await self._verbs.run(lambda: room.waiting(self._service)):
+        async def go_on(vm_id: str) -> None:
             await self._try("continue_vms", functools.partial(self._continue, vm_id))
 
+        await self._continued.round(await self._verbs.run(lambda: room.may_wait(self._service)), go_on)
+
     async def _continue(self, vm_id: str) -> None:
-        if await self._verbs.on_vm(vm_id, functools.partial(room.go_on, self._service, vm_id)):
+        work = functools.partial(room.go_on, self._service, vm_id)
+        if await self._verbs.on_idle_vm(vm_id, work, self._threads):
             log.info("vm.continued", vm=vm_id, why="the disk has room again")
 
     async def remove_consoles(self) -> None:

@@ -37,7 +37,7 @@ def halted(bench: Bench, available: list[int]) -> Bench:
 
 
 def look(bench: Bench) -> list[str]:
-    return [vm for vm in room.waiting(bench.service) if room.go_on(bench.service, vm)]
+    return [vm for vm in room.may_wait(bench.service) if room.go_on(bench.service, vm)]
 
 
 def test_a_vm_without_room_is_paused_and_says_why(halted: Bench) -> None:
@@ -79,7 +79,7 @@ def test_a_pause_of_a_person_stays_whatever_happens_to_the_disk(halted: Bench, a
 def test_a_plain_pause_is_not_ended(bench: Bench, available: list[int]) -> None:
     bench.service.put(bench.spec())
     bench.service.pause(VM)
-    assert room.waiting(bench.service) == []
+    assert look(bench) == []
 
 
 def test_a_pause_ends_with_the_vms_run(halted: Bench, available: list[int]) -> None:

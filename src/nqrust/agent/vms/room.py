@@ -6,22 +6,18 @@ Under Firecracker the guest gets an I/O error.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 from nqrust.agent.disks.reserve import reserve
 from nqrust.agent.errors import AgentError
-from nqrust.agent.vmm.port import RunState
+from nqrust.agent.store import VmRecord
+from nqrust.agent.vmm.port import RunState, Vmm
 from nqrust.agent.vms import holds
 from nqrust.agent.vms.service import VmService
 from nqrust.host.errors import HostError
 
 
-def waiting(service: VmService) -> list[str]:
-    """Return the VMs that their VMM paused and nobody holds."""
-    # In parallel, as for the inventory: a hanging VMM delays only its own answer.
-    ids = sorted(service.scopes.all())
-    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="room") as pool:
-        return [vm_id for vm_id, waits in zip(ids, pool.map(lambda vm: _waits(service, vm), ids), strict=True) if waits]
+def may_wait(service: VmService) -> list[str]:
+    """Return the running VMs whose VMM pauses them for lack of room."""
+    return sorted(vm_id for vm_id in service.scopes.all() if _pauses(service, service.store.read(vm_id)) is not None)
 
 
 def go_on(service: VmService, vm_id: str) -> bool:
@@ -38,10 +34,13 @@ def go_on(service: VmService, vm_id: str) -> bool:
     return True
 
 
-def _waits(service: VmService, vm_id: str) -> bool:
-    record = service.store.read(vm_id)
+def _pauses(service: VmService, record: VmRecord | None) -> Vmm | None:
     driver = service.drivers.get(record.vmm) if record else None
-    if driver is None or not driver.capabilities.waits_for_room:
-        return False
+    return driver if driver is not None and driver.capabilities.waits_for_room else None
+
+
+def _waits(service: VmService, vm_id: str) -> bool:
+    """Whether the VMM paused the VM, and nobody holds it."""
+    driver = _pauses(service, service.store.read(vm_id))
     directory = service.store.directory(vm_id)
-    return driver.state(directory) is RunState.no_room and not holds.held(service.host, directory)
+    return driver is not None and driver.state(directory) is RunState.no_room and not holds.held(service.host, directory)
