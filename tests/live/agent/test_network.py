@@ -30,6 +30,25 @@ def test_a_vm_on_a_lans_bridge_sends_what_it_may_and_the_bridge_stays_as_it_was(
     assert run_script("ports_on_a_lan.py", namespaces=("net", "mount"), seconds=120) is None
 
 
+def test_a_vm_on_a_lans_bridge_speaks_for_no_gateway_of_its_host() -> None:
+    """Only that of one default route in the table main was known. The next hops of all others were open to VMs."""
+    host = LocalHost()
+    if os.geteuid() != 0 or not all(host.which(program) for program in ("unshare", "ip")):
+        pytest.skip("needs root, iproute2 and util-linux")
+    assert run_script("gateways_of_a_lan.py", namespaces=("net", "mount"), seconds=60) == {
+        "one": ["192.0.2.1"],
+        "several": ["192.0.2.1", "192.0.2.3"],
+        "several of IPv6": ["2001:db8::1", "fe80::3"],
+        "another table": ["192.0.2.1"],
+        "another table of IPv6": ["fe80::1"],
+        "another network": ["192.0.2.9"],
+        "halves": ["192.0.2.1"],
+        "the other family": ["fe80::1"],
+        "by number": ["192.0.2.7", "192.0.2.8"],
+        "another card": [],
+    }
+
+
 def beside_a_host(mode: str) -> Any:
     host = LocalHost()
     if os.geteuid() != 0 or not all(host.which(program) for program in ("unshare", "ip", "nft", "iptables", "ip6tables")):

@@ -15,7 +15,7 @@ from nqrust.agent import server, settings
 from nqrust.agent.errors import Failed
 from nqrust.agent.network.fragments import Fragments
 from nqrust.agent.network.lan import LanGuard, passing, table
-from nqrust.agent.network.own_addresses import Protected, by_family
+from nqrust.agent.network.own_addresses import Protected, by_family, protected
 from nqrust.agent.network.sources import Sources
 from nqrust.agent.network.taps import Taps
 from nqrust.agent.server import Agent
@@ -33,8 +33,9 @@ def lan_host(*, netfilter: bool = False) -> FakeHost:
     for program in ("ip", "nft", "iptables", "iptables-restore"):
         host.install(program)
     host.on("ip", prefix=True, answer=json.dumps(ADDRESSES))
-    host.on("ip", "-j", "-4", "route", "show", "default", "dev", "br0", answer='[{"gateway": "192.0.2.254"}]')
-    host.on("ip", "-j", "-6", "route", "show", "default", "dev", "br0", answer="[]")
+    host.on("ip", "-j", "-4", "route", "show", "table", "all", answer='[{"gateway": "192.0.2.254", "dev": "br0"}]')
+    host.on("ip", "-j", "-6", "route", "show", "table", "all", answer="[]")
+    host.on("ip", "-j", "nexthop", "show", answer=Completed(("ip",), 255, "", 'Object "nexthop" is unknown'))
     host.on("nft", prefix=True, answer=lambda h, c: _nft(h, c))
     host.on("iptables", prefix=True)
     host.on("iptables-restore", prefix=True)
@@ -123,6 +124,23 @@ def test_what_is_for_the_host_goes_to_its_bridge_and_no_other_card_of_it() -> No
     host.on("ip", "-j", "address", "show", answer="no JSON")
     with pytest.raises(Failed):
         guard.sync()
+
+
+def test_nobody_speaks_for_a_gateway_of_any_route() -> None:
+    host = lan_host()
+    routes = [
+        {"dst": "default", "nexthops": [{"gateway": "192.0.2.7", "dev": "br0"}, {"gateway": "198.51.100.1", "dev": "lan1"}]},
+        {"dst": "10.0.0.0/8", "table": "100", "gateway": "192.0.2.8", "dev": "br0"},
+        {"dst": "10.1.0.0/16", "via": {"family": "inet6", "host": "fe80::8"}, "dev": "br0"},
+        {"dst": "10.2.0.0/16", "gateway": "198.51.100.2", "dev": "lan1"},
+        {"dst": "192.0.2.0/24", "dev": "br0"},
+    ]
+    host.on("ip", "-j", "-4", "route", "show", "table", "all", answer=json.dumps(routes))
+    host.on("ip", "-j", "-6", "route", "show", "table", "all", answer='[{"gateway": "fe80::9", "dev": "br0"}]')
+    host.on("ip", "-j", "nexthop", "show", answer='[{"id": 1, "gateway": "192.0.2.9", "dev": "br0"}]')
+    found = protected(host, "br0")
+    assert found.v4 == ("192.0.2.1", "192.0.2.7", "192.0.2.8", "192.0.2.9")
+    assert found.v6 == ("fe80::1", "fe80::8", "fe80::9")
 
 
 def test_the_table_is_written_once_and_again_after_a_flush() -> None:

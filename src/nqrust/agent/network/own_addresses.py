@@ -82,11 +82,12 @@ def _broadcasts(links: list[dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _gateways(host: Host, bridge: str) -> list[str]:
-    found = []
-    for family in ("-4", "-6"):
-        for route in _json(host, family, "route", "show", "default", "dev", bridge, ok=(0, 1, 2)):
-            found.append(str(route.get("gateway", "")))
-    return found
+    """Return every gateway on the bridge: of a route in any table, also one of several next hops, or one of the other family."""
+    routes = [one for family in ("-4", "-6") for one in _json(host, family, "route", "show", "table", "all", ok=(0, 1, 2))]
+    # With a sysctl of routing daemons, a route names its next hop by number alone; ip-sysctl, nexthop_compat_mode.
+    routes += _json(host, "nexthop", "show", ok=(0, 1, 2, 255))
+    hops = [hop for one in routes for hop in (one, *one.get("nexthops", ())) if hop.get("dev") == bridge]
+    return [str(address) for hop in hops for address in (hop.get("gateway", ""), hop.get("via", {}).get("host", ""))]
 
 
 def _cards(host: Host, links: list[dict[str, Any]], mac: str) -> tuple[str, ...]:
