@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from nqrust.agent.network.filters import Filters
-from nqrust.agent.network.fragments import Fragments
+from nqrust.agent.network.port_guard import PortGuard
 from nqrust.agent.network.sources import Sources
 from nqrust.host.local import LocalHost
 
@@ -104,10 +104,12 @@ def seen(sh: Callable[..., str], inside: Callable[..., str], web: str, script: s
     forget()
     sh("echo 30 >/proc/sys/net/ipv4/ipfrag_time")
     records: Any = [
-        SimpleNamespace(id=f"t{number}", tap=f"tap{number}", ip=None, mac="", asked="run") for number in range(GUESTS)
+        SimpleNamespace(id=f"t{number}", tap=f"tap{number}", ip=None, mac=f"02:00:00:00:00:0{number}", asked="run")
+        for number in range(GUESTS)
     ]
-    records.append(SimpleNamespace(id="guest1", tap="port1", ip=None, mac="", asked="run"))
-    few = Filters(Fragments(LocalHost(), lambda: records), Sources(LocalHost(), "fcbr0", list))
+    own = sh("ip netns exec guest1 cat /sys/class/net/eth0/address").strip()
+    records.append(SimpleNamespace(id="guest1", tap="port1", ip="10.0.0.21", mac=own, asked="run"))
+    few = Filters(PortGuard(LocalHost(), lambda: records), Sources(LocalHost(), "fcbr0", list))
     said |= {"drawn": [few.sync(), few.sync()], "lacking": few.lacking}
     sh("nft 'add table bridge after; add chain bridge after c { type filter hook prerouting priority -200; }'")
     sh("nft add rule bridge after c ip6 nexthdr 51 counter")  # RFC 4302

@@ -23,8 +23,8 @@ from nqrust.agent.link.manager_link import ManagerLink
 from nqrust.agent.network.dhcp import Dhcp
 from nqrust.agent.network.filters import Filters
 from nqrust.agent.network.forwards import Forwards
-from nqrust.agent.network.fragments import Fragments
 from nqrust.agent.network.lan import LanGuard
+from nqrust.agent.network.port_guard import PortGuard
 from nqrust.agent.network.relay_port import RelayPort
 from nqrust.agent.network.rules import NetworkRules
 from nqrust.agent.network.sources import Sources
@@ -65,7 +65,7 @@ class Agent:
         self.sources: Filter = (
             LanGuard(host, network.bridge, store.all, network.relay_port)
             if lan
-            else Filters(Sources(host, network.bridge, store.all, settings.peers_ports), Fragments(host, store.all))
+            else Filters(Sources(host, network.bridge, store.all, settings.peers_ports), PortGuard(host, store.all))
         )
         self.relay_port = RelayPort(host, network.bridge, network.relay_port)
         self.service = VmService(

@@ -30,6 +30,20 @@ def test_a_vm_on_a_lans_bridge_sends_what_it_may_and_the_bridge_stays_as_it_was(
     assert run_script("ports_on_a_lan.py", namespaces=("net", "mount"), seconds=120) is None
 
 
+def test_a_guest_answers_for_no_neighbour() -> None:
+    """It read what the host sent to a neighbour that had just asked for its address, or that was off."""
+    needs_taps()
+    if LocalHost().which("nft") is None:
+        pytest.skip("needs nftables")
+    found = run_script("in_anothers_name.py", namespaces=("net", "mount"), seconds=120)
+    claims = ["an answer", "a question", "to all", "of another kind", "another MAC inside"]
+    assert found["without"] == [claims, 100, ["asks", "looks", "requests", "another MAC"], True], "the test can see the holes"
+    own = ["asks", "looks", "requests"]
+    assert found["drawn"] == [True, False, ""] and found["put back"] == [True, {}]
+    assert found["with"] == [[], 0, own, False]
+    assert found["without an address"] == ["looks", "requests"]
+
+
 def test_a_vm_on_a_lans_bridge_speaks_for_no_gateway_of_its_host() -> None:
     """Only that of one default route in the table main was known. The next hops of all others were open to VMs."""
     host = LocalHost()

@@ -8,7 +8,9 @@ from tests.fakes.host import FakeHost
 from tests.unit.agent.test_network import TAP, record
 
 from nqrust.agent.network.filters import Filters
-from nqrust.agent.network.fragments import _MEMORY, A_SECOND, AT_ONCE, Allowed, Fragments, of_all, shared, table
+from nqrust.agent.network.fragments import _MEMORY, A_SECOND, AT_ONCE, Allowed, of_all, shared
+from nqrust.agent.network.port_guard import PortGuard, table
+from nqrust.agent.network.ports import Ports
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command
 
@@ -54,10 +56,16 @@ def test_the_pages_have_the_figures() -> None:
 
 
 def test_a_port_is_limited_before_the_share_of_all() -> None:
-    text = table([VM], Allowed())
+    text = table(Ports([VM]), Allowed())
     one = text[text.index("chain vm-") :]
     assert one.index("ether type !=") < one.index(f"limit rate over {A_SECOND}/second") < one.index("jump fragments")
-    assert "hook" not in table([], Allowed()), "without VMs no frame is looked at"
+    assert "hook" not in table(Ports([]), Allowed()), "without VMs no frame is looked at"
+
+
+def test_a_vm_speaks_for_its_own_address_alone() -> None:
+    assert f"ether saddr != {VM.mac} drop" in (text := table(Ports([VM]), Allowed()))
+    assert f"arp saddr ether != {VM.mac} drop" in text and "arp saddr ip != { 0.0.0.0, 10.0.0.20 } drop" in text
+    assert "arp saddr ip != { 0.0.0.0 } drop" in table(Ports([record("a1", None, TAP)]), Allowed())
 
 
 @pytest.mark.parametrize("lack", ["program", "kernel"])
@@ -69,7 +77,7 @@ def test_a_host_that_cannot_filter_ports_is_told_and_its_vms_run(lack: str) -> N
         host.install("nft")
         host.on("nft", prefix=True, answer=CommandFailed(("nft",), 1, "Operation not supported"))
     records = [VM]
-    both = Filters(Fragments(host, lambda: records), Fragments(host, list))
+    both = Filters(PortGuard(host, lambda: records), PortGuard(host, list))
     assert both.sync() is False and "nft" in both.lacking
     records.clear()
     assert both.sync() is False and both.lacking == "", "nobody needs it"
@@ -85,7 +93,7 @@ def test_the_rules_are_drawn_once_and_again_when_they_go() -> None:
         return str(host.memory.get("table", ""))
 
     host.on("nft", prefix=True, answer=nft)
-    few = Filters(Fragments(host, lambda: [VM]))
+    few = Filters(PortGuard(host, lambda: [VM]))
     assert [few.sync(), few.sync()] == [True, False]
     host.memory["table"] = ""
     assert [few.sync(), few.sync()] == [True, False]

@@ -13,9 +13,10 @@ from tests.unit.agent.test_network import TAP, machine, ran, record
 
 from nqrust.agent import server, settings
 from nqrust.agent.errors import Failed
-from nqrust.agent.network.fragments import Fragments
 from nqrust.agent.network.lan import LanGuard, passing, table
 from nqrust.agent.network.own_addresses import Protected, by_family, protected
+from nqrust.agent.network.port_guard import PortGuard
+from nqrust.agent.network.ports import Ports
 from nqrust.agent.network.sources import Sources
 from nqrust.agent.network.taps import Taps
 from nqrust.agent.server import Agent
@@ -52,7 +53,7 @@ def _nft(host: FakeHost, cmd: Command) -> str | Completed:
 
 
 def test_a_port_is_filtered_by_name_and_nothing_else_of_the_bridge_is() -> None:
-    text = table([VM], Protected(("192.0.2.1",), ("fe80::1",)))
+    text = table(Ports([VM]), Protected(("192.0.2.1",), ("fe80::1",)))
     assert text.startswith("table bridge nqrust-microvm\ndelete table bridge nqrust-microvm\n"), "in one transaction"
     assert f'iifname vmap {{ "{TAP}" : jump vm-{TAP} }}' in text
     assert f'iifname vmap {{ "{TAP}" : jump host-{TAP} }}' in text
@@ -61,7 +62,7 @@ def test_a_port_is_filtered_by_name_and_nothing_else_of_the_bridge_is() -> None:
     assert "nd-neighbor-advert limit rate over 20/second burst 50 packets drop" in text
     assert "ip saddr { 192.0.2.1 } drop" in text and "ip6 saddr { fe80::1 } drop" in text
     assert "@th,64,128 0xfe800000000000000000000000000001 drop" in text
-    assert "hook" not in table([], Protected()), "without VMs no frame of the LAN is looked at"
+    assert "hook" not in table(Ports([]), Protected()), "without VMs no frame of the LAN is looked at"
 
 
 def test_frames_to_and_from_the_lan_are_tracked_only_if_they_are_for_the_host() -> None:
@@ -197,14 +198,14 @@ def test_a_firewall_that_refuses_the_rules_keeps_no_vm_from_its_start() -> None:
 
 
 def test_a_vm_reaches_no_metadata_of_its_hosts_cloud() -> None:
-    text = table([VM], Protected())
+    text = table(Ports([VM]), Protected())
     assert "ip daddr 169.254.0.0/16 drop" in text
     assert "ip daddr { 100.100.100.200, 168.63.129.16, 192.0.0.192 } tcp dport != 53 drop" in text
     assert "ip6 daddr { fd00:ec2::23, fd00:ec2::254, fd20:ce::254 } tcp dport != 53 drop" in text
 
 
 def test_a_vm_wants_no_address_of_the_host() -> None:
-    text = table([VM], Protected(v6=("fe80::1",), mac="02:00:00:00:00:0a"))
+    text = table(Ports([VM]), Protected(v6=("fe80::1",), mac="02:00:00:00:00:0a"))
     for about in ("@th,64,128 0xfe800000000000000000000000000001", "@th,128,64 0xfffe00000a"):
         assert f"icmpv6 type nd-neighbor-solicit ip6 saddr :: {about} drop" in text
         assert f"icmpv6 type nd-neighbor-advert {about} drop" in text
@@ -213,7 +214,9 @@ def test_a_vm_wants_no_address_of_the_host() -> None:
 
 def test_what_a_vm_may_send_to_its_host_is_decided_at_the_bridge() -> None:
     """Marks may be changed by others until the host's own rules see them."""
-    text = table([VM], Protected(of_host_v4=("192.0.2.1",), of_host_v6=("fd00::1",), broadcasts=("192.0.2.255",)), relay=7777)
+    text = table(
+        Ports([VM]), Protected(of_host_v4=("192.0.2.1",), of_host_v6=("fd00::1",), broadcasts=("192.0.2.255",)), relay=7777
+    )
     assert f"meta mark set {LAN_MARK}\n\t\tgoto own" in text
     assert "ip daddr { 192.0.2.1, 192.0.2.255 } goto its" in text and "ip6 daddr { fd00::1 } goto its" in text
     assert "tcp dport 7777 accept" in text and text.count("@asked accept") == 1
@@ -251,7 +254,7 @@ def test_a_port_on_the_lan_is_pinned_to_its_vms_mac() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "kinds"), [("nat", [Sources, Fragments]), ("isolated", [Sources, Fragments]), ("bridged", [LanGuard])]
+    ("mode", "kinds"), [("nat", [Sources, PortGuard]), ("isolated", [Sources, PortGuard]), ("bridged", [LanGuard])]
 )
 def test_the_agent_filters_as_its_network_needs_it(mode: str, kinds: list[type], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.launch, "prepare", lambda host, settings: None)

@@ -11,13 +11,9 @@ take the room of many. All VMs together get most of the room. ip-sysctl: ipfrag_
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from nqrust.agent.network import own_chain, own_table
-from nqrust.agent.store import VmRecord
-from nqrust.contract.text import word
+from nqrust.agent.network import own_table
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
@@ -76,39 +72,3 @@ def shared(allowed: Allowed) -> list[str]:
     """Return the chain that the fragments of all ports pass. Pure."""
     limit = f"limit rate over {allowed.a_second}/second burst {allowed.at_once} packets drop"
     return own_table.chain(CHAIN, [f"meta length > {_LARGEST} drop", limit])
-
-
-def table(records: Iterable[VmRecord], allowed: Allowed) -> str:
-    """Return input of nft(8) for the ports of a VM network of nqr's own. Pure.
-
-    A frame with a VLAN tag of number 0 is a plain packet to the host, and no rule finds the fragment in it. So no tag passes.
-    """
-    taps = [word(one.tap) for one in records]
-    if not taps:
-        return own_table.text([])
-    lines = shared(allowed)
-    for tap in taps:
-        lines += own_table.chain(f"vm-{tap}", ["ether type != { ip, arp, ip6 } drop", *few()])
-    jumps = ", ".join(f'"{tap}" : jump vm-{tap}' for tap in taps)
-    hook = "type filter hook prerouting priority -250; policy accept;"
-    return own_table.text([*lines, *own_table.chain("from-vms", [hook, f"iifname vmap {{ {jumps} }}"])])
-
-
-class Fragments:
-    """`records` returns the records on disk. `lacking`: why VMs run without these rules; empty if nothing is wrong."""
-
-    def __init__(self, host: Host, records: Callable[[], Iterable[VmRecord]]) -> None:
-        self._host, self._records, self._table = host, records, own_table.OwnTable(host)
-        self._lock = threading.Lock()
-        self.lacking = ""
-
-    def sync(self) -> bool:
-        """The ports of the VMs that run or still have one have these rules. Return whether anything changed."""
-        with self._lock:
-            records = sorted((one for one in self._records() if own_chain.has_port(self._host, one)), key=lambda one: one.id)
-            self.lacking = ""
-            try:
-                return self._table.fill(table(records, of_all(self._host)))
-            except HostError as error:
-                self.lacking = str(error) if records else ""
-                return False

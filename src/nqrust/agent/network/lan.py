@@ -31,9 +31,10 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 
 from nqrust.agent.errors import Failed
-from nqrust.agent.network import fragments, own_addresses, own_chain, own_table, to_host
+from nqrust.agent.network import fragments, own_addresses, own_chain, own_name, own_table, ports, to_host
 from nqrust.agent.network.own_addresses import Protected
 from nqrust.agent.network.own_table import chain
+from nqrust.agent.network.ports import Ports
 from nqrust.agent.store import VmRecord
 from nqrust.contract.names import CLOUD_SERVICES, FORWARD_CHAIN, GUEST_RELAY_PORT, LAN_MARK, LINK_LOCAL
 from nqrust.contract.text import word
@@ -79,18 +80,18 @@ class LanGuard:
         """Filter the ports of the VMs that run or still have one, and no others. Return whether anything changed. Raises Failed: a VM does not
         start without its filter."""
         with self._lock:
-            records = sorted((one for one in self._records() if own_chain.has_port(self._host, one)), key=lambda one: one.id)
             try:
-                changed = self._draw(records)
+                found = ports.look(self._host, self._records())
+                changed = self._draw(found)
             except HostError as error:
                 raise Failed(
                     "NQR-NET-712",
                     f"The filter for the VM's port on {self._bridge} could not be set ({error}).",
                     "Check that `nft list ruleset` works on this host, then start the VM again.",
                 ) from error
-            return self._pass_netfilter(records) or changed
+            return self._pass_netfilter(found.vms) or changed
 
-    def _draw(self, records: list[VmRecord]) -> bool:
+    def _draw(self, found: Ports) -> bool:
         """Tell in `lacking` what this kernel cannot do."""
         kept, macs, few = (
             own_addresses.protected(self._host, self._bridge),
@@ -99,11 +100,11 @@ class LanGuard:
         )
         self.lacking = ""
         try:
-            return self._table.fill(table(records, kept, macs, few, self._relay))
+            return self._table.fill(table(found, kept, macs, few, self._relay))
         except CommandFailed as error:
             if not macs:
                 raise
-            changed, self.lacking = self._table.fill(table(records, kept, few=few, relay=self._relay)), str(error)
+            changed, self.lacking = self._table.fill(table(found, kept, few=few, relay=self._relay)), str(error)
             return changed
 
     def _own_macs(self) -> tuple[str, ...]:
@@ -130,7 +131,7 @@ class LanGuard:
 
 
 def table(
-    records: Iterable[VmRecord],
+    found: Ports,
     kept: Protected,
     own_macs: tuple[str, ...] = (),
     few: fragments.Allowed | None = None,
@@ -144,9 +145,9 @@ def table(
     nobody else takes it; RFC 4862, 5.4.3. `own_macs`: of this host, which tracks the frames for these MACs alone. Empty: nothing would
     track the others. `few`: fragments of all VMs for this host.
     """
-    taps = {word(one.tap): word(one.mac) for one in records}
+    taps = {word(one.tap): word(one.mac) for one in found.vms}
     lines: list[str] = []
-    if taps:
+    if found:
         lines += [
             *chain("pieces", _PIECES),
             *chain("guest", _guest(kept)),
@@ -154,7 +155,7 @@ def table(
             *fragments.shared(few or fragments.Allowed()),
         ]
         for tap, mac in taps.items():
-            own = [f"ether saddr != {mac} drop", f"arp saddr ether != {mac} drop"]
+            own = own_name.own_mac(mac)
             # The MAC in a request may be in a later fragment, where no rule finds it.
             own += ["udp dport 67 ip frag-off & 0x3fff != 0 drop"]
             if own_macs:  # br_netfilter puts packets for the host together before the next hook
@@ -165,10 +166,8 @@ def table(
         hook = "type filter hook {} priority -250; policy accept;"
         untracked = _untracked(taps, own_macs)
         for name, place, kind in (("from-vms", "prerouting", "vm"), ("to-host", "input", "host")):
-            jumps = ", ".join(f'"{tap}" : jump {kind}-{tap}' for tap in taps)
-            lines += chain(
-                name, [hook.format(place), f"iifname vmap {{ {jumps} }}", *(untracked if place == "prerouting" else [])]
-            )
+            jumps = own_table.by_port({tap: f"jump {kind}-{tap}" for tap in taps})
+            lines += chain(name, [hook.format(place), jumps, *(untracked if place == "prerouting" else [])])
         lines += chain("from-host", [hook.format("output"), *to_host.questions(kept, taps)])
     return own_table.text(lines)
 
@@ -176,9 +175,9 @@ def table(
 def _untracked(taps: Mapping[str, str], own_macs: tuple[str, ...]) -> list[str]:
     if not own_macs:
         return []
-    ports, hosts = ", ".join(f'"{tap}"' for tap in taps), ", ".join(own_macs)
+    listed, hosts = ", ".join(f'"{tap}"' for tap in taps), ", ".join(own_macs)
     return [
-        f"iifname {{ {ports} }} ether daddr != {{ {hosts} }} notrack",
+        f"iifname {{ {listed} }} ether daddr != {{ {hosts} }} notrack",
         f"ether daddr {{ {', '.join(taps.values())} }} notrack",
     ]
 

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from nqrust.agent.network.forwards import parse_rules, restore_text
-from nqrust.agent.store import VmRecord
-from nqrust.contract.text import word
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, command
 
 Rule = tuple[str, ...]
-
-
-def has_port(host: Host, record: VmRecord) -> bool:
-    """Return whether a VM gets a port on the bridge, or still has one. A guest that is asked to power off may send for minutes
-    and may refuse."""
-    return record.asked == "run" or host.exists(f"/sys/class/net/{word(record.tap)}")
 
 
 def netfilter(host: Host, bridge: str, program: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from nqrust.contract.names import LAN_TABLE
 from nqrust.host.port import Host, command
@@ -40,3 +40,9 @@ def text(lines: Iterable[str]) -> str:
 
 def chain(name: str, lines: Iterable[str]) -> list[str]:
     return [f"\tchain {name} {{", *(f"\t\t{line}" for line in lines), "\t}"]
+
+
+def by_port(verdicts: Mapping[str, str]) -> str:
+    """Return the rule that treats frames by the port that they come from. Pure."""
+    elements = ", ".join(f'"{port}" : {verdict}' for port, verdict in verdicts.items())
+    return f"iifname vmap {{ {elements} }}"

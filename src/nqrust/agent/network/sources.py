@@ -25,7 +25,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterable
 
-from nqrust.agent.network import own_chain
+from nqrust.agent.network import own_chain, ports
 from nqrust.agent.store import VmRecord
 from nqrust.contract.names import SOURCE_CHAIN
 from nqrust.contract.text import word
@@ -40,11 +40,11 @@ _NAME = "nqr-{}"
 
 
 class Sources:
-    """`records`: what is on disk now; asked under a lock, so that the last writer draws the last picture. `ports`: where managers and
-    agents on other machines listen."""
+    """`records`: what is on disk now; asked under a lock, so that the last writer draws the last picture. `peers`: the ports of managers and
+    agents on other machines."""
 
-    def __init__(self, host: Host, bridge: str, records: Callable[[], Iterable[VmRecord]], ports: Collection[int] = ()) -> None:
-        self._host, self._bridge, self._records, self._ports = host, bridge, records, ports
+    def __init__(self, host: Host, bridge: str, records: Callable[[], Iterable[VmRecord]], peers: Collection[int] = ()) -> None:
+        self._host, self._bridge, self._records, self._peers = host, bridge, records, peers
         self._lock = threading.Lock()
         self._six = True  # rules of IPv6 may be there
         self.lacking = ""
@@ -56,14 +56,14 @@ class Sources:
         if self._host.which("iptables") is None:
             return False
         with self._lock:
-            ported = [one for one in self._records() if own_chain.has_port(self._host, one)]
-            self.lacking = ""
+            found = ports.look(self._host, self._records())
+            ported, self.lacking = found.vms, ""
             addresses, asks = rules(self._bridge, ported), asking(self._bridge, ported)
             casts = self._untracked("iptables", ported)
-            few = beginning(self._bridge, self._ports) if ported else []
+            few = beginning(self._bridge, self._peers) if ported else []
             choices: list[list[tuple[str, ...]]] = [[*casts, *few, *asks], [*few, *asks], [*casts, *few], few, casts, []]
             less = [some for number, some in enumerate(choices) if some not in choices[:number]]
-            past = past_the_bridge(ported)
+            past = past_the_bridge(one.tap for one in ported)
             changed = self._draw("iptables", *([*past, *some, *addresses] for some in less), past)
             six = self._untracked("ip6tables", ported)
             if (six or self._six) and self._host.which("ip6tables") is not None:
@@ -98,10 +98,10 @@ def rules(bridge: str, records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
     return [asks, *found] if found else []
 
 
-def past_the_bridge(records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
+def past_the_bridge(taps: Iterable[str]) -> list[tuple[str, ...]]:
     """Return the rules for packets of the TAPs themselves, in the same form. Pure. Frames of their bridge have its name, with
     br_netfilter too."""
-    return [("-i", word(one.tap), "-j", "DROP") for one in sorted(records, key=lambda record: record.id)]
+    return [("-i", word(tap), "-j", "DROP") for tap in taps]
 
 
 def untracked(bridge: str, program: str) -> list[tuple[str, ...]]:
@@ -123,12 +123,12 @@ def asking(bridge: str, records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
     return found
 
 
-def beginning(bridge: str, ports: Collection[int]) -> list[tuple[str, ...]]:
+def beginning(bridge: str, peers: Collection[int]) -> list[tuple[str, ...]]:
     """Return the rules for connections that guests begin to the platform elsewhere, in the same form. Pure."""
     above = ("--hashlimit-above", f"{_BEGINS_A_SECOND}/sec", "--hashlimit-burst", str(_BEGINS_AT_ONCE))
     few = ("-m", "hashlimit", *above, "--hashlimit-mode", "dstip", "--hashlimit-name")
     found: list[tuple[str, ...]] = []
-    for port in sorted(ports):
+    for port in sorted(peers):
         begins = ("-p", "tcp", "-m", "tcp", "--dport", str(port), "--tcp-flags", "FIN,SYN,RST,ACK", "SYN")
         found.append(("-i", bridge, *begins, *few, _NAME.format(port), "-j", "DROP"))
     return found
