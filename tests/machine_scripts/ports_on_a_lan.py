@@ -373,6 +373,15 @@ def main() -> None:
     os.write(guest, bytes(_HEADER) + DROPPED["a DHCP server"])
     assert not wire.hears(DROPPED["a DHCP server"])
 
+    records.clear()
+    assert guard.sync() and not guard.sync() and running.tap in guard.lacking
+    os.write(guest, bytes(_HEADER) + PASSES["UDP"])
+    assert not wire.hears(PASSES["UDP"]), "nothing passes while its record cannot be read"
+    records.append(running)
+    assert guard.sync() and guard.lacking == ""
+    os.write(guest, bytes(_HEADER) + PASSES["UDP"])
+    assert wire.hears(PASSES["UDP"])
+
     running.asked = "stop"
     taps.remove(running.tap, owner="v")
     assert running.tap not in sh("nft list ruleset")

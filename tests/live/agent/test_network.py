@@ -30,7 +30,7 @@ def test_a_vm_on_a_lans_bridge_sends_what_it_may_and_the_bridge_stays_as_it_was(
     assert run_script("ports_on_a_lan.py", namespaces=("net", "mount"), seconds=120) is None
 
 
-def test_a_guest_answers_for_no_neighbour() -> None:
+def test_a_guest_answers_for_no_neighbour_and_one_without_a_record_sends_nothing() -> None:
     """It read what the host sent to a neighbour that had just asked for its address, or that was off."""
     needs_taps()
     if LocalHost().which("nft") is None:
@@ -42,6 +42,9 @@ def test_a_guest_answers_for_no_neighbour() -> None:
     assert found["drawn"] == [True, False, ""] and found["put back"] == [True, {}]
     assert found["with"] == [[], 0, own, False]
     assert found["without an address"] == ["looks", "requests"]
+    changed, again, told, passing, without_nft, *then = found["without a record"]
+    assert (changed, again, passing, without_nft) == (True, False, [], False) and "vm.json" in told
+    assert then == ["", own]
 
 
 def test_a_vm_on_a_lans_bridge_speaks_for_no_gateway_of_its_host() -> None:

@@ -170,6 +170,25 @@ def test_a_guest_that_does_not_power_off_keeps_its_filters() -> None:
     assert TAP not in host.memory["table"]
 
 
+def test_nothing_passes_the_port_of_a_vm_without_a_record() -> None:
+    """A damaged vm.json took the filter off the port of a VM that ran on."""
+    host, records = lan_host(netfilter=True), [VM]
+    host.put("/sys/class/net/br0/address", "02:00:00:00:00:0a\n")
+    host.put_directory("/sys/class/net/br0/brif")
+    for name, alias in ((TAP, "nqrust-vm:a1"), ("tap0ther", "nqrust-vm:b1"), ("tapvpn", "office")):
+        host.put(f"/sys/class/net/{name}/tun_flags", "0x2\n")
+        host.put(f"/sys/class/net/{name}/ifalias", f"{alias}\n")
+    guard, sources = LanGuard(host, "br0", lambda: records), Sources(host, "br0", lambda: records)
+    guard.sync()
+    assert f'iifname vmap {{ "{TAP}" : jump vm-{TAP}, "tap0ther" : drop }}' in host.memory["table"]
+    assert "tap0ther" in guard.lacking and TAP not in guard.lacking and "tapvpn" not in host.memory["table"]
+    records.clear()
+    assert guard.sync() and f'"{TAP}" : drop, "tap0ther" : drop' in host.memory["table"]
+    sources.sync()
+    drawn = [bytes(call.input or b"").decode() for call in host.commands if call.argv[0] == "iptables-restore"][-1]
+    assert f"-i br0 -m mac --mac-source {mac_address('b1')} -j DROP" in drawn and "-i tap0ther -j DROP" in drawn
+
+
 def test_a_vm_without_its_filter_does_not_start() -> None:
     host = lan_host()
     host.on("nft", prefix=True, answer=CommandFailed(("nft",), 1, "", "Operation not supported"))

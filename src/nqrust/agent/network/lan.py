@@ -14,7 +14,7 @@ The bridge is the administrator's, and other machines use it. So every rule name
                      installer's rules drop marked packets that are no answers, and the relay takes marked packets alone: other
                      machines of the LAN cannot use it
 
-A VM has its address from the LAN's DHCP, so no rule ties it to one.
+A VM has its address from the LAN's DHCP, so no rule ties it to one. Nothing passes the port of a VM without a record (ports.py).
 
 Docker loads br_netfilter, which sends the frames of every bridge through FORWARD, and sets its policy to DROP. Only then the
 frames of VMs are accepted there. Without br_netfilter no such rule is made: the match for ports would load that module.
@@ -92,13 +92,13 @@ class LanGuard:
             return self._pass_netfilter(found.vms) or changed
 
     def _draw(self, found: Ports) -> bool:
-        """Tell in `lacking` what this kernel cannot do."""
+        """Tell in `lacking` what this kernel cannot do, and which ports are closed."""
         kept, macs, few = (
             own_addresses.protected(self._host, self._bridge),
             self._own_macs(),
             fragments.of_all(self._host, ipv6=True),
         )
-        self.lacking = ""
+        self.lacking = found.closed
         try:
             return self._table.fill(table(found, kept, macs, few, self._relay))
         except CommandFailed as error:
@@ -166,14 +166,14 @@ def table(
         hook = "type filter hook {} priority -250; policy accept;"
         untracked = _untracked(taps, own_macs)
         for name, place, kind in (("from-vms", "prerouting", "vm"), ("to-host", "input", "host")):
-            jumps = own_table.by_port({tap: f"jump {kind}-{tap}" for tap in taps})
+            jumps = own_table.by_port({tap: f"jump {kind}-{tap}" for tap in taps}, found.strange)
             lines += chain(name, [hook.format(place), jumps, *(untracked if place == "prerouting" else [])])
-        lines += chain("from-host", [hook.format("output"), *to_host.questions(kept, taps)])
+        lines += chain("from-host", [hook.format("output"), *(to_host.questions(kept, taps) if taps else [])])
     return own_table.text(lines)
 
 
 def _untracked(taps: Mapping[str, str], own_macs: tuple[str, ...]) -> list[str]:
-    if not own_macs:
+    if not (own_macs and taps):
         return []
     listed, hosts = ", ".join(f'"{tap}"' for tap in taps), ", ".join(own_macs)
     return [

@@ -42,7 +42,7 @@ def chain(name: str, lines: Iterable[str]) -> list[str]:
     return [f"\tchain {name} {{", *(f"\t\t{line}" for line in lines), "\t}"]
 
 
-def by_port(verdicts: Mapping[str, str]) -> str:
-    """Return the rule that treats frames by the port that they come from. Pure."""
-    elements = ", ".join(f'"{port}" : {verdict}' for port, verdict in verdicts.items())
-    return f"iifname vmap {{ {elements} }}"
+def by_port(verdicts: Mapping[str, str], closed: Iterable[str] = ()) -> str:
+    """Return the rule that treats frames by the port that they come from. `closed`: ports from which nothing passes. Pure."""
+    elements = [f'"{port}" : {verdict}' for port, verdict in [*verdicts.items(), *((port, "drop") for port in closed)]]
+    return f"iifname vmap {{ {', '.join(elements)} }}"

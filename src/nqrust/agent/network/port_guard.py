@@ -25,12 +25,13 @@ def table(found: Ports, allowed: fragments.Allowed) -> str:
         own = [*own_name.own_mac(one.mac), *own_name.own_address(one.ip)]
         lines += own_table.chain(f"vm-{word(one.tap)}", ["ether type != { ip, arp, ip6 } drop", *own, *fragments.few()])
     hook = "type filter hook prerouting priority -250; policy accept;"
-    jumps = own_table.by_port({word(one.tap): f"jump vm-{one.tap}" for one in found.vms})
+    jumps = own_table.by_port({word(one.tap): f"jump vm-{one.tap}" for one in found.vms}, found.strange)
     return own_table.text([*lines, *own_table.chain("from-vms", [hook, jumps])])
 
 
 class PortGuard:
-    """`records` returns the records on disk. `lacking`: why VMs run without these rules; empty if nothing is wrong."""
+    """`records` returns the records on disk. `lacking`: why VMs run without these rules, or without a network; empty if nothing is
+    wrong."""
 
     def __init__(self, host: Host, records: Callable[[], Iterable[VmRecord]]) -> None:
         self._host, self._records, self._table = host, records, own_table.OwnTable(host)
@@ -41,7 +42,7 @@ class PortGuard:
         """The ports of the VMs that run or still have one have these rules. Return whether anything changed."""
         with self._lock:
             found = ports.look(self._host, self._records())
-            self.lacking = ""
+            self.lacking = found.closed
             try:
                 return self._table.fill(table(found, fragments.of_all(self._host)))
             except HostError as error:

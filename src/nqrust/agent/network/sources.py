@@ -23,7 +23,7 @@ choice, such as none with a broadcast, passes the host's own check of sources.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from nqrust.agent.network import own_chain, ports
 from nqrust.agent.store import VmRecord
@@ -58,12 +58,13 @@ class Sources:
         with self._lock:
             found = ports.look(self._host, self._records())
             ported, self.lacking = found.vms, ""
-            addresses, asks = rules(self._bridge, ported), asking(self._bridge, ported)
+            addresses = [*without_record(self._bridge, found.strange), *rules(self._bridge, ported)]
+            asks = asking(self._bridge, ported)
             casts = self._untracked("iptables", ported)
             few = beginning(self._bridge, self._peers) if ported else []
             choices: list[list[tuple[str, ...]]] = [[*casts, *few, *asks], [*few, *asks], [*casts, *few], few, casts, []]
             less = [some for number, some in enumerate(choices) if some not in choices[:number]]
-            past = past_the_bridge(one.tap for one in ported)
+            past = past_the_bridge([*(one.tap for one in ported), *found.strange])
             changed = self._draw("iptables", *([*past, *some, *addresses] for some in less), past)
             six = self._untracked("ip6tables", ported)
             if (six or self._six) and self._host.which("ip6tables") is not None:
@@ -96,6 +97,11 @@ def rules(bridge: str, records: Iterable[VmRecord]) -> list[tuple[str, ...]]:
             found.append(("!", "-s", source, "-i", bridge, "-m", "mac", "--mac-source", mac, "-j", "DROP"))
     asks = ("-s", "0.0.0.0/32", "-i", bridge, "-p", "udp", "-m", "udp", "--sport", "68", "--dport", "67", "-j", "RETURN")
     return [asks, *found] if found else []
+
+
+def without_record(bridge: str, strange: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """Return the rules for VMs whose record nobody can read, in the same form: nothing of theirs passes. Pure."""
+    return [("-i", bridge, "-m", "mac", "--mac-source", word(mac), "-j", "DROP") for mac in strange.values()]
 
 
 def past_the_bridge(taps: Iterable[str]) -> list[tuple[str, ...]]:
