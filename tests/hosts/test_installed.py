@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.hosts import product, warm
+from tests.hosts.killing import INSTALL
 from tests.hosts.machine import Fingerprint, Machine, Result, Snapshot
 from tests.hosts.product import document, nqr
 
@@ -167,6 +168,6 @@ def test_no_rollback_takes_a_vm_along(host: Machine) -> None:
     assert in_scripts(host, "./uninstall.sh --non-interactive").code == 0
     disk = f"/srv/fc/vms/{vm['id']}/disk.ext4"
     assert host.exists(disk)
-    back = host.run([f"{product.CLONE}/install.sh", "--non-interactive"], env={"NQR_VERB": "rollback"}, check=False, timeout=600)
+    back = host.run([INSTALL, "--non-interactive"], env={"NQR_VERB": "rollback"}, check=False, timeout=600)
     assert "There is nothing to roll back." in back.stdout and back.code == 0, back.describe()
     assert host.exists(disk)
