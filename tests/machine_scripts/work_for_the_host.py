@@ -22,8 +22,8 @@ from packets import checksum, checksum_v6, ethernet, ipv4, ipv6, sh  # beside th
 from tests.unit.agent.test_network import record
 
 from nqrust.agent.network.filters import Filters
-from nqrust.agent.network.fragments import Fragments
 from nqrust.agent.network.lan import LanGuard
+from nqrust.agent.network.port_guard import PortGuard
 from nqrust.agent.network.sources import Sources
 from nqrust.agent.network.taps import Taps
 from nqrust.contract.names import mac_address, tap_mac, tap_name
@@ -180,7 +180,7 @@ def nat() -> dict[str, object] | None:
     for spec in (vm_network("br0", "10.0.0.0/24", HOST, dns=True),):
         IptablesRules(spec).apply(local)
     records: Any = [SimpleNamespace(**{**record("v", MINE, TAP).model_dump(), "asked": "run"})]
-    sources = Filters(Sources(local, "br0", lambda: records), Fragments(local, lambda: records))
+    sources = Filters(Sources(local, "br0", lambda: records), PortGuard(local, lambda: records))
     taps = Taps(local, "br0", isolated=True, records=lambda: records, sources=sources)
     guest = opened()
     taps.admit()
