@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -50,8 +52,18 @@ class Migrate:
         return "migrate"
 
     @property
-    def backup_path(self) -> str:
-        return posixpath.join(self.backup_dir, f"{self.login.database}-before-{self.version}.dump")
+    def _under_way(self) -> str:
+        """The file that names the dump of a migration which has not ended. A rollback removes it, and leaves the dump: the next
+        migration makes one of its own then."""
+        return posixpath.join(self.backup_dir, f"{self.login.database}-to-{self.version}.migrating")
+
+    def backup_path(self, host: Host) -> str:
+        """Return the path of the dump: that of an interrupted migration, because it is older than any change, or a new one."""
+        with contextlib.suppress(HostError):
+            return posixpath.join(self.backup_dir, posixpath.basename(host.read_text(self._under_way).strip()))
+        name = posixpath.join(self.backup_dir, f"{self.login.database}-before-{self.version}")
+        numbered = (f"{name}{'' if number == 1 else f'-{number}'}.dump" for number in itertools.count(1))
+        return next(path for path in numbered if not host.exists(path))
 
     @property
     def _key(self) -> str:
@@ -74,19 +86,21 @@ class Migrate:
     def prepare(self, host: Host) -> Prepared:
         # Only the dump can restore a schema. A database that nqr created has its own undo record.
         records: list[Undo] = [undo_file(self.marker, ours_sha256=None)]
-        if not host.exists(self.backup_path) and self._count(host) > 0:
-            records.append(undo_file(self.backup_path, ours_sha256=None, retain=Retain.database))
+        if not host.exists(self.backup_path(host)) and self._count(host) > 0:
+            records.append(undo_file(self._under_way, ours_sha256=None))
+            records.append(undo_file(self.backup_path(host), ours_sha256=None, retain=Retain.database))
         return Prepared(Origin.modified, tuple(records))
 
     def apply(self, host: Host) -> None:
-        # Keep the dump of an interrupted run, because it is older than any migration.
-        if not host.exists(self.backup_path) and self._count(host) > 0:
-            self._dump(host)
+        backup = self.backup_path(host)
+        if not host.exists(backup) and self._count(host) > 0:
+            self._dump(host, backup)
+            host.write_file(self._under_way, f"{backup}\n".encode(), mode=0o600)
         try:
             if self.argv:
                 host.run(command(*self.argv, env=self.env, user=self.user, timeout=self.timeout))
         except (CommandFailed, CommandTimedOut) as error:
-            kept = f" The copy from before is {self.backup_path}." if host.exists(self.backup_path) else ""
+            kept = f" The copy from before is {backup}." if host.exists(backup) else ""
             raise StepFailed(
                 "NQR-DB-110",
                 f"The database could not be migrated: {str(error).rstrip('.')}.{kept}",
@@ -94,6 +108,7 @@ class Migrate:
             ) from error
         schema = f"{self._schema(host)}\n" if self.argv else ""
         host.write_file(self.marker, f"{self._key}{schema}".encode(), mode=0o644)
+        host.remove(self._under_way)
 
     def verify(self, host: Host) -> None:
         verify_by_inspection(self, host)
@@ -121,8 +136,8 @@ class Migrate:
                 "See that psql is installed and that the database answers, then run the same command again.",
             ) from error
 
-    def _dump(self, host: Host) -> None:
-        partial = self.backup_path + ".partial"
+    def _dump(self, host: Host, backup: str) -> None:
+        partial = f"{backup}.partial"
         # nqr creates the file first, so that others can never read it; pg_dump keeps mode and owner.
         host.write_file(partial, b"", mode=0o600)
         try:
@@ -133,7 +148,7 @@ class Migrate:
                     env=self.login.environment(), timeout=_DUMP_SECONDS,
                 )
             )  # fmt: skip
-            host.rename(partial, self.backup_path)
+            host.rename(partial, backup)
         except HostError as error:
             raise StepFailed(
                 "NQR-DB-112",

@@ -49,12 +49,34 @@ def test_empty_database_is_migrated_without_a_copy(host: FakeHost) -> None:
     assert order == ["migrate"]
 
 
-def test_database_with_something_to_lose_is_copied_first_and_once(host: FakeHost) -> None:
+def test_database_with_something_to_lose_is_copied_first_and_once(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     order = migrating(host, 12)
-    assert [u.verb for u in MIGRATE.prepare(host).undo] == ["file", "file"]
+    assert [u.verb for u in MIGRATE.prepare(host).undo] == ["file", "file", "file"]
+    killed = host.remove  # at the end of its work
+    monkeypatch.setattr(host, "remove", lambda path: killed(path) if not path.endswith(".migrating") else None)
     MIGRATE.apply(host)
+    monkeypatch.undo()
     MIGRATE.apply(host)
     assert order == ["dump", "migrate", "migrate"] and host.listdir("/opt/backups") == ["nexus-before-1.0.dump"]
+
+
+def test_a_copy_that_a_rollback_left_does_not_stand_for_a_new_one(host: FakeHost) -> None:
+    """The migration failed and was rolled back. People worked on, and the same upgrade comes again weeks later."""
+    migrating(host, 12)
+    host.on("/m", "migrate", answer=CommandFailed(("/m",), 1, "no"))
+    with pytest.raises(StepFailed):
+        MIGRATE.apply(host)
+    records = [undo.args["path"] for undo in MIGRATE.prepare(host).undo]
+    assert records == ["/etc/migrated"], "the copy of the interrupted migration is used again"
+    host.remove("/opt/backups/nexus-to-1.0.migrating")  # as its record has the rollback do
+    again = [undo.args["path"] for undo in MIGRATE.prepare(host).undo]
+    assert again == ["/etc/migrated", "/opt/backups/nexus-to-1.0.migrating", "/opt/backups/nexus-before-1.0-2.dump"]
+    with pytest.raises(StepFailed) as caught:
+        MIGRATE.apply(host)
+    assert "/opt/backups/nexus-before-1.0-2.dump" in caught.value.what
+    assert sorted(host.listdir("/opt/backups")) == [
+        "nexus-before-1.0-2.dump", "nexus-before-1.0.dump", "nexus-to-1.0.migrating",
+    ]  # fmt: skip
 
 
 def test_failed_copy_stops_before_migrating(host: FakeHost) -> None:
