@@ -10,6 +10,8 @@ from nqrust.installer.engine.journal import Journal, Record
 from nqrust.installer.engine.step import Origin
 from nqrust.installer.engine.undo_record import Retain, Undo
 
+KEEPS = "uninstall"
+"""Verb whose runs keep what options tell. No rollback removes that."""
 FORWARD_ONLY = frozenset({"rotate"})
 """Verbs whose runs are finished, never undone. An install finishes them too."""
 
@@ -17,7 +19,8 @@ FORWARD_ONLY = frozenset({"rotate"})
 @dataclass(frozen=True)
 class Entry:
     """One applied (or begun) step. `seq`: number of its `begin` record. `decided`: services that an older record has already
-    reverted to their state before nqr started them; they do not start again."""
+    reverted to their state before nqr started them; they do not start again. `retained`: a revert left it. `chosen`: somebody chose
+    that in an uninstall."""
 
     seq: int
     run: str
@@ -30,6 +33,7 @@ class Entry:
     at: float
     done: bool = False
     retained: bool = False
+    chosen: bool = False
     undo_error: str = ""
     decided: frozenset[tuple[str, str]] = frozenset()
 
@@ -83,8 +87,10 @@ class Receipt:
     @property
     def unfinished(self) -> tuple[Run, ...]:
         """Runs that changed something and never ended, or ended with `failed`, and that no later run continued."""
-        continued = {r for run in self.runs for r in run.resumes}
         with_entries = {e.run for e in self.entries}
+        standing = {e.run for e in self.entries if not e.retained}
+        # One that went back alone leaves the run that it continued interrupted.
+        continued = {r for run in self.runs for r in run.resumes if run.outcome != "rolled_back" or r not in standing}
         return tuple(
             run
             for run in self.runs
@@ -118,6 +124,10 @@ class Receipt:
     def of_runs(self, ids: set[str]) -> tuple[Entry, ...]:
         return tuple(e for e in self.entries if e.run in ids)
 
+    def to_undo(self, ids: set[str]) -> tuple[Entry, ...]:
+        """Return the entries of these runs that a rollback undoes."""
+        return tuple(e for e in self.of_runs(ids) if not e.chosen)
+
     def created(self, step_id: str) -> bool:
         """Return whether nqr created or modified the thing and has not reverted it."""
         return any(e.step_id == step_id for e in self.entries)
@@ -135,7 +145,7 @@ def unfinished_entries(receipt: Receipt) -> Iterable[str]:
         if run.verb in ("rollback", "uninstall"):
             continue
         together = receipt.with_continued([run.id])
-        if run.outcome == "ok" and any(not entry.retained for entry in receipt.of_runs(together)):
+        if run.outcome == "ok" and any(not entry.retained for entry in receipt.to_undo(together)):
             return together | without_entries
         if not receipt.of_runs({run.id}):
             without_entries.add(run.id)
@@ -183,7 +193,8 @@ def _fold(record: Record, entries: dict[int, Entry], runs: dict[str, Run]) -> No
         elif record.type == "done":
             entries[entry.seq] = _replaced(entry, done=True, undo=_completed(entry.undo, body.get("made", {})))
         elif record.type == "retained":
-            entries[entry.seq] = _replaced(entry, retained=True)
+            chosen = record.run in runs and runs[record.run].verb == KEEPS
+            entries[entry.seq] = _replaced(entry, retained=True, chosen=entry.chosen or chosen)
         elif record.type == "undo-failed":
             entries[entry.seq] = _replaced(entry, undo_error=body.get("what", ""))
 

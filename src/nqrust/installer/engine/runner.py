@@ -353,10 +353,10 @@ class Runner:
         self.events.emit(Notice("warning", f"{failure.what} {back}", failure.code, failure.cure))
         result.rollback = roll_back(
             self.verbs,
-            UndoContext(self.host, self.originals),
+            UndoContext(self.host, self.originals, needed_packages=self.spared.packages()),
             self.journal,
             result.run,
-            Receipt.of(self.journal).of_runs(runs),
+            Receipt.of(self.journal).to_undo(runs),
             self.events,
             spared=self.spared,
         )
@@ -367,7 +367,9 @@ class Runner:
     def _going_back(self, own: str, runs: set[str]) -> tuple[set[str], str]:
         """Return the runs of `runs` that go back, and a sentence about that. Since an earlier one, somebody may have used what it
         made, although it never ended."""
-        theirs = self.spared.of_users(Receipt.of(self.journal).of_runs(runs - {own}))
+        receipt = Receipt.of(self.journal)
+        self.spared.of_users(receipt.to_undo(runs))  # before anything stops
+        theirs = self.spared.of_users(receipt.to_undo(runs - {own}))
         if not theirs:
             return runs, "Going back to how the host was."
         return {

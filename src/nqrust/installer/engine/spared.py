@@ -17,10 +17,13 @@ _NOTHING: Callable[[Undo], str] = lambda undo: ""  # noqa: E731
 @dataclass(frozen=True)
 class Spared:
     """Each function returns what of that kind a record would remove, as a phrase; empty if there is none. `users`: things of users.
-    `copies`: what was saved before a change that nothing else can take back."""
+    `copies`: what was saved before a change that nothing else can take back, and what belongs to things of users. The answers hold for
+    a whole rollback once `of_users` was asked, which must be before it stops anything."""
 
     users: Callable[[Undo], str] = _NOTHING
     copies: Callable[[Undo], str] = _NOTHING
+    packages: Callable[[], frozenset[str]] = frozenset
+    """Packages that must stay for that."""
 
     def why(self, undo: Undo) -> str:
         """Return why a rollback does not revert the record; empty if it does."""

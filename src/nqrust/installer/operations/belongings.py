@@ -20,19 +20,24 @@ from nqrust.installer.engine.spared import Spared
 from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.operations.site import Site
 from nqrust.installer.reporting.wording import counted
+from nqrust.installer.verbs.packages.registry import of_postgres
 from nqrust.installer.verbs.postgres.sql import Connection, literal
 from nqrust.installer.verbs.postgres.undo import find
+from nqrust.installer.verbs.service.unit import Service
 
-_BY_NQR = {"hosts": 1, "users": 1}
-"""Rows that an install makes itself."""
 _KINDS: Mapping[str, tuple[str, str]] = {
-    "vms": ("VM", f"coalesce(to_jsonb(one) ->> 'name', '') NOT LIKE {literal(CANARY_PREFIX + '%')}"),
-    "volumes": ("volume", "true"),
-    "templates": ("template", "true"),
-    "hosts": ("host", "true"),
+    **{
+        table: ("VM", f"coalesce(to_jsonb(one) ->> 'name', '') NOT LIKE {literal(CANARY_PREFIX + '%')}")
+        for table in ("vms", "vm")
+    },
+    **dict.fromkeys(("volumes", "volume"), ("volume", "true")),
+    **dict.fromkeys(("templates", "template"), ("template", "true")),
+    **dict.fromkeys(("hosts", "host"), ("host", "true")),
     "users": ("user", "true"),
 }
-"""Table -> the name of what it holds, and which rows count. A release in upstream's form may have other columns."""
+"""Table -> the name of what it holds, and which rows count. Releases in upstream's form name a table after one row."""
+_SECONDS = 10
+_DISKS = (".ext4", ".img", ".qcow2", ".raw")
 
 
 class Belongings:
@@ -44,7 +49,7 @@ class Belongings:
 
     @property
     def spared(self) -> Spared:
-        return Spared(self._users, self._copies)
+        return Spared(self._users, self._copies, self._packages)
 
     def _users(self, undo: Undo) -> str:
         if undo.verb == "database":
@@ -56,13 +61,22 @@ class Belongings:
         return self._in_folder(str(undo.args["path"])) if whole and undo.retain is Retain.data else ""
 
     def _copies(self, undo: Undo) -> str:
+        if undo.retain is not Retain.database:
+            return ""
         path = str(undo.args.get("path", ""))
-        dumped = undo.verb == "file" and undo.retain is Retain.database and path.endswith(".dump")
-        return f"{path}, the copy of the database from before its migration, stays" if dumped and self._host.exists(path) else ""
+        if undo.verb == "file" and path.endswith(".dump"):
+            return f"{path}, the copy of the database from before its migration, stays" if self._host.exists(path) else ""
+        held = next((name for name, what in self._databases.items() if what), "")
+        return f"{path or undo.verb.replace('_', ' ')} stays with the database {held}" if held else ""
+
+    def _packages(self) -> frozenset[str]:
+        return of_postgres(self._host) if any(self._databases.values()) else frozenset()
 
     # --- folders
     def _in_folder(self, path: str) -> str:
         found = [phrase for layout in self._layouts for phrase in self._of(layout, path)]
+        if not self._layouts and self._children(path):  # settings that this nqr cannot read
+            found = [f"what {path} holds"]
         return " and ".join(dict.fromkeys(found))
 
     def _of(self, layout: Layout, path: str) -> Iterator[str]:
@@ -98,7 +112,9 @@ class Belongings:
         ours = {undo.args.get("path") for entry in self._site.receipt.entries for undo in entry.undo}
         for path in self._children(folder):
             stat = self._host.stat(path)
-            if path not in ours and stat is not None and stat.kind is Kind.directory:
+            if path in ours or stat is None:
+                continue
+            if stat.kind is Kind.directory or path.endswith(_DISKS):
                 yield path
 
     def _children(self, folder: str) -> list[str]:
@@ -110,17 +126,28 @@ class Belongings:
 
     # --- database
     def _in_database(self, undo: Undo, name: str) -> str:
-        if not self._site.services:
-            return ""  # nothing has used it yet
+        if not self._served:
+            return ""
         cluster = find(self._host, undo.args["cluster"])
         if cluster is None:
             return ""
         try:
             rows = _rows(self._host, self._login(cluster.port, name))
-        except (HostError, NqrError):
+        except (HostError, NqrError, ValueError):
             return f"what the database {name} holds, which cannot be asked now"
-        found = [counted(number, _KINDS[table][0]) for table, number in rows.items() if number > _BY_NQR.get(table, 0)]
+        found = [counted(number, _KINDS[table][0]) for table, number in rows.items() if number > self._by_nqr(table)]
         return f"{', '.join(found)} in the database {name}" if found else ""
+
+    @cached_property
+    def _served(self) -> bool:
+        """Whether a service of the platform may have used the database, ever: an uninstall that failed may have removed it."""
+        begun = (record.body["step"]["kind"] for record in self._site.journal.records if record.type == "begin")
+        return Service.kind in begun
+
+    def _by_nqr(self, table: str) -> int:
+        """Return how many rows an install makes itself: its first user, and the host that it is on."""
+        on_this = any(settings.has_agent for settings in self._site.former_settings)
+        return {"hosts": int(on_this), "host": int(on_this), "users": 1}.get(table, 0)
 
     def _login(self, port: int, name: str) -> Connection:
         """Return the login of the manager: a superuser would run what that role has put into the database. Raises HostError,
@@ -136,5 +163,6 @@ def _rows(host: Host, login: Connection) -> dict[str, int]:
     there = login.run(host, "SELECT tablename FROM pg_catalog.pg_tables WHERE schemaname = 'public';").split()
     asked = [table for table in _KINDS if table in there]
     counts = " UNION ALL ".join(f"SELECT '{table}', count(*) FROM public.{table} one WHERE {_KINDS[table][1]}" for table in asked)
-    lines = login.run(host, f"{counts};").splitlines() if asked else []
+    # The tables are the manager's, which may be hostile by now.
+    lines = login.run(host, f"SET statement_timeout = '{_SECONDS}s'; {counts};").splitlines() if asked else []
     return {table: int(number) for table, _, number in (line.partition("|") for line in lines)}

@@ -67,10 +67,10 @@ def rollback(request: Request, events: Reporter) -> Summary:
     def look(site: Site) -> Prospect:
         ids = set(unfinished_entries(site.receipt))
         refusals.of_rotation(site.receipt, ids)
-        refusals.of_users(Belongings(site).spared.of_users(site.receipt.of_runs(ids)))
         before = reinstating.settings_before(site.receipt, ids) if reinstating.has_retired(site.journal, ids) else None
         if before is not None:
             return reinstating.going_back(site, before, request, events)
+        refusals.of_users(Belongings(site).spared.of_users(site.receipt.to_undo(ids)))
         return Prospect(lambda: taking_back.of_rollback(site), lambda site: _rollback(site, request, events))
 
     return carry_out(request, "rollback", events, look)
@@ -85,7 +85,7 @@ def _rollback(site: ChangingSite, request: Request, events: Reporter) -> Summary
         if not receipt.entries:
             forget_state(site)  # of a run that was interrupted before its first change
         return Summary("ok", EXIT_OK, notes=("There is nothing to roll back.",))
-    entries, spared = receipt.of_runs(ids), Belongings(site).spared
+    entries, spared = receipt.to_undo(ids), Belongings(site).spared
     refusals.of_users(spared.of_users(entries))  # again: somebody may have confirmed long after the first look
     _preload()
     run = _begin(site, "rollback", events, len(entries), ids)

@@ -111,7 +111,7 @@ def _notes(result: RunResult, proofs: tuple[Proof, ...]) -> tuple[str, ...]:
         notes += result.retired.stays
     notes += [f"Left on purpose: {text}." for text in result.retired.kept]
     if result.rollback is not None:
-        notes += [f"Left on purpose: {text}." for text in result.rollback.kept]
+        notes += [f"Left on purpose: {text}." for text in (*result.rollback.kept, *result.rollback.waits)]
         notes += [f"Could not be undone and stays recorded: {text}." for text in result.rollback.failed]
     return tuple(notes)
 

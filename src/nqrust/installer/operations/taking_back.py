@@ -67,7 +67,7 @@ def of_uninstall(site: Site, options: RunOptions) -> PlanPreview:
 def of_rollback(site: Site) -> PlanPreview:
     """Return the changes `rollback` would make."""
     receipt = site.receipt
-    entries = receipt.of_runs(set(unfinished_entries(receipt)))
+    entries = receipt.to_undo(set(unfinished_entries(receipt)))
     left = tuple(StepPreview(path, "rehearsal", f"remove {path}, left by a rehearsal") for path in leftovers.leftovers(site.host))
     phases = [PhasePreview("rehearsal", "What a rehearsal left", left)] if left else []
     stays: tuple[StaysPreview, ...] = ()
@@ -79,7 +79,7 @@ def of_rollback(site: Site) -> PlanPreview:
         stays += tuple(StaysPreview(entry.step_id, entry.describe, why, recorded=True) for entry, why in copies)
         phases.append(back)
     none = () if entries else ("There is nothing to roll back.",)
-    if len(entries) == len(receipt.entries):
+    if len(entries) == len(receipt.entries) and not any(stay.recorded for stay in stays):
         state = _folders(site.host, (paths.STATE_DIR, *(FORGOTTEN if entries else ())))
         phases += [PhasePreview("state", "What nqr keeps about this host", state)] if state else []
     stays += _bootstrap_stays(site.host, "a rollback leaves it; `nqr uninstall` removes it")

@@ -18,12 +18,14 @@ from nqrust.contract.paths import Layout
 from nqrust.host.errors import CommandFailed, PathError
 from nqrust.host.facts.model import PostgresCluster
 from nqrust.installer import operations, secret_store
+from nqrust.installer.engine import runner as runner_module
 from nqrust.installer.engine.errors import Interrupted
 from nqrust.installer.engine.events import Event, Notice, NullReporter
 from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.receipt import Receipt
+from nqrust.installer.engine.rollback import roll_back
 from nqrust.installer.engine.runner import Runner, RunResult
 from nqrust.installer.engine.step import Conflict, Inspection, Needed, Origin, Prepared, Step
 from nqrust.installer.engine.undo_record import Retain
@@ -34,7 +36,7 @@ from nqrust.installer.request import Request, RunOptions, Summary
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.file.file import File
-from nqrust.installer.verbs.file.undo import undo_file
+from nqrust.installer.verbs.file.undo import undo_directory, undo_file
 from nqrust.installer.verbs.postgres.undo import undo_database
 from nqrust.installer.verbs.registry import VERBS
 
@@ -284,7 +286,14 @@ def test_a_rollback_keeps_the_copy_of_the_database_and_says_so(bench: Bench) -> 
 # --- the database
 
 
-def with_database(bench: Bench, monkeypatch: pytest.MonkeyPatch, asked: Callable[[str], str], *, served: bool = True) -> None:
+def with_database(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: Callable[[str], str],
+    *,
+    served: bool = True,
+    more: tuple[Step, ...] = (),
+) -> None:
     bench.host.put(paths.SECRETS_JSON, secret_store.render(secret_store.generate()).reveal(), mode=0o600)
     monkeypatch.setattr(belongings, "find", lambda host, recorded: CLUSTER)
 
@@ -295,14 +304,14 @@ def with_database(bench: Bench, monkeypatch: pytest.MonkeyPatch, asked: Callable
     bench.host.on("psql", prefix=True, answer=answer)
     record = undo_database({"user": "postgres", "port": 5432, "data_dir": CLUSTER.data_dir}, "nexus")
     services = (Made("service:nqrust-manager", kind="service"),) if served else ()
-    bench.run(File("/etc/app.conf", "one\n"), Made("database", (record,)), *services)
+    bench.run(File("/etc/app.conf", "one\n"), Made("database", (record,)), *services, *more)
 
 
 def tables(**rows: int) -> Callable[[str], str]:
     def asked(sql: str) -> str:
         if "pg_tables" in sql:
             return "\n".join([*rows, "alembic_version"])
-        assert "NOT LIKE 'nqr-canary-%'" in sql or "vms" not in rows
+        assert "NOT LIKE 'nqr-canary-%'" in sql or not {"vms", "vm"} & rows.keys()
         return "\n".join(f"{table}|{number}" for table, number in rows.items())
 
     return asked
@@ -360,3 +369,71 @@ def test_the_database_is_asked_once(bench: Bench, monkeypatch: pytest.MonkeyPatc
     for _ in range(3):
         assert spared.of_users(bench.receipt.entries) == ()
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_rollback_after_an_uninstall_that_failed_drops_no_kept_database(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    """The uninstall has undone the services, and something else could not be undone. Or it was killed there."""
+    with_database(bench, monkeypatch, tables(vms=3))
+    removed = bench.host.remove
+
+    def held(path: str, **options: Any) -> Any:
+        if path == "/etc/app.conf":
+            raise PathError(path, "busy", 16)
+        return removed(path, **options)
+
+    monkeypatch.setattr(bench.host, "remove", held)
+    assert uninstall().outcome == "partly_undone"
+    monkeypatch.setattr(bench.host, "remove", removed)
+    if not ends:
+        lines = bench.store.data.splitlines(keepends=True)
+        bench.store.data = b"".join(lines[:-1])
+    for _ in range(3):
+        rollback()
+    assert [e.step_id for e in bench.receipt.entries] == ["database"] and bench.receipt.entries[0].chosen
+
+
+def test_a_failed_run_drops_no_database_of_its_own_that_users_have_filled(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its services serve before the proofs have passed. Secrets and packages that the database needs stay with it."""
+    monkeypatch.setattr(belongings, "of_postgres", lambda host: frozenset({"postgresql"}))
+    kept: list[frozenset[str]] = []
+    real = roll_back
+
+    def told(verbs: Any, context: Any, *rest: Any, **options: Any) -> Any:
+        kept.append(context.needed_packages)
+        return real(verbs, context, *rest, **options)
+
+    monkeypatch.setattr(runner_module, "roll_back", told)
+    secrets = undo_file(paths.SECRETS_JSON, ours_sha256=None, retain=Retain.database)
+    with_database(bench, monkeypatch, tables(vms=1), more=(Made("secrets", (secrets,)), Made("x", does=fails)))
+    assert not bench.host.exists("/etc/app.conf") and bench.host.exists(paths.SECRETS_JSON)
+    assert [e.step_id for e in bench.receipt.entries] == ["database", "secrets"] and kept == [frozenset({"postgresql"})]
+
+
+def test_a_release_in_upstreams_form_has_tables_and_files_of_other_names(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_database(bench, monkeypatch, tables(vm=2, host=1, users=1))
+    done = rollback()
+    assert done.failure is not None and "2 VMs in the database nexus" in done.failure.what
+    bench.host.put_directory(LAYOUT.image_dir)
+    bench.host.put(f"{LAYOUT.image_dir}/theirs.ext4", "x")
+    bench.run(*FOLDERS)
+    record = undo_directory(LAYOUT.image_dir, tree=True, retain=Retain.data)
+    assert Belongings(bench.site()).spared.users(record) == f"1 image in {LAYOUT.image_dir}"
+
+
+def test_settings_that_this_nqr_cannot_read_lose_no_vm(bench: Bench) -> None:
+    bench.run(*FOLDERS)
+    bench.vm()
+    bench.store.data = bench.store.data.replace(b'"settings":{', b'"settings":{"of_another_version":1,')
+    done = rollback()
+    assert done.failure is not None and f"what {LAYOUT.data_dir} holds" in done.failure.what and bench.host.exists(DISK)
+
+
+def test_a_run_that_went_back_alone_leaves_the_other_interrupted(bench: Bench) -> None:
+    bench.run(*FOLDERS, ends=False)
+    bench.vm()
+    bench.run(*FOLDERS, Made("x", does=fails))
+    assert [run.verb for run in bench.receipt.unfinished] == ["install"]
+    assert bench.run(*FOLDERS).resumed and not bench.receipt.unfinished
