@@ -28,6 +28,7 @@ from nqrust.manager.errors import (
     WrongCredentials,
     WrongPassword,
 )
+from nqrust.manager.store import shares
 from nqrust.manager.store.tables import Host, JoinToken, Token, User
 
 SESSION_TTL = timedelta(hours=12)
@@ -176,8 +177,9 @@ async def _proven(core: Core, username: str, password: str, source: Source) -> U
         if wait > 0:
             raise Throttled(wait)
         async with core.hashing.turn(core.guesses.knows(username, source)):
-            async with core.db.transaction() as session:
-                user = await session.scalar(select(User).where(User.username == username))
+            with shares.apart():
+                async with core.db.transaction() as session:
+                    user = await session.scalar(select(User).where(User.username == username))
             stored = user.password_hash if user is not None else _NOBODY
             right = await core.hashing.run(verify_password, password, stored)
         if user is None or not right:

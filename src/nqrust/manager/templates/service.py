@@ -18,7 +18,7 @@ from nqrust.manager.core.core import Core
 from nqrust.manager.errors import Conflict, Invalid, NotFound
 from nqrust.manager.store.tables import Image, Template
 
-PAGE, PAGE_CHARACTERS = 100, 1 << 20
+PAGE, PAGE_CHARACTERS = 1000, 1 << 20
 """The most of a list in one answer."""
 
 
