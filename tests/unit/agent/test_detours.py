@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import structlog
@@ -13,7 +16,7 @@ from tests.unit.agent.test_upkeep import agent
 from nqrust.agent.keep_up import KeepUp
 from nqrust.agent.network import detours
 from nqrust.agent.network.taps import Taps
-from nqrust.host.errors import CommandFailed
+from nqrust.host.errors import CommandFailed, PathError
 from nqrust.host.port import Command, Completed
 
 IFB, NET = "ifb0123456789a", "/sys/class/net"
@@ -44,7 +47,7 @@ def host_with_a_tap(*, flags: str = "0x5002", lacks: str = "", shown: str = SHOW
         if lacks and lacks in text:
             return CommandFailed(cmd.argv, 1, "RTNETLINK answers: Operation not supported")
         if "type ifb" in text:
-            host.put(f"{NET}/{IFB}/flags", "0x83\n")
+            host.put(f"{NET}/{text.split()[3]}/flags", "0x83\n")
         if cmd.argv[1:3] == ("link", "delete"):
             host.remove_tree(f"{NET}/{cmd.argv[-1]}")
         return Completed(cmd.argv, 0, shown if cmd.argv[0] == "tc" else "", "")
@@ -133,6 +136,46 @@ def test_a_device_that_goes_with_its_vm_meanwhile_is_no_complaint() -> None:
     host.read_text = read_and_vanish  # type: ignore[method-assign]
     found = detours.Detours(host)
     assert (found.put_back([(TAP, "a1")]), found.lacking) == ({}, "")
+
+
+def test_two_looks_at_once_take_nothing_from_each_other() -> None:
+    """The upkeep and the one after a change of the rules. The second found the device of the first, and removed it."""
+    host = host_with_a_tap(shown="")
+    inside, most = [0], [0]
+    answered = host.run
+
+    def slow(cmd: Command, **options: Any) -> Completed:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.01)
+        inside[0] -= 1
+        return answered(cmd, **options)
+
+    host.run = slow  # type: ignore[method-assign,assignment]
+    found = detours.Detours(host)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: found.put_back([(TAP, "a1")]), range(2)))
+    assert most == [1] and found.lacking == "" and host.exists(f"{NET}/{IFB}")
+
+
+def test_one_tap_that_fails_keeps_no_other_from_its_detour() -> None:
+    host, other = host_with_a_tap(lacks=f"name {IFB}"), "tapffffffffffe"
+    host.put(f"{NET}/{other}/tun_flags", "0x5002\n")
+    found = detours.Detours(host)
+    assert list(found.put_back([(TAP, "a1"), (other, "b1")])) == [other]
+    assert "Operation not supported" in found.lacking
+
+
+def test_a_part_of_the_work_that_stays_costs_no_detour(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = host_with_a_tap()
+
+    def stays(link: str) -> tuple[str, ...]:
+        raise PathError(f"{NET}/{link}", "the kernel leaves tx-gso-list on")
+
+    monkeypatch.setattr(host, "leave_no_work", stays)
+    found = detours.Detours(host)
+    found.lead(TAP, "a1")
+    assert host.exists(f"{NET}/{IFB}") and "leaves tx-gso-list on" in found.lacking
 
 
 def test_the_device_of_a_removed_tap_goes_though_the_upkeep_made_it_again() -> None:

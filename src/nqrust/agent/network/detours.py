@@ -10,8 +10,8 @@ TAP use the same device (rates.py). The IFB is removed with the TAP.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Collection, Iterable
 
 from nqrust.contract.names import TAP_ALIAS, ifb_name
 from nqrust.contract.text import joined, word
@@ -33,8 +33,7 @@ def lead(host: Host, tap: str, alias: str) -> None:
     """Lead frames from the TAP round its IFB. Raises a HostError."""
     device = ifb_name(word(tap))
     if not host.exists(f"{_NET}/{device}"):
-        there = host.exists("/sys/module/ifb") or host.glob(f"{_NET}/ifb*")
-        if not there and host.which("modprobe") is not None:
+        if not _known(host) and host.which("modprobe") is not None:
             # By default the module would create two unused devices.
             host.run(command("modprobe", "ifb", "numifbs=0", ok=(0, 1)))
         silent = [f"link set dev {device} addrgenmode none"] if host.exists("/proc/sys/net/ipv6") else []
@@ -42,7 +41,6 @@ def lead(host: Host, tap: str, alias: str) -> None:
         _batch(host, "ip", [made, *silent, f"link set dev {device} alias {word(alias)} up"])
     elif not _flags(host, device, "flags") & _IFF_UP:
         _batch(host, "ip", [f"link set dev {device} up"])
-    host.leave_no_work(device)
     entrance = f"qdisc add dev {tap} handle {_INGRESS} ingress"
     back = f"action mirred egress redirect dev {device}"
     lines = [entrance, f"filter add dev {tap} parent {_INGRESS} protocol all u32 match u32 0 0 {back}"]
@@ -61,40 +59,54 @@ def straight_on(host: Host, tap: str) -> None:
 
 
 def remove(host: Host, tap: str) -> None:
-    """Remove the IFB of a TAP."""
+    """Remove the IFB of a TAP. It may go at the same time by another look: ip(8) ends with 2 then, or with 1."""
     if host.exists(f"{_NET}/{ifb_name(tap)}"):
-        host.run(command("ip", "link", "delete", "dev", ifb_name(tap), ok=(0, 1)))
+        host.run(command("ip", "link", "delete", "dev", ifb_name(tap), ok=(0, 1, 2)))
 
 
 class Detours:
-    """Of the TAPs whose frames have a header. `lacking`: why this host has them go straight on; empty if it does not."""
+    """Of the TAPs whose frames have a header. `lacking`: why this host has them go straight on; empty if it does not. Two looks at the
+    same time would take away each other's devices, so one waits."""
 
     def __init__(self, host: Host) -> None:
-        self._host = host
+        self._host, self._lock = host, threading.Lock()
         self.lacking = ""
 
     def lead(self, tap: str, vm_id: str) -> None:
         """Call it before the TAP goes up. A VM starts without it, too."""
-        if needed(self._host, tap):
-            with self._told():
-                self._lead(tap, vm_id)
-                self.lacking = ""
+        with self._lock:
+            if needed(self._host, tap):
+                try:
+                    self._lead(tap, vm_id)
+                    self.lacking = ""
+                except HostError as error:
+                    self.lacking = str(error)
 
     def put_back(self, taps: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
         """Restore the detours of the VMs with these TAPs: name and VM. Return TAP -> what was wrong."""
         found: dict[str, tuple[str, ...]] = {}
-        with self._told():
+        reasons: list[str] = []
+        with self._lock:
             with_header = [(tap, vm_id) for tap, vm_id in taps if needed(self._host, tap)]
-            led = self._led([tap for tap, _ in with_header])
+            led: set[str] | None = None
             for tap, vm_id in with_header:
-                device = ifb_name(tap)
-                if tap in led and _flags(self._host, device, "flags") & _IFF_UP:
-                    if self._worked(device):
-                        found[tap] = (f"{device} did not finish its frames",)
-                elif self._lead(tap, vm_id):
-                    found[tap] = ("its frames could change after the rules",)
-            self.lacking = ""
+                try:
+                    led = self._led([name for name, _ in with_header]) if led is None else led
+                    if wrong := self._wrong(tap, vm_id, led):
+                        found[tap] = (wrong,)
+                except HostError as error:
+                    reasons.append(str(error))
+                    if led is None or not _known(self._host):
+                        break  # the others have the same trouble
+            self.lacking = "; ".join(dict.fromkeys(reasons))
         return found
+
+    def _wrong(self, tap: str, vm_id: str, led: Collection[str]) -> str:
+        """Restore the detour of one TAP. Return what was wrong. Raises a HostError."""
+        device = ifb_name(tap)
+        if tap in led and _flags(self._host, device, "flags") & _IFF_UP:
+            return f"{device} did not finish its frames" if self._worked(device) else ""
+        return "its frames could change after the rules" if self._lead(tap, vm_id) else ""
 
     def _worked(self, device: str) -> bool:
         """Have the IFB leave its work to the kernel. Return whether it did some. It may go with its VM meanwhile."""
@@ -106,11 +118,15 @@ class Detours:
             return False
 
     def _lead(self, tap: str, vm_id: str) -> bool:
-        """Return whether the TAP is still there. Its frames go straight on if the host cannot do it. Raises a HostError."""
+        """Return whether the TAP is still there. Its frames go straight on if the host cannot lead them. Raises a HostError."""
+        led = False
         try:
             lead(self._host, tap, f"{TAP_ALIAS}{vm_id}")
+            led = True
+            self._host.leave_no_work(ifb_name(tap))  # if that ends halfway, the rest is better than nothing
         except HostError:
-            straight_on(self._host, tap)
+            if not led:
+                straight_on(self._host, tap)
             if needed(self._host, tap):
                 raise
             return False
@@ -124,12 +140,10 @@ class Detours:
         shown = self._host.run(command("tc", "-force", "-batch", "-", input=asked.encode(), ok=(0, 1, 2))).stdout
         return {tap for tap in taps if f"Redirect to device {ifb_name(tap)})" in shown}
 
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except HostError as error:
-            self.lacking = str(error)
+
+def _known(host: Host) -> bool:
+    """Return whether the kernel has IFB by now."""
+    return host.exists("/sys/module/ifb") or bool(host.glob(f"{_NET}/ifb*"))
 
 
 def _flags(host: Host, link: str, name: str) -> int:
