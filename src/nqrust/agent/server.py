@@ -113,6 +113,8 @@ class Agent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
+        # The kernel sends it when somebody opens a file on which the agent has a lease: untrusted.py. By default it ends the process.
+        signal.signal(signal.SIGIO, lambda *_: None)
         main = Server(self.api, bind_all(*self.settings.bind), self.link.channel.server_context)
         background = [
             asyncio.create_task(_lasting(work))

@@ -26,8 +26,9 @@ from nqrust.host.same_file import Identity, flags, refuse_another
 FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int), ioctl_ficlone(2)
 FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _PIECE = 1 << 20
-_FINE, _COARSE = 1 << 16, 1 << 18
-"""Pieces of a file that are copied with each hole between them, and the least bytes of each further piece."""
+_FINE, _COARSE, _RUN = 1 << 16, 1 << 18, 1 << 12
+"""Pieces of a file that are copied with each hole between them, the least bytes of each further piece, and a run of zeros in it that
+stays a hole."""
 _WAIT_FOR_WRITER = 10.0  # seconds
 
 
@@ -305,7 +306,7 @@ def _copy_with_holes(source: int, target: int, size: int, keep_free: int) -> Non
     """Copy with lseek(2) SEEK_DATA / SEEK_HOLE. File systems without them report one piece of data.
 
     The maker of a file with a hole after each block must not decide how long that takes: after many pieces, small holes are
-    copied as zeros, which takes no longer than a file of this length without holes.
+    read as zeros, which takes no longer than a file of this length without holes. Long runs of zeros stay holes.
     """
     os.ftruncate(target, size)
     position = pieces = 0
@@ -324,11 +325,12 @@ def _copy_with_holes(source: int, target: int, size: int, keep_free: int) -> Non
         pieces += 1
         if pieces > _FINE:
             end = min(size, max(end, start + _COARSE))
-        _copy_range(source, target, start, end, keep_free)
+        _copy_range(source, target, start, end, keep_free, sparse=pieces > _FINE)
         position = end
 
 
-def _copy_range(source: int, target: int, start: int, end: int, keep_free: int) -> None:
+def _copy_range(source: int, target: int, start: int, end: int, keep_free: int, *, sparse: bool = False) -> None:
+    """`sparse`: write no zeros, because the target has a hole there."""
     while start < end:
         piece = os.pread(source, min(_PIECE, end - start), start)
         if not piece:
@@ -337,10 +339,17 @@ def _copy_range(source: int, target: int, start: int, end: int, keep_free: int) 
             room = os.fstatvfs(target)
             if room.f_bavail * room.f_frsize - len(piece) < keep_free:
                 raise OSError(errno.ENOSPC, f"{keep_free >> 20} MiB must stay free")
-        written = 0
-        while written < len(piece):
-            written += os.pwrite(target, piece[written:], start + written)
+        for at in range(0, len(piece), _RUN if sparse else len(piece)):
+            block = piece[at : at + _RUN] if sparse else piece
+            if not sparse or block.count(0) < len(block):
+                _write(target, block, start + at)
         start += len(piece)
+
+
+def _write(target: int, data: bytes, position: int) -> None:
+    written = 0
+    while written < len(data):
+        written += os.pwrite(target, data[written:], position + written)
 
 
 def _sync(folder_fd: int) -> None:

@@ -122,6 +122,8 @@ class Snapshots:
         disks = list(self._disks(record))
         replaced: list[str] = []
         try:
+            for path in disks:  # of a restore that was interrupted: they need their room
+                self._host.remove(f"{path}.restored")
             for path in disks:
                 saved = f"{folder}/{path.rpartition('/')[2]}"
                 self._host.copy_file(saved, f"{path}.restored", mode=0o600, keep_free=self._reserve(record.id))
