@@ -204,7 +204,7 @@ async def test_pages_of_long_templates_are_short_and_lead_to_all(manager: Any, m
     whole = await viewer.all_templates()
     assert ([template.name for template in whole.items], whole.total) == (names, 105)
     with pytest.raises(Refused):
-        await viewer.send(calls.list_templates(limit=101))
+        await viewer.send(calls.list_templates(limit=service.PAGE + 1))
 
 
 async def test_the_number_of_templates_and_of_images_is_bounded(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
