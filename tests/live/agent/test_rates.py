@@ -58,7 +58,8 @@ def test_from_the_guest_goes_round_through_a_device_that_is_marked_as_the_vms() 
     rates.limit(host, TAP, "nqrust-vm:a1", BOTH)
     made, led, slow = asked(host)[-3:]
     assert made.endswith(f"link set dev {IFB} alias nqrust-vm:a1 up"), "uninstall finds it by that"
-    assert led.endswith(f"action mirred egress redirect dev {IFB}") and not host.work, "the device finishes no frame itself"
+    assert led.endswith(f"action mirred egress redirect dev {IFB}")
+    assert IFB in host.work, "frames without a header leave it no work, so it keeps its features: a kernel may refuse that"
     assert slow == f"tc qdisc replace dev {IFB} root tbf rate 2000kbit burst 32768 latency 200ms"
 
 
