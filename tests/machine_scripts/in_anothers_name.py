@@ -16,7 +16,7 @@ import socket
 import struct
 import time
 
-from packets import ethernet, ipv4, sh  # beside this script
+from packets import ethernet, heard, ipv4, sh  # beside this script
 from tests.unit.agent.test_network import record
 
 from nqrust.agent.network.filters import Filters
@@ -58,20 +58,15 @@ def tap(vm: str) -> int:
     return opened
 
 
-def heard(guest: int, seconds: float = 0.2) -> list[bytes]:
-    time.sleep(seconds)
-    frames = []
-    while True:
-        try:
-            frames.append(os.read(guest, 65536))
-        except BlockingIOError:
-            return frames
+def soon(guest: int) -> list[bytes]:
+    time.sleep(0.2)
+    return heard(guest)
 
 
 def is_answered(guest: int, frame: bytes) -> bool:
-    heard(guest, 0)
+    heard(guest)
     os.write(guest, frame)
-    return any(one[12:14] == b"\x08\x06" and one[20:22] == b"\0\2" for one in heard(guest))
+    return any(one[12:14] == b"\x08\x06" and one[20:22] == b"\0\2" for one in soon(guest))
 
 
 def known(ip: str) -> str:
@@ -106,13 +101,13 @@ def taken(hostile: int, taps: Taps) -> list[str]:
 def reads_of_one_that_is_off(hostile: int) -> bool:
     """Whether a guest that answers for a neighbour which is off gets what the host sends there."""
     sh(f"ip neigh del {THEIRS} dev fcbr0; ip link set {tap_name('victim')} nomaster")
-    heard(hostile, 0)
+    heard(hostile)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         one.sendto(SECRET, (THEIRS, 514))
-        asked = any(frame[12:14] == b"\x08\x06" and frame[38:42] == socket.inet_aton(THEIRS) for frame in heard(hostile))
+        asked = any(frame[12:14] == b"\x08\x06" and frame[38:42] == socket.inet_aton(THEIRS) for frame in soon(hostile))
         assert asked, "the host asks all who has the address"
         os.write(hostile, CLAIMS["an answer"])
-        found = any(SECRET in frame for frame in heard(hostile))
+        found = any(SECRET in frame for frame in soon(hostile))
     sh(f"ip neigh flush dev fcbr0; ip link set {tap_name('victim')} master fcbr0")
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import struct
 import subprocess
@@ -9,6 +11,15 @@ import subprocess
 
 def sh(line: str) -> str:
     return subprocess.run(line, shell=True, check=True, capture_output=True, text=True).stdout
+
+
+def heard(tap: int) -> list[bytes]:
+    """Return the frames that wait at an open TAP."""
+    frames = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            frames.append(os.read(tap, 65536))
+    return frames
 
 
 def ethernet(source: str, target: str, kind: int, payload: bytes) -> bytes:

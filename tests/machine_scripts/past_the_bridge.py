@@ -24,7 +24,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from packets import checksum_v6, ethernet, ipv4, ipv6, sh, syn_v6, udp
+from packets import checksum_v6, ethernet, heard, ipv4, ipv6, sh, syn_v6, udp
 from tests.unit.agent.test_network import record
 
 from nqrust.agent.network.sources import Sources
@@ -49,15 +49,6 @@ probes: dict[str, Callable[[int, str], bool]] = {}
 def probe(function: Callable[[int, str], bool]) -> Callable[[int, str], bool]:
     probes[function.__name__.replace("_", " ")] = function
     return function
-
-
-def heard(guest: int) -> list[bytes]:
-    frames = []
-    while True:
-        try:
-            frames.append(os.read(guest, 65536))
-        except BlockingIOError:
-            return frames
 
 
 @probe

@@ -5,7 +5,6 @@ Run inside: `unshare --net --mount python ports_on_a_lan.py`. Prints `null`; eac
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import fcntl
 import os
@@ -15,7 +14,7 @@ import struct
 import subprocess
 import time
 
-from packets import checksum, ethernet, ipv4, ipv6, sh, syn_v6, udp  # beside this script
+from packets import checksum, ethernet, heard, ipv4, ipv6, sh, syn_v6, udp  # beside this script
 from tests.unit.agent.test_network import record
 
 from nqrust.agent.network.lan import LanGuard
@@ -217,11 +216,7 @@ def start(taps: Taps, vm: str) -> int:
 
 def said_to(guest: int) -> list[bytes]:
     time.sleep(0.2)
-    found = []
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            found.append(os.read(guest, 4096)[_HEADER:])
-    return found
+    return [frame[_HEADER:] for frame in heard(guest)]
 
 
 def accepted(frames: list[bytes], port: int) -> bool:
