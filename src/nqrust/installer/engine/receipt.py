@@ -145,7 +145,7 @@ def unfinished_entries(receipt: Receipt) -> Iterable[str]:
         if run.verb in ("rollback", "uninstall"):
             continue
         together = receipt.with_continued([run.id])
-        if run.outcome == "ok" and any(not entry.retained for entry in receipt.to_undo(together)):
+        if run.outcome == "ok" and any(not entry.retained for entry in receipt.of_runs(together)):
             return together | without_entries
         if not receipt.of_runs({run.id}):
             without_entries.add(run.id)
