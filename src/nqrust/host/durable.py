@@ -20,7 +20,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from nqrust.host.entering import entered
+from nqrust.host.entering import entered, inside
 from nqrust.host.same_file import Identity, flags, refuse_another
 
 FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int), ioctl_ficlone(2)
@@ -146,7 +146,7 @@ def make_symlink(target: str, path: str) -> None:
 
 def rename(source: str, target: str) -> None:
     (folder, name), (other, new) = split(source), split(target)
-    with _entered(folder) as from_fd, _entered(other) as to_fd:
+    with inside(folder) as from_fd, inside(other) as to_fd:
         os.rename(name, new, src_dir_fd=from_fd, dst_dir_fd=to_fd)
         for fd in {from_fd, to_fd}:
             _sync(fd)
@@ -158,7 +158,7 @@ def set_mode(path: str, *, mode: int, uid: int, gid: int) -> None:
         folder, name = "/", "."
     else:
         folder, name = split(path)
-    with _entered(folder) as folder_fd, opened(name, os.O_PATH | os.O_NOFOLLOW, folder_fd) as fd:
+    with inside(folder) as folder_fd, opened(name, os.O_PATH | os.O_NOFOLLOW, folder_fd) as fd:
         if stat.S_ISLNK(os.fstat(fd).st_mode):
             os.chown(name, uid, gid, dir_fd=folder_fd, follow_symlinks=False)
             return
@@ -196,7 +196,7 @@ def remove_in(folder_fd: int, name: str) -> None:
 
 def remove_directory(path: str) -> None:
     folder, name = split(path)
-    with _entered(folder) as folder_fd:
+    with inside(folder) as folder_fd:
         os.rmdir(name, dir_fd=folder_fd)
         _sync(folder_fd)
 
@@ -361,15 +361,6 @@ def _sync(folder_fd: int) -> None:
 @contextlib.contextmanager
 def opened(path: str, flags: int, dir_fd: int | None = None) -> Iterator[int]:
     fd = os.open(path, flags | os.O_CLOEXEC, dir_fd=dir_fd)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-@contextlib.contextmanager
-def _entered(folder: str) -> Iterator[int]:
-    fd = entered(folder)
     try:
         yield fd
     finally:

@@ -8,9 +8,11 @@ Everything here raises OSError; local.py translates it into the port's errors.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 
 _FOLDER = os.O_DIRECTORY | os.O_CLOEXEC
 _LINKS = 40
@@ -26,6 +28,16 @@ def entered(path: str) -> int:
         return way.follow(path if path.startswith("/") else os.path.join(os.getcwd(), path))
     finally:
         os.close(way.folder)
+
+
+@contextlib.contextmanager
+def inside(path: str) -> Iterator[int]:
+    """Hold the folder open for a block."""
+    folder = entered(path)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
 
 
 class _Way:

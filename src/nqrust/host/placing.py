@@ -7,7 +7,6 @@ Everything here raises OSError; local.py translates it into the port's errors.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
@@ -15,7 +14,7 @@ import stat
 from collections.abc import Iterator
 
 from nqrust.host.durable import filled_with, opened, replace_in, split, temporary_name
-from nqrust.host.entering import entered
+from nqrust.host.entering import inside
 from nqrust.host.tree import remove_tree
 
 _PIECE = 1 << 20
@@ -24,7 +23,7 @@ _PIECE = 1 << 20
 def place_content(data: bytes | Iterator[bytes], target: str, *, mode: int) -> None:
     """Write a file, or replace one. A link in its place is replaced, and none of another user on the way is followed."""
     folder, name = split(target)
-    with _entered(folder) as at:
+    with inside(folder) as at:
         _replace(at, name, data, mode)
 
 
@@ -38,7 +37,7 @@ def place_folder(source: str, target: str) -> None:
     """Copy a folder of files to a new place. It appears there complete or not at all."""
     folder, name = split(target)
     temporary = temporary_name(name)
-    with _entered(folder) as at:
+    with inside(folder) as at:
         try:
             os.mkdir(temporary, 0o700, dir_fd=at)
         except FileExistsError:  # of a run that was killed
@@ -63,12 +62,3 @@ def _replace(folder: int, name: str, data: bytes | Iterator[bytes], mode: int) -
 
 def _pieces(file: io.BufferedIOBase) -> Iterator[bytes]:
     return iter(lambda: file.read(_PIECE), b"")
-
-
-@contextlib.contextmanager
-def _entered(folder: str) -> Iterator[int]:
-    at = entered(folder)
-    try:
-        yield at
-    finally:
-        os.close(at)
