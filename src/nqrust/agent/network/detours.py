@@ -17,16 +17,17 @@ from nqrust.contract.names import TAP_ALIAS, ifb_name
 from nqrust.contract.text import joined, word
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Host, command
+from nqrust.host.tun import has_header
 
 _NET = "/sys/class/net"
 _INGRESS = "ffff:"
 _QUEUE = 1000  # frames; an IFB has 32 by default
-_IFF_UP, _IFF_VNET_HDR = 0x1, 0x4000
+_IFF_UP = 0x1
 
 
 def needed(host: Host, tap: str) -> bool:
     """Return whether frames from the TAP come with a header. A VMM decides that when it opens the TAP."""
-    return _flags(host, tap, "tun_flags") & _IFF_VNET_HDR != 0
+    return has_header(host, tap) is True
 
 
 def lead(host: Host, tap: str, alias: str) -> None:
@@ -39,7 +40,7 @@ def lead(host: Host, tap: str, alias: str) -> None:
         silent = [f"link set dev {device} addrgenmode none"] if host.exists("/proc/sys/net/ipv6") else []
         made = f"link add name {device} txqueuelen {_QUEUE} type ifb"
         _batch(host, "ip", [made, *silent, f"link set dev {device} alias {word(alias)} up"])
-    elif not _flags(host, device, "flags") & _IFF_UP:
+    elif not _is_up(host, device):
         _batch(host, "ip", [f"link set dev {device} up"])
     entrance = f"qdisc add dev {tap} handle {_INGRESS} ingress"
     back = f"action mirred egress redirect dev {device}"
@@ -104,7 +105,7 @@ class Detours:
     def _wrong(self, tap: str, vm_id: str, led: Collection[str]) -> str:
         """Restore the detour of one TAP. Return what was wrong. Raises a HostError."""
         device = ifb_name(tap)
-        if tap in led and _flags(self._host, device, "flags") & _IFF_UP:
+        if tap in led and _is_up(self._host, device):
             return f"{device} did not finish its frames" if self._worked(device) else ""
         return "its frames could change after the rules" if self._lead(tap, vm_id) else ""
 
@@ -146,11 +147,11 @@ def _known(host: Host) -> bool:
     return host.exists("/sys/module/ifb") or bool(host.glob(f"{_NET}/ifb*"))
 
 
-def _flags(host: Host, link: str, name: str) -> int:
+def _is_up(host: Host, link: str) -> bool:
     try:
-        return int(host.read_text(f"{_NET}/{link}/{name}"), 16)
+        return int(host.read_text(f"{_NET}/{link}/flags"), 16) & _IFF_UP != 0
     except (HostError, ValueError):
-        return 0
+        return False
 
 
 def _batch(host: Host, program: str, lines: list[str]) -> None:

@@ -20,10 +20,10 @@ from nqrust.agent.errors import Failed
 from nqrust.agent.vmm.qemu.arguments import guest_socket, qmp_socket
 from nqrust.agent.vmm.qemu.qmp import Qmp, QmpError, QmpGone
 from nqrust.contract.names import tap_name
+from nqrust.host import tun
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 
-_IFF_VNET_HDR = 0x4000  # linux/if_tun.h
 _LONGEST = 600.0  # seconds for all of a guest's memory
 _UNTHROTTLED = 1 << 40  # bytes a second
 _BOARD = re.compile(r"[a-z0-9.-]{1,64}")
@@ -65,7 +65,8 @@ def save(host: Host, directory: str, folder: str) -> None:
         host.write_file(f"{folder}/board", f"{name}\n".encode(), mode=0o600)
         if host.exists(guest_socket(directory)):
             host.write_file(f"{folder}/guest", b"", mode=0o600)
-        if _is_plain(host, tap_name(os.path.basename(directory))):
+        # Where nobody knows, the machine counts as one with the header, which loads either memory.
+        if tun.has_header(host, tap_name(os.path.basename(directory))) is False:
             host.write_file(f"{folder}/plain", b"", mode=0o600)
         descriptor = os.open(f"{folder}/memory", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -78,14 +79,6 @@ def save(host: Host, directory: str, folder: str) -> None:
             os.close(descriptor)
     except (QmpError, OSError) as error:
         raise _failed(str(error)) from error
-
-
-def _is_plain(host: Host, tap: str) -> bool:
-    """Where nobody knows, it is not: a machine with the header loads either memory."""
-    try:
-        return not int(host.read_text(f"/sys/class/net/{tap}/tun_flags"), 16) & _IFF_VNET_HDR
-    except (HostError, ValueError):
-        return False
 
 
 def load(directory: str, folder: str) -> None:
