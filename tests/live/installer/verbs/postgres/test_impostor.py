@@ -75,7 +75,7 @@ def test_a_dump_gives_no_password_to_the_program_of_a_person(tmp_path: Path) -> 
     with listener(_PERSON) as (port, program):
         there = Connection("127.0.0.1", port, "nexus", "nexus", Secret("the-password"))
         with pytest.raises(StepFailed, match=f"user {_PERSON}"):
-            Migrate((), "1.0", "/nowhere", there, str(tmp_path))._dump(LocalHost())
+            Migrate((), "1.0", "/nowhere", there, str(tmp_path))._dump(LocalHost(), str(tmp_path / "before.dump"))
         program.kill()
         assert program.stdout is not None and "the-password" not in program.stdout.read()
 
