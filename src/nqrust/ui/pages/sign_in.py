@@ -6,11 +6,15 @@ import asyncio
 
 from fastapi.responses import RedirectResponse
 from nicegui import ui
+from nicegui.events import GenericEventArguments
 
 from nqrust.client.manager import ClientError, Refused
 from nqrust.ui import format as fmt
 from nqrust.ui import frame, parts, session
 from nqrust.ui.forms import Trouble
+
+# What was typed goes with the submission: before a page has its connection, NiceGUI keeps no order between its events.
+_WITH_FIELDS = "event => emit(Object.fromEntries(new FormData(event.target)))"
 
 
 @ui.page("/sign-in", title=f"Sign in · {frame.NAME}")
@@ -23,7 +27,7 @@ async def sign_in(to: str = "/") -> RedirectResponse | None:
     frame.set_colours()
     with parts.box("signin"), parts.box("card", "form") as form:
         frame.brand()
-        name = ui.input("User name").props("autocomplete=username autofocus autocapitalize=none name=username").classes("full")
+        ui.input("User name").props("autocomplete=username autofocus autocapitalize=none name=username").classes("full")
         password = ui.input("Password", password=True, password_toggle_button=True).classes("full")
         password.props("autocomplete=current-password name=password")
         trouble = Trouble()
@@ -32,17 +36,18 @@ async def sign_in(to: str = "/") -> RedirectResponse | None:
 
         asking = asyncio.Lock()
 
-        async def submit() -> None:
+        async def submit(event: GenericEventArguments) -> None:
+            typed = {field: str(event.args.get(field, "")) for field in ("username", "password")}
             if asking.locked():  # a browser does not send twice, but others do
                 return
             trouble.clear_away()
-            if not name.value or not password.value:
+            if not all(typed.values()):
                 trouble.say("Enter a user name and a password.")
                 return
             button.props("loading")
             try:
                 async with asking, session.turn():
-                    found = await session.connect().login(name.value.strip(), password.value)
+                    found = await session.connect().login(typed["username"].strip(), typed["password"])
             except ClientError as error:
                 wrong = isinstance(error, Refused) and error.status in (400, 401, 403, 422)
                 trouble.say("Wrong user name or password." if wrong else parts.explain(error))
@@ -54,5 +59,5 @@ async def sign_in(to: str = "/") -> RedirectResponse | None:
             session.keep(found)
             ui.navigate.to(target)
 
-        form.on("submit.prevent", submit)
+        form.on("submit.prevent", submit, js_handler=_WITH_FIELDS)
     return None
