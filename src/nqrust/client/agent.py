@@ -205,8 +205,10 @@ class AgentClient:
     async def delete_vm(self, vm_id: str) -> None:
         await self._send("DELETE", self._vm(vm_id), timeout=self._timeout + 30)
 
-    async def create_snapshot(self, vm_id: str, name: str, *, timeout: float = 600.0) -> SnapshotFound:
-        answer = await self._send("PUT", self._snapshot(vm_id, name), timeout=timeout)
+    async def create_snapshot(self, vm_id: str, name: str, request: str = "", *, timeout: float = 600.0) -> SnapshotFound:
+        """`request`: its identity, the same in a retry. An agent of 0.2.0 gives any snapshot of that name."""
+        asked = f"?request={quote(request, safe='')}" if request else ""
+        answer = await self._send("PUT", self._snapshot(vm_id, name) + asked, timeout=timeout)
         return SnapshotFound.model_validate_json(answer.content)
 
     async def restore_snapshot(self, vm_id: str, name: str, generation: int | None = None, *, timeout: float = 600.0) -> VmStatus:

@@ -124,6 +124,17 @@ async def test_each_verb_carries_the_generation_of_its_row(face: Face) -> None:
         assert (refused.value.status, refused.value.problem.code) == (409, "NQR-API-705")
 
 
+async def test_a_snapshot_carries_the_identity_of_its_request(face: Face) -> None:
+    async with face.client(COMMAND) as client:
+        await client.put_vm(face.bench.spec(run=False))
+        first = await client.create_snapshot(VM, "s1", "one")
+        assert await client.create_snapshot(VM, "s1", "one") == first
+        assert (await client.create_snapshot(VM, "s1", "two")).created_at > first.created_at
+        with pytest.raises(AgentRefused) as refused:
+            await client.create_snapshot(VM, "s1", "x" * 65)
+        assert refused.value.status == 422
+
+
 async def test_many_puts_at_once_start_one_vmm(face: Face) -> None:
     async with face.client(COMMAND) as client:
         answers = await asyncio.gather(*(client.put_vm(face.bench.spec()) for _ in range(8)))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from nqrust.agent.vmm.port import Capabilities
 from nqrust.agent.vms.snapshots import Snapshots
 from nqrust.contract.vms import StopRequest
 from nqrust.host import durable
-from nqrust.host.errors import NoSpace, PathMissing
+from nqrust.host.errors import NoSpace, PathError, PathMissing
 from nqrust.host.port import DiskUsage
 
 from .conftest import VM, Bench
@@ -41,6 +43,100 @@ def test_disks_come_back_as_they_were(bench: Bench) -> None:
     snapshots.delete(VM, "before")
     with pytest.raises(NotFound):
         snapshots.restore(VM, "before")
+
+
+def test_the_same_request_is_answered_again_and_another_one_is_a_new_snapshot(bench: Bench) -> None:
+    snapshots = Snapshots(bench.service)
+    bench.service.put(bench.spec(run=False))
+    disk = bench.vm_dir() / "disk.ext4"
+    disk.write_bytes(b"last month")
+    month = snapshots.create(VM, "before", "one")
+    disk.write_bytes(b"today")
+    assert snapshots.create(VM, "before", "one") == month
+    assert snapshots.create(VM, "before") == month, "a manager of an earlier version sends no identity"
+    today = snapshots.create(VM, "before", "two")
+    assert today.created_at > month.created_at and snapshots.found(VM) == [today]
+    assert snapshots.create(VM, "before", "two") == today
+    disk.write_bytes(b"broken")
+    snapshots.restore(VM, "before")
+    assert disk.read_bytes() == b"today"
+    assert [path.name for path in (bench.vm_dir() / "snapshots").iterdir()] == ["before"]
+
+
+def test_a_snapshot_of_an_earlier_version_is_no_answer_to_a_request(bench: Bench) -> None:
+    snapshots = Snapshots(bench.service)
+    bench.service.put(bench.spec(run=False))
+    snapshots.create(VM, "before")
+    meta = bench.vm_dir() / "snapshots" / "before" / "snapshot.json"
+    meta.write_text(meta.read_text().replace(',"request":""', ""))
+    (bench.vm_dir() / "disk.ext4").write_bytes(b"today")
+    snapshots.create(VM, "before", "one")
+    assert (meta.parent / "disk.ext4").read_bytes() == b"today"
+
+
+class Cut(BaseException):
+    """The agent is killed here."""
+
+
+@pytest.mark.parametrize("verb", ["create", "delete"])
+@pytest.mark.parametrize("name", ["rename", "remove_tree"])
+@pytest.mark.parametrize("nth", range(1, 5))
+def test_a_snapshot_is_replaced_or_deleted_whole(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, verb: str, name: str, nth: int
+) -> None:
+    snapshots = Snapshots(bench.service)
+    bench.service.put(bench.spec(volumes=VOLUMES, run=False))
+    disk, place = bench.vm_dir() / "disk.ext4", bench.vm_dir() / "snapshots"
+    disk.write_bytes(b"old")
+    snapshots.create(VM, "before", "one")
+    disk.write_bytes(b"new")
+    steps, step = 0, getattr(bench.service.host, name)
+
+    def cut(*arguments: Any, **options: Any) -> None:
+        nonlocal steps
+        steps += 1
+        if steps < nth:
+            step(*arguments, **options)
+            return
+        if name == "remove_tree":
+            (Path(arguments[0]) / "vdb.raw").unlink(missing_ok=True)
+        raise Cut
+
+    def ask() -> None:
+        snapshots.create(VM, "before", "two") if verb == "create" else snapshots.delete(VM, "before")
+
+    with monkeypatch.context() as patched, suppress(Cut):
+        patched.setattr(bench.service.host, name, cut)
+        ask()
+    for found in snapshots.found(VM):
+        saved = {path.name: path.read_bytes() for path in (place / found.name).iterdir()}
+        assert saved.keys() == {"disk.ext4", "vdb.raw", "snapshot.json"}, "what is listed is whole"
+    if verb == "create":
+        assert {path.read_bytes() for path in place.glob("*/disk.ext4")} & {b"old", b"new"}, "one of both is there"
+    ask()
+    assert [path.name for path in place.iterdir()] == (["before"] if verb == "create" else [])
+    assert [path.read_bytes() for path in place.glob("*/disk.ext4")] == ([b"new"] if verb == "create" else [])
+
+
+def test_a_new_snapshot_that_fails_leaves_the_one_that_is_there(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshots = Snapshots(bench.service)
+    bench.service.put(bench.spec(run=False))
+    made = snapshots.create(VM, "before", "one")
+    rename = durable.rename
+
+    def failing(source: str, target: str) -> None:
+        if source.endswith(".new"):
+            raise OSError(errno.EIO, "Input/output error")
+        rename(source, target)
+
+    with monkeypatch.context() as patched, pytest.raises(PathError):
+        patched.setattr(durable, "rename", failing)
+        snapshots.create(VM, "before", "two")
+    assert snapshots.found(VM) == [made]
+    nearly_full(monkeypatch, bench, left_mib=0)
+    with pytest.raises(NoSpace):
+        snapshots.create(VM, "before", "two")
+    assert snapshots.found(VM) == [made]
 
 
 def two_disks(bench: Bench) -> tuple[Snapshots, Path, Path]:

@@ -17,6 +17,8 @@ class SimulatedAgent:
         self.taps: dict[str, TapStatus] = {}
         self.specs: dict[str, Any] = {}
         self.snapshots: dict[tuple[str, str], str] = {}
+        self.requests: list[str] = []
+        """Identities of the snapshots that were asked for."""
         self.volumes: dict[str, int] = {}
         self.calls: list[tuple[str, str]] = []
         self.host_id: str | None = None
@@ -159,9 +161,10 @@ class SimulatedAgent:
             if volume.keep and self.volumes is not None:
                 self.volumes[volume.kept_name(spec.name, spec.id)] = volume.size_mib
 
-    async def create_snapshot(self, vm_id: str, name: str) -> Any:
+    async def create_snapshot(self, vm_id: str, name: str, request: str) -> Any:
         from nqrust.contract.vms import SnapshotFound
 
+        self.requests.append(request)
         await self._enter("snapshot", vm_id)
         kind = "disk" if self._get(vm_id).state == "stopped" else "full"
         self.snapshots[vm_id, name] = kind

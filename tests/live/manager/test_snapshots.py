@@ -80,6 +80,63 @@ async def test_failed_snapshot_says_why_and_the_vm_still_starts(manager: Any) ->
     await manager.until("web1", "running")
 
 
+async def test_each_request_for_a_snapshot_has_an_identity_and_keeps_it_when_it_is_repeated(manager: Any) -> None:
+    agent = await stopped_vm(manager)
+    agent.refuse = (503, "busy")
+    await manager.admin.send(calls.create_snapshot("web1", "s1"))
+    await manager.until("web1", lambda v: len(agent.requests) > 1)
+    agent.refuse = None
+    assert (await settled(manager, "web1", "s1")).state == "ready"
+    assert len(set(agent.requests)) == 1 and agent.requests[0]
+    await manager.admin.send(calls.delete_snapshot("web1", "s1"))
+    await settled(manager, "web1", "s1")
+    await manager.admin.send(calls.create_snapshot("web1", "s1"))
+    await settled(manager, "web1", "s1")
+    assert len(set(agent.requests)) == 2
+
+
+async def test_a_snapshot_whose_deletion_fails_keeps_its_name(manager: Any) -> None:
+    agent = await stopped_vm(manager)
+    await manager.admin.send(calls.create_snapshot("web1", "s1"))
+    await settled(manager, "web1", "s1")
+    agent.refuse = (422, "the disk is read-only")
+    await manager.admin.send(calls.delete_snapshot("web1", "s1"))
+    found = await settled(manager, "web1", "s1")
+    assert found.state == "ready" and "read-only" in found.error
+    agent.refuse = None
+    with pytest.raises(Refused) as refused:
+        await manager.admin.send(calls.create_snapshot("web1", "s1"))
+    assert refused.value.status == 409
+    assert (await manager.admin.send(calls.delete_snapshot("web1", "s1"))).error == ""
+    assert await settled(manager, "web1", "s1") is None
+
+
+async def test_a_deletion_that_a_start_overtakes_leaves_the_snapshot(manager: Any) -> None:
+    agent = await stopped_vm(manager)
+    await manager.admin.send(calls.create_snapshot("web1", "s1"))
+    await settled(manager, "web1", "s1")
+    agent.away = True
+    await manager.admin.send(calls.delete_snapshot("web1", "s1"))
+    await manager.until("web1", lambda v: ("delete_snapshot", v.id) in agent.calls)
+    await manager.admin.send(calls.start_vm("web1"))
+    agent.away = False
+    found = await settled(manager, "web1", "s1")
+    assert found.state == "ready" and "newer request" in found.error
+    await manager.until("web1", "running")
+    with pytest.raises(Refused) as refused:
+        await manager.admin.send(calls.create_snapshot("web1", "s1"))
+    assert refused.value.status == 409
+
+
+async def test_a_failed_snapshot_that_cannot_be_deleted_stays_failed(manager: Any) -> None:
+    agent = await stopped_vm(manager)
+    agent.refuse = (422, "the disk is full")
+    await manager.admin.send(calls.create_snapshot("web1", "s1"))
+    await settled(manager, "web1", "s1")
+    await manager.admin.send(calls.delete_snapshot("web1", "s1"))
+    assert (await settled(manager, "web1", "s1")).state == "failed"
+
+
 async def test_deleting_a_vm_deletes_its_snapshots(manager: Any) -> None:
     await stopped_vm(manager)
     await manager.admin.send(calls.create_snapshot("web1", "s1"))

@@ -27,6 +27,9 @@ from nqrust.contract.vms import SnapshotFound, StopRequest
 
 T = TypeVar("T")
 Generation = Annotated[int | None, Query(ge=1, lt=2**31, description="of the manager's row; absent: not told")]
+SnapshotRequest = Annotated[
+    str, Query(max_length=64, description="identity of the request, the same in a retry; absent: not told")
+]
 
 
 class Verbs:
@@ -142,8 +145,8 @@ def build(
         return await verbs.on_vm(vm_id, lambda: service.resume(vm_id, generation))
 
     @app.put("/agent/v1/vms/{vm_id}/snapshots/{name}")
-    async def snapshot(vm_id: str, name: str) -> SnapshotFound:
-        return await verbs.on_vm(vm_id, lambda: snapshots.create(vm_id, name))
+    async def snapshot(vm_id: str, name: str, request: SnapshotRequest = "") -> SnapshotFound:
+        return await verbs.on_vm(vm_id, lambda: snapshots.create(vm_id, name, request))
 
     @app.post("/agent/v1/vms/{vm_id}/snapshots/{name}/restore")
     async def restore(vm_id: str, name: str, generation: Generation = None) -> VmStatus:

@@ -5,6 +5,7 @@
     snapshots/<name>/vmstate, memory          of a VM that ran
 
 A restore copies all disks, then replaces each atomically. An interrupted one is repeated. Snapshots are deleted with their VM.
+A name followed by .new is one in work or one that goes, by .old one that is being replaced.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from nqrust.host.errors import HostError, PathError, PathMissing
 
 
 class Meta(BaseModel):
-    """`injected`, `token_sha256`: the disk's injected content at that time, and the token of the guest in it."""
+    """`injected`, `token_sha256`: the disk's injected content at that time, and the token of the guest in it.
+
+    `request`: the identity of the request that it was taken for. "": its manager sent none."""
 
     name: str
     kind: Literal["disk", "full"]
@@ -40,6 +43,7 @@ class Meta(BaseModel):
     token_sha256: str = ""
     vmm: str = ""
     accel: str = ""
+    request: str = ""
 
     def found(self) -> SnapshotFound:
         return SnapshotFound(**self.model_dump(include=set(SnapshotFound.model_fields)))
@@ -49,16 +53,21 @@ class Snapshots:
     def __init__(self, service: VmService) -> None:
         self._service, self._host, self._store = service, service.host, service.store
 
-    def create(self, vm_id: str, name: str) -> SnapshotFound:
+    def create(self, vm_id: str, name: str, request: str = "") -> SnapshotFound:
         """Create a snapshot.
 
-        Idempotent. Raises NotFound, Refused (the VMM cannot snapshot a running VM), Failed, HostError (no space).
+        Idempotent by `request`: the same one gives the snapshot that is there, another one takes a new one in its place. "" comes
+        from an older manager and gives any of that name. Raises NotFound, Refused (the VMM cannot snapshot a running VM), Failed,
+        HostError (no space).
         """
         record, folder = self._of(vm_id, name)
+        parent, part, old = folder.rpartition("/")[0], f"{folder}.new", f"{folder}.old"
+        if self._host.exists(old) and not self._host.exists(folder):  # a replacement was cut off
+            self._host.rename(old, folder)
         known = self._meta(folder)
-        if known is not None:
+        if known is not None and request in ("", known.request):
+            self._host.remove_tree(old)
             return known.found()
-        parent, part = folder.rpartition("/")[0], f"{folder}.new"
         if self._host.stat(parent) is None:
             self._host.mkdir(parent, mode=0o700)
         self._host.remove_tree(part)
@@ -81,13 +90,27 @@ class Snapshots:
                 created_at=datetime.now(timezone.utc),
                 injected=record.injected,
                 token_sha256=record.token_sha256,
+                request=request,
             )
             self._host.write_file(f"{part}/snapshot.json", meta.model_dump_json().encode(), mode=0o600)
-            self._host.rename(part, folder)
+            self._replace(folder, part, old)
         except BaseException:
             self._host.remove_tree(part)
             raise
+        self._host.remove_tree(old)
         return meta.found()
+
+    def _replace(self, folder: str, part: str, old: str) -> None:
+        """Put `part` in the place of `folder`, which becomes `old`. If that fails, `folder` is as before."""
+        self._host.remove_tree(old)
+        if self._host.exists(folder):
+            self._host.rename(folder, old)
+        try:
+            self._host.rename(part, folder)
+        except BaseException:
+            if self._host.exists(old) and not self._host.exists(folder):
+                self._host.rename(old, folder)
+            raise
 
     def restore(self, vm_id: str, name: str, generation: int | None = None) -> VmStatus:
         """Restore the disks. With a full snapshot the VM resumes from there; otherwise it stays stopped.
@@ -157,10 +180,13 @@ class Snapshots:
         return [meta.found() for meta in metas if meta is not None]
 
     def delete(self, vm_id: str, name: str) -> None:
-        """Delete the snapshot. A missing one is not an error."""
+        """Delete the snapshot. A missing one is not an error. One whose deletion fails or is cut off is complete or gone."""
         folder = self._folder(vm_id, name)
-        self._host.remove_tree(f"{folder}.new")
-        self._host.remove_tree(folder)
+        for rest in (f"{folder}.new", f"{folder}.old"):
+            self._host.remove_tree(rest)
+        if self._host.exists(folder):
+            self._host.rename(folder, f"{folder}.new")
+            self._host.remove_tree(f"{folder}.new")
 
     def _of_running(self, record: VmRecord, part: str) -> None:
         """Write memory and disks while the guest is frozen, so that they belong together."""

@@ -55,8 +55,8 @@ class RemoteAgent:
     async def delete_vm(self, vm_id: str) -> None:
         await _ask(self.client.delete_vm(vm_id))
 
-    async def create_snapshot(self, vm_id: str, name: str) -> SnapshotFound:
-        return await _ask(self.client.create_snapshot(vm_id, name))
+    async def create_snapshot(self, vm_id: str, name: str, request: str) -> SnapshotFound:
+        return await _ask(self.client.create_snapshot(vm_id, name, request))
 
     async def restore_snapshot(self, vm_id: str, name: str, generation: int) -> VmStatus:
         return await _ask(self.client.restore_snapshot(vm_id, name, generation))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select, update
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import case, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.agent import VmStatus
@@ -54,7 +57,8 @@ async def create(core: Core, ref: str, name: str, actor: str) -> ApiSnapshot:
             0,
             now(),
         )
-        await _enqueue(session, vm, "snapshot", name, actor)
+        # Not the operation's id: a restored database gives its numbers again.
+        await _enqueue(session, vm, "snapshot", {"snapshot": name, "request": uuid4().hex}, actor)
         await session.flush()
         core.wake.set()
         return _shown(row)
@@ -79,8 +83,8 @@ async def delete(core: Core, ref: str, name: str, actor: str) -> ApiSnapshot:
     async with core.db.transaction() as session:
         vm = await _idle(session, ref, (*_STILL, *_LIVE))
         row = await _found(session, vm, name)
-        row.state = "deleting"
-        await _enqueue(session, vm, "forget", name, actor)
+        row.state, row.error = "deleting", ""
+        await _enqueue(session, vm, "forget", {"snapshot": name}, actor)
         core.wake.set()
         return _shown(row)
 
@@ -89,7 +93,7 @@ async def ask(agent: AgentPort, vm_id: str, operation: Operation, generation: in
     """Ask the agent for a snapshot, a restore or a deletion. `generation`: of the VM's row."""
     name = str(operation.params["snapshot"])
     if operation.kind == "snapshot":
-        return await agent.create_snapshot(vm_id, name)
+        return await agent.create_snapshot(vm_id, name, str(operation.params.get("request", "")))
     if operation.kind == "restore":
         return await agent.restore_snapshot(vm_id, name, generation)
     try:
@@ -118,12 +122,15 @@ async def note(session: AsyncSession, vm: Vm, operation: Operation, found: Snaps
 
 
 async def failed(session: AsyncSession, vm: Vm, operation: Operation, reason: str) -> None:
-    """Record the reason. A VM that was to be restored is stopped, and its disks are as the reason says."""
+    """Record the reason. A VM that was to be restored is stopped, and its disks are as the reason says.
+
+    A snapshot whose deletion failed is most likely still there, so its name stays taken. One that was never taken has no size.
+    """
     row = await session.get(Snapshot, (vm.id, str(operation.params["snapshot"])))
     if operation.kind == "restore":
         vm.desired_state, vm.state = DesiredState.stopped.value, VmState.stopped.value
     elif row is not None:
-        row.state, row.error = "failed", reason
+        row.state, row.error = ("ready" if row.size else "failed"), reason
 
 
 async def superseded(session: AsyncSession, vm_id: str) -> None:
@@ -131,7 +138,7 @@ async def superseded(session: AsyncSession, vm_id: str) -> None:
     await session.execute(
         update(Snapshot)
         .where(Snapshot.vm_id == vm_id, Snapshot.state.in_(("creating", "deleting")))
-        .values(state="failed", error="A newer request for the VM replaced this one.")
+        .values(state=case((Snapshot.size > 0, "ready"), else_="failed"), error="A newer request for the VM replaced this one.")
     )
 
 
@@ -146,10 +153,10 @@ async def _idle(session: AsyncSession, ref: str, states: tuple[str, ...]) -> Vm:
     return vm
 
 
-async def _enqueue(session: AsyncSession, vm: Vm, kind: str, name: str, actor: str) -> None:
+async def _enqueue(session: AsyncSession, vm: Vm, kind: str, params: dict[str, Any], actor: str) -> None:
     """Record an operation without changing the wanted or the observed state of the VM."""
     error = vm.error
-    await operations.enqueue(session, vm, kind, DesiredState(vm.desired_state), actor, {"snapshot": name})
+    await operations.enqueue(session, vm, kind, DesiredState(vm.desired_state), actor, params)
     vm.error = error
 
 
