@@ -2,20 +2,21 @@
 
 A kept volume is one file, NAME.raw, in the folder of kept volumes. While attached, it exists only in the VM's own folder, so
 no two VMs can have it. One rename(2) moves it and never replaces a file. The VM's record names a volume before it arrives and
-until it leaves, so that deleting the VM never deletes a volume to be kept.
+until it leaves, so that deleting the VM never deletes a volume to be kept. A file that no record names is kept, too.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from string import ascii_lowercase
 
 from nqrust.agent import untrusted
 from nqrust.agent.disks.reserve import reserve
 from nqrust.agent.errors import Failed, Refused
 from nqrust.agent.store import Store, VmRecord
-from nqrust.contract.vms import VOLUME_NAME_LENGTH, VOLUME_PATTERN, Volume
+from nqrust.contract.names import kept_volume_name
+from nqrust.contract.vms import DEVICE_PATTERN, VOLUME_NAME_LENGTH, VOLUME_PATTERN, Volume
 from nqrust.contract.volumes import KeptVolume
 from nqrust.host.errors import PathMissing
 from nqrust.host.port import Host, command
@@ -32,18 +33,21 @@ def settle(
     `attached`: devices of volumes to create if missing, or to fetch from `folder`. Empty ones are sparse files. Others are
     fetched back only if they are there. `detached` move to `folder` or are deleted. Raises Refused if a kept volume is not on
     this host, Failed if a name in `folder` is taken.
+
+    A manager whose database was restored may know nothing of a volume that the VM has: that one moves to `folder`, too.
     """
     both = {volume.device for volume in record.volumes} & {volume.device for volume in detached}
     if both:
         raise Refused(
             "NQR-API-703", f"Volume {min(both)} is in both lists: attach and detach.", "Attach it or detach it, not both."
         )
+    _keep_others(host, store, folder, record, attached, detached)
     for volume in detached:
         if volume.data == "delete":
             host.remove(store.volume(record.id, volume.device))
             host.remove(_path(folder, _name(record, volume)))
         else:
-            _keep(host, store, folder, record, volume)
+            _keep(host, store.volume(record.id, volume.device), folder, _name(record, volume))
     store.write(record)
     for volume in record.volumes:
         _bring(host, store, folder, record, volume, make=volume.device in attached)
@@ -51,9 +55,9 @@ def settle(
 
 def check_still(host: Host, store: Store, record: VmRecord, before: VmRecord | None, detached: Sequence[Volume]) -> None:
     """Raise Refused if a running VM would gain or lose a volume."""
-    had = [volume.device for volume in before.volumes] if before else []
+    had = _names(record, before.volumes) if before else {}
     leaves = any(host.exists(store.volume(record.id, volume.device)) for volume in detached)
-    if leaves or had != [volume.device for volume in record.volumes]:
+    if leaves or had != _names(record, record.volumes):
         raise Refused("NQR-VMM-119", f"VM {record.name} runs; its volumes cannot change.", "Stop the VM first.")
 
 
@@ -83,11 +87,17 @@ def paths(host: Host, store: Store, record: VmRecord) -> tuple[str, ...]:
     return tuple(found)
 
 
-def keep(host: Host, store: Store, folder: str, record: VmRecord) -> None:
-    """Move volumes that outlive the VM to `folder`. Idempotent. Raises Failed if a name is taken."""
-    for volume in record.volumes:
-        if volume.keep:
-            _keep(host, store, folder, record, volume)
+def keep(host: Host, store: Store, folder: str, vm_id: str, record: VmRecord | None) -> None:
+    """Move volumes that outlive the VM to `folder`: all of them if its record cannot be read. Idempotent. Raises Failed if a name
+    is taken."""
+    if record is not None:
+        for volume in record.volumes:
+            if volume.keep:
+                _keep(host, store.volume(vm_id, volume.device), folder, _name(record, volume))
+    named = {volume.device for volume in record.volumes} if record else set()
+    for device in _files(host, store, vm_id):
+        if device not in named:
+            _keep(host, store.volume(vm_id, device), folder, _lost(vm_id, device))
 
 
 def kept(host: Host, folder: str) -> list[KeptVolume]:
@@ -131,17 +141,39 @@ def _bring(host: Host, store: Store, folder: str, record: VmRecord, volume: Volu
         )
 
 
-def _keep(host: Host, store: Store, folder: str, record: VmRecord, volume: Volume) -> None:
-    path = store.volume(record.id, volume.device)
+def _keep_others(
+    host: Host, store: Store, folder: str, record: VmRecord, attached: Collection[str], detached: Sequence[Volume]
+) -> None:
+    """Move to `folder` what the VM has and the request does not mean."""
+    before = store.read(record.id)
+    had = _names(record, before.volumes) if before else {}
+    meant = _names(record, (*record.volumes, *detached))
+    for device in _files(host, store, record.id):
+        name = had.get(device)
+        if device in meant and (name == meant[device] or (name is None and device not in attached)):
+            continue
+        _keep(host, store.volume(record.id, device), folder, name or _lost(record.id, device))
+
+
+def _files(host: Host, store: Store, vm_id: str) -> list[str]:
+    """Return the devices of the volumes in the VM's folder."""
+    try:
+        names = host.listdir(store.directory(vm_id))
+    except PathMissing:
+        return []
+    return [name[:3] for name in names if re.fullmatch(rf"{DEVICE_PATTERN[1:-1]}\{_ENDING}", name)]
+
+
+def _keep(host: Host, path: str, folder: str, name: str) -> None:
     if not host.exists(path):
         return
     if host.stat(folder) is None:
         host.mkdir(folder, mode=0o700)
-    target = _path(folder, _name(record, volume))
+    target = _path(folder, name)
     if host.exists(target):
         raise Failed(
             "NQR-VMM-118",
-            f"{target} exists; the volume of {record.name} cannot be kept under that name.",
+            f"{target} exists; {path} cannot be kept under that name.",
             "Rename that file, then ask again.",
         )
     untrusted.hand_over(host, path, 0)  # no VM's user has it from now on
@@ -150,6 +182,16 @@ def _keep(host: Host, store: Store, folder: str, record: VmRecord, volume: Volum
 
 def _name(record: VmRecord, volume: Volume) -> str:
     return volume.kept_name(record.name, record.id)
+
+
+def _names(record: VmRecord, volumes: Iterable[Volume]) -> dict[str, str]:
+    """Device -> name, which tells the volume from others that have or had the device."""
+    return {volume.device: _name(record, volume) for volume in volumes}
+
+
+def _lost(vm_id: str, device: str) -> str:
+    """Return the name of a volume that no record names."""
+    return kept_volume_name("lost", device, vm_id)
 
 
 def _path(folder: str, name: str) -> str:

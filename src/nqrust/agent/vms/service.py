@@ -137,8 +137,7 @@ class VmService(Starter):
                 self.taps.remove(tap.name, owner=vm_id)
         self.dhcp.release(vm_id, record.mac if record else None)
         self.guests.forget(vm_id)
-        if record is not None:
-            volumes.keep(self.host, self.store, self.settings.volumes_dir, record)
+        volumes.keep(self.host, self.store, self.settings.volumes_dir, vm_id, record)
         self.host.remove_tree(self.store.directory(vm_id))
         if record is not None and record.user:
             self.host.remove_tree(launch.screen_dir(self.settings, record.user))
