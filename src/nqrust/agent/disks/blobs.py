@@ -50,6 +50,11 @@ class Blobs:
         _check(image, blob)
         return self._kept(image, blob, 0o644)
 
+    def here(self, image: str, blob: Blob) -> bool:
+        """Return whether `cached` needs no manager for the blob."""
+        paths = (f"{self._cache}/{blob.sha256}", f"{self._root}/{image}/{blob.file}")
+        return any(self._fitting(path, blob) is not None for path in paths)
+
     def _kept(self, image: str, blob: Blob, mode: int) -> str:
         path = f"{self._cache}/{blob.sha256}"
         with self._lock:
@@ -80,13 +85,15 @@ class Blobs:
             self._host.rename(part, path)
             return path
 
-    def forget(self, keep: Callable[[], set[str]]) -> None:
-        """Remove cached blobs that are not in `keep()`, the sha256s that VMs of this host refer to.
+    def forget(self, keep: Callable[[], set[str] | None]) -> None:
+        """Remove cached blobs that are not in `keep()`, the sha256s that VMs of this host refer to. None: nobody knows them.
 
         `keep()` runs while nothing can be cached: a VM's record is written before its kernel is.
         """
         with self._lock:
             kept = keep()
+            if kept is None:
+                return
             try:
                 names = self._host.listdir(self._cache)
             except PathMissing:

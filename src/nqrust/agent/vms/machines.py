@@ -7,6 +7,8 @@ from nqrust.agent.disks import writers as disk_writers
 from nqrust.agent.disks.blobs import Blobs
 from nqrust.agent.store import Store, VmRecord
 from nqrust.agent.vmm.port import Machine, Vmm, largest_saved
+from nqrust.contract.agent import ImageRef
+from nqrust.contract.images import Blob
 from nqrust.host.port import Host
 
 
@@ -45,3 +47,17 @@ def largest_file(host: Host, machine: Machine, disk_mib: int) -> int:
     `disk_mib`: of the VM's own disk, which may still grow to that."""
     found = [host.stat(path) for path in (machine.disk, *machine.volumes)]
     return max(largest_saved(machine.memory_mib), disk_mib << 20, *(one.size for one in found if one))
+
+
+def image_of_disk(blobs: Blobs, wanted: ImageRef, before: ImageRef) -> ImageRef:
+    """Return the image that a disk of `before` boots with: its modules fit its own kernel only.
+
+    `wanted`: the present version. The kernel is of this one if the former is nowhere, such as after a restore without the cache.
+    """
+    if wanted == before or all(blobs.here(before.name, blob) for blob in boot_files(before)):
+        return before
+    return before.model_copy(update={name: getattr(wanted, name) for name in ("name", "kernel", "kernel_elf", "initrd")})
+
+
+def boot_files(image: ImageRef) -> list[Blob]:
+    return [blob for blob in (image.kernel, image.kernel_elf, image.initrd) if blob]

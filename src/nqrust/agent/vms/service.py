@@ -21,7 +21,7 @@ from nqrust.agent.scopes import launch
 from nqrust.agent.scopes.port import Scope, console_log, exit_status
 from nqrust.agent.store import VmRecord, check_generation, check_id
 from nqrust.agent.vmm.port import RunState, Vmm
-from nqrust.agent.vms import appearing, ends, holds
+from nqrust.agent.vms import appearing, ends, holds, machines
 from nqrust.agent.vms.making import Making
 from nqrust.agent.vms.starting import Starter
 from nqrust.agent.vms.status import CONTINUES
@@ -75,6 +75,8 @@ class VmService(Starter):
         self.forwards.check(spec, before)
         self.store.check_address(spec)
         record = VmRecord.of(spec, before)
+        if before is not None and self.host.exists(self.store.disk(spec.id)):
+            record.image = machines.image_of_disk(self.blobs, spec.image, before.image)
         scope = self._settled(spec.id)
         if scope is not None:
             volumes.check_still(self.host, self.store, record, before, spec.detached)
@@ -204,7 +206,7 @@ class VmService(Starter):
         with self._claiming:
             self.store.claim_user(record)
         self.end_survivors(spec.id)
-        disk, writer = self.store.disk(spec.id), disk_writers.writer(spec.image.rootfs_type, self.settings.helper)
+        disk, writer = self.store.disk(spec.id), disk_writers.writer(record.image.rootfs_type, self.settings.helper)
         new = not self.host.exists(disk)
         attached = [volume.device for volume in record.volumes] if new else spec.attached
         volumes.settle(self.host, self.store, self.settings.volumes_dir, record, attached, spec.detached)
@@ -223,6 +225,8 @@ class VmService(Starter):
     def _new_disk(
         self, spec: VmSpec, record: VmRecord, identity: disks.Identity, writer: disks.Writer
     ) -> Iterator[Making | None]:
+        for blob in machines.boot_files(spec.image):  # a later version of the image replaces them
+            self.blobs.cached(spec.image.name, blob)
         image, disk = self.blobs.readable(spec.image.name, spec.image.rootfs), self.store.disk(spec.id)
         beside = spec.run and writer is disks.EXT4 and self.drivers[self.verdict().vmm].capabilities.reads_disks_last
         with self._borrowed_user() if beside else contextlib.nullcontext(record.user) as maker:
@@ -349,6 +353,9 @@ class VmService(Starter):
             return False  # it cannot be asked
         return ends.gone(self.host, self.scopes, vm_id, seconds)
 
-    def _blobs_in_use(self) -> set[str]:
-        blobs = [blob for r in self.store.all() for blob in (r.image.kernel, r.image.kernel_elf, r.image.initrd) if blob]
-        return {blob.sha256 for blob in blobs}
+    def _blobs_in_use(self) -> set[str] | None:
+        """Return None if a record cannot be read. A kernel that its image has no more could not be fetched again."""
+        records = [self.store.read(vm_id) for vm_id in self.store.ids()]
+        if None in records:
+            return None
+        return {blob.sha256 for record in records if record for blob in machines.boot_files(record.image)}
