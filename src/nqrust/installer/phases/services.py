@@ -115,6 +115,7 @@ def _manager(context: Context) -> Unit:
         wants=("network-online.target", *(("postgresql.service",) if local else ())),
         hardening=Hardening.sudo if sudo.may_become_root(context, "manager") else Hardening.strict,
         read_write=(layout.image_dir, *_managers_folders(context)),
+        folders=(layout.image_dir, paths.STATE_DIR),
     )
     own = (layout.own_certificate,) if context.own_tls else ()
     # It reads bootstrap.json and the authority again without a restart.
@@ -145,6 +146,7 @@ def _agent(context: Context) -> Unit:
         wants=("network-online.target", NETWORK, *dhcp),
         hardening=Hardening.host,
         keeps_children=True,
+        folders=(context.layout.data_dir, context.layout.image_dir, paths.STATE_DIR),
         stop_seconds=90,  # at a shutdown it waits for its guests
     )
     return Unit(spec, (context.layout.agent_env, context.layout.current_link), (_version, agent_env))

@@ -30,8 +30,10 @@ class ServiceSpec:
     `order`: start order where the supervisor has no dependencies, low first. `oneshot`: runs to its end and
     then counts as active; `stop_argv` takes back what it did. `keeps_children`: what it started lives on when
     it stops.
-    `capabilities`: names of capabilities(7) that a strict service may have. `read_write`: paths it writes to. `runtime_directory`: a name below /run that is its own. Seconds for
-    `stop_seconds`. `compiles`: it turns code into machine code while it runs, so its memory is writable and executable.
+    `capabilities`: names of capabilities(7) that a strict service may have. `read_write`: paths it writes to. `folders`: where
+    the supervisor knows mounts, the service starts once these folders' file systems are mounted. `runtime_directory`: a name
+    below /run that is its own. Seconds for `stop_seconds`. `compiles`: it turns code into machine code while it runs, so its
+    memory is writable and executable.
     `memory_mib`: the most memory that the service may use.
     """
 
@@ -56,6 +58,7 @@ class ServiceSpec:
     hardening: Hardening = Hardening.strict
     capabilities: tuple[str, ...] = ()
     read_write: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
     runtime_directory: str | None = None
     working_directory: str = "/"
     compiles: bool = False

@@ -133,6 +133,8 @@ def _unit_section(spec: ServiceSpec, systemd: Systemd) -> list[str]:
     for key, names in (("After", spec.after), ("Wants", spec.wants), ("Requires", spec.requires)):
         if names:
             lines.append(f"{key}={' '.join(systemd.unit_name(name) for name in names)}")
+    if spec.folders:  # fstab mounts a file system with `nofail` or `_netdev` at any time of the boot
+        lines.append(f"RequiresMountsFor={' '.join(spec.folders)}")
     if spec.restart.value != "no":
         lines.append("StartLimitIntervalSec=0")
     return lines

@@ -49,6 +49,12 @@ def test_memory_has_a_limit_where_the_service_asks_for_one() -> None:
     assert "MemoryMax" not in SYSTEMD.render(SPEC)
 
 
+def test_a_service_waits_for_the_file_systems_of_its_folders() -> None:
+    lines = SYSTEMD.render(dataclasses.replace(SPEC, folders=("/srv/fc", "/srv/images"))).splitlines()
+    assert "RequiresMountsFor=/srv/fc /srv/images" in lines[: lines.index("[Service]")]
+    assert "RequiresMountsFor" not in SYSTEMD.render(SPEC)
+
+
 def test_a_service_goes_on_when_a_program_of_it_runs_out_of_memory() -> None:
     assert "OOMPolicy=continue" in SYSTEMD.render(SPEC).splitlines()
     assert "OOMPolicy" not in SYSTEMD.render(dataclasses.replace(SPEC, oneshot=True)), "nothing of it runs on"
