@@ -14,6 +14,7 @@ from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.hosts import Heartbeat, HostCapacity
 from nqrust.contract.vms import DesiredState, StopRequest, VmCreate
+from nqrust.manager.vms import restarts
 from nqrust.manager.work import diff
 from nqrust.manager.work.reconciler import Reconciler
 
@@ -27,7 +28,7 @@ async def test_vms_reach_their_desired_state_after_chaos(manager: Any, monkeypat
     print("NQR_CHAOS_SEED", seed)
     chance = random.Random(seed)
     monkeypatch.setattr(diff, "RETRY_FAILED_AFTER", diff.timedelta(0))
-    monkeypatch.setattr(diff, "FIRST_PAUSE", diff.timedelta(0))
+    monkeypatch.setattr(restarts, "FIRST_PAUSE", diff.timedelta(0))
     agents = []
     hosts = []
     for number in range(2):

@@ -14,6 +14,7 @@ from nqrust.contract.agent import Inventory, TapStatus, VmStatus
 from nqrust.contract.hosts import HostState
 from nqrust.contract.names import CANARY_PREFIX, CANARY_TAG
 from nqrust.contract.vms import DesiredState, RestartPolicy, VmState
+from nqrust.manager.vms import restarts
 from nqrust.manager.work.diff import (
     Action,
     Adopt,
@@ -36,7 +37,6 @@ from nqrust.manager.work.diff import (
     VmRow,
     diff,
     only_seen,
-    restart_pause,
     strangers,
 )
 
@@ -149,9 +149,9 @@ def test_silent_host_is_told_once_and_its_vms_become_unknown_only_when_offline()
 
 
 def test_restart_pauses_grow_and_are_forgotten_after_ten_good_minutes() -> None:
-    pauses = [restart_pause(vm(restarts=n, started_at=NOW), NOW).total_seconds() for n in range(9)]
+    pauses = [restarts.pause(n, NOW, NOW).total_seconds() for n in range(9)]
     assert pauses == [0, 5, 10, 20, 40, 80, 160, 300, 300]
-    assert restart_pause(vm(restarts=8, started_at=NOW - timedelta(minutes=11)), NOW) == timedelta(0)
+    assert restarts.pause(8, NOW - timedelta(minutes=11), NOW) == timedelta(0)
 
 
 TAP = TapStatus(name="tap1", vm_id="gone", bridge="fcbr0", up=True)

@@ -1,10 +1,24 @@
-"""Decides whether an ended VM restarts. Pure."""
+"""Decides whether and when an ended VM restarts. Pure."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from nqrust.contract.vms import RestartPolicy
+
+STEADY_AFTER = timedelta(minutes=10)
+"""A VM that ran this long has recovered: its next failure counts as the first."""
+FIRST_PAUSE = timedelta(seconds=5)
+LONGEST_PAUSE = timedelta(minutes=5)
 
 
 def comes_back(policy: RestartPolicy, clean: bool) -> bool:
     """Return whether it restarts. `clean`: its guest powered off."""
     return policy is RestartPolicy.always or (policy is RestartPolicy.on_failure and not clean)
+
+
+def pause(restarts: int, started_at: datetime | None, now: datetime) -> timedelta:
+    """Return the pause before a restart: 0 the first time; then 5 s, doubling up to 5 min, until it has run for ten minutes."""
+    if restarts == 0 or (started_at is not None and now - started_at > STEADY_AFTER):
+        return timedelta(0)
+    return min(LONGEST_PAUSE, FIRST_PAUSE * (1 << min(restarts - 1, 10)))

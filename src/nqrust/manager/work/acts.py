@@ -19,8 +19,7 @@ from nqrust.manager.core.agents import AgentSaidNo
 from nqrust.manager.core.core import Core
 from nqrust.manager.store.tables import Host, Tombstone, Vm
 from nqrust.manager.unknown_vms import adoption
-from nqrust.manager.vms import observing, tombstones
-from nqrust.manager.vms.restarts import comes_back
+from nqrust.manager.vms import observing, restarts, tombstones
 from nqrust.manager.volumes import service as volumes
 from nqrust.manager.work import diff
 
@@ -129,7 +128,7 @@ async def _vm(core: Core, action: diff.VmAction) -> None:
 
 
 async def _restart(session: AsyncSession, vm: Vm, action: diff.Restart) -> None:
-    steady = vm.started_at is not None and now() - vm.started_at > diff.STEADY_AFTER
+    steady = vm.started_at is not None and now() - vm.started_at > restarts.STEADY_AFTER
     vm.restarts = 0 if action.rebooted else (1 if steady else vm.restarts + 1)
     vm.restarted_at = now()
     observing.stopped(vm)
@@ -202,7 +201,7 @@ async def _is_taken(session: AsyncSession, ip: str | None, host: Host, vm: Vm) -
 def _ended_badly(vm: Vm, host: Host, status: VmStatus) -> None:
     """Restart it if its policy says so or, if its host was started since, its autostart."""
     rebooted = vm.host_boot_id not in (None, host.boot_id)
-    back = vm.spec.autostart if rebooted else comes_back(vm.spec.restart_policy, clean=False)
+    back = vm.spec.autostart if rebooted else restarts.comes_back(vm.spec.restart_policy, clean=False)
     observing.stopped(vm)
     vm.desired_state = (DesiredState.running if back else DesiredState.stopped).value
     vm.state = (VmState.stopped if back else VmState.failed).value

@@ -18,16 +18,12 @@ from nqrust.contract.hosts import HostState
 from nqrust.contract.names import canary_owner
 from nqrust.contract.text import plain
 from nqrust.contract.vms import DesiredState, PortForward, RestartPolicy, VmState
-from nqrust.manager.vms.restarts import comes_back
+from nqrust.manager.vms import restarts
 
 CANARY_GRACE = timedelta(minutes=10)
 """Counted from the scope's own start."""
 TAP_GRACE = timedelta(seconds=30)
 """Counted from the first sighting; a TAP has no start time."""
-STEADY_AFTER = timedelta(minutes=10)
-"""A VM that ran this long has recovered: its next failure counts as the first."""
-FIRST_PAUSE = timedelta(seconds=5)
-LONGEST_PAUSE = timedelta(minutes=5)
 RETRY_FAILED_AFTER = timedelta(seconds=60)
 
 
@@ -294,9 +290,9 @@ def _dead(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> Ac
         return LeaveDead(vm.id, vm.generation, "Its host rebooted, and the VM has no autostart.", failed=False)
     clean = status is not None and status.state == "stopped"
     reason = plain(status.exit_reason) if status and status.exit_reason else "It ended for an unknown reason."
-    if not comes_back(vm.policy, clean):
+    if not restarts.comes_back(vm.policy, clean):
         return LeaveDead(vm.id, vm.generation, reason, failed=not clean, exit_code=status.exit_code if status else None)
-    return Restart(vm.id, vm.generation, reason, restart_pause(vm, now))
+    return Restart(vm.id, vm.generation, reason, restarts.pause(vm.restarts, vm.started_at, now))
 
 
 def only_seen(action: Action) -> Action | None:
@@ -305,16 +301,6 @@ def only_seen(action: Action) -> Action | None:
         return Ended(action.vm_id, action.generation, action.reason)
     kept = (HostChanged, Unusable, Observed, Unknown, LeaveDead, Adopt, Behind, Unrecorded, UnknownTap)
     return action if isinstance(action, kept) else None
-
-
-def restart_pause(vm: VmRow, now: datetime) -> timedelta:
-    """Return the pause before a restart: 0 the first time; then 5 s, doubling up to 5 min, until it has run for ten minutes."""
-    if vm.started_at is not None and now - vm.started_at > STEADY_AFTER:
-        return timedelta(0)
-    if vm.restarts == 0:
-        return timedelta(0)
-    doublings = min(vm.restarts - 1, 10)
-    return min(LONGEST_PAUSE, FIRST_PAUSE * (1 << doublings))
 
 
 def _repeat(vm: VmRow, kind: str, now: datetime) -> list[Action]:
