@@ -30,8 +30,8 @@ _ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
 class VmRecord(VmPlaced):
     """The record of one VM on this host. `asked` is run or stop: if `asked` is run and the VM is gone, it died.
 
-    `injected` is a digest of the files written into the disk, `token_sha256` the hash of the token in it, `network_written` a
-    description of the written network configuration.
+    `injected` is a digest of the files written into the disk, empty while they are written. `token_sha256` is the hash of the
+    token in it, `network_written` a description of the written network configuration.
     """
 
     user: int = 0

@@ -71,6 +71,21 @@ def test_the_helpers_error_is_the_agents() -> None:
     assert (failed.value.code, failed.value.what, failed.value.status) == ("NQR-IMG-108", "The disk is in use.", 409)
 
 
+def test_a_damaged_disk_of_a_vm_is_not_called_its_images() -> None:
+    """Nobody builds the image again for it."""
+    what = "The image's file system cannot be used (xfs_repair exited with 1: bad magic number)."
+    told = json.dumps({"code": "NQR-IMG-102", "what": what, "cure": "Build or add the image again.", "status": 500})
+    with pytest.raises(AgentError) as failed:
+        write(answering(Completed((HELPER,), 1, told, "")))
+    assert (failed.value.code, failed.value.what) == (
+        "NQR-VMM-141",
+        "The file system of the VM's disk is damaged (xfs_repair exited with 1: bad magic number).",
+    )
+    with pytest.raises(AgentError) as failed:
+        write(answering(Completed((HELPER,), 1, told, "")), f"{DISK}.new")
+    assert failed.value.what == what
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [

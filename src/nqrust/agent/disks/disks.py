@@ -26,9 +26,12 @@ from nqrust.host.port import Completed, Host, Stat
 from nqrust.host.secret import Secret
 
 MIB = 1 << 20
+UNUSABLE = "NQR-IMG-102"
 _UNUSABLE, _NO_FOLDER = 101, 103  # exit statuses of the scripts
 _CHECK = 'e2fsck -f -y "$0" || [ "$?" = 1 ]'
 """e2fsck(8) exits with 1 when it corrected something."""
+_REPLAY = 'e2fsck -p "$0" || [ "$?" = 1 ]'
+"""Replays the journal, then repairs what a boot of the guest would: nothing is lost by it. A clean disk takes milliseconds."""
 _GROW = f'{{ truncate -s "$1" "$0" && {{ {_CHECK}; }} && resize2fs "$0"; }} || exit {_UNUSABLE}\n'
 _WRITE = f"""\
 made() {{ [ -z "$missing" ] || echo "mkdir $missing"; }}
@@ -116,12 +119,16 @@ def process_file(process: GuestProcess) -> str:
 class Writer(Protocol):
     """Writes identities into file systems of one type.
 
-    Both methods return a description of the written network configuration. They raise AgentError (NQR-IMG-102 to -109) and
-    HostError.
+    `first` and `again` return a description of the written network configuration. All raise AgentError (NQR-IMG-102 to -109,
+    NQR-VMM-141) and HostError.
     """
 
     def first(self, host: Host, disk: str, size: int, wanted: int, identity: Identity) -> str:
         """Write into a fresh copy of an image, checked and grown from `size` to `wanted` bytes."""
+        ...
+
+    def ready(self, host: Host, disk: str, *, cut_off: bool) -> None:
+        """Make a VM's disk ready for `again`: its VM may have been killed. `cut_off`: the last `again` may have been, too."""
         ...
 
     def again(self, host: Host, disk: str, identity: Identity) -> str:
@@ -135,6 +142,13 @@ class Ext4:
             return inject(host, disk, identity, grown=wanted)
         grow(host, disk, size, wanted)
         return inject(host, disk, identity)
+
+    def ready(self, host: Host, disk: str, *, cut_off: bool) -> None:
+        """debugfs reads no journal. It would take inodes and blocks that the journal has given to files of the guest."""
+        try:
+            tools.run(host, disk, "sh", "-c", _CHECK if cut_off else _REPLAY, disk)
+        except (CommandFailed, CommandTimedOut, OutputTooLong) as error:
+            raise damaged(str(error)) from error
 
     def again(self, host: Host, disk: str, identity: Identity) -> str:
         return inject(host, disk, identity)
@@ -229,6 +243,14 @@ def grow(host: Host, disk: str, size: int, wanted: int) -> None:
 
 def _unusable(error: HostError) -> Failed:
     return Failed("NQR-IMG-102", f"The image's file system cannot be used ({error}).", "Build or add the image again.")
+
+
+def damaged(why: str) -> Failed:
+    return Failed(
+        "NQR-VMM-141",
+        f"The file system of the VM's disk is damaged ({why}).",
+        "Restore a snapshot of the VM, or repair the file system on its host.",
+    )
 
 
 def inject(host: Host, disk: str, identity: Identity, *, grown: int = 0) -> str:

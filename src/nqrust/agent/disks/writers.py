@@ -11,7 +11,7 @@ from typing import Literal, cast
 
 from pydantic import ValidationError
 
-from nqrust.agent.disks.disks import EXT4, Identity, Writer
+from nqrust.agent.disks.disks import EXT4, UNUSABLE, Identity, Writer, damaged
 from nqrust.agent.disks.diskwrite.document import MOUNTED_TYPES, Account, Answer, GuestFile, Network, Request
 from nqrust.agent.errors import AgentError, Failed, Refused
 from nqrust.contract.agent import ImageRef
@@ -54,6 +54,9 @@ class Mounted:
             host.run(command("truncate", "-s", str(wanted), disk))
         return self.again(host, disk, identity)
 
+    def ready(self, host: Host, disk: str, *, cut_off: bool) -> None:
+        """The helper checks each disk before it writes, and its kernel replays the log."""
+
     def again(self, host: Host, disk: str, identity: Identity) -> str:
         """Rewrite the disk. The helper finds it by the VM's id; `disk` only shows whether it is still being created."""
         request = self._request(disk, identity)
@@ -79,6 +82,8 @@ class Mounted:
                 f"The VM's disk could not be written to (nqrust-helper: {why[0]}).",
                 "Look into the agent's log and the host's kernel log.",
             ) from error
+        if answer.code == UNUSABLE and not disk.endswith(_STAGED):
+            raise damaged(answer.what.partition("(")[2].rpartition(")")[0] or answer.what)
         if answer.code:
             raise AgentError(answer.code, answer.what, answer.cure, status=answer.status)
         return answer.network

@@ -217,6 +217,9 @@ class VmService(Starter):
             return
         if record.injected != identity.digest:
             self._own(record, disk)
+            writer.ready(self.host, disk, cut_off=not record.injected)
+            record.injected = ""  # until all is written
+            self.store.write(record)
             record.network_written = writer.again(self.host, disk, identity)
         self._written(record, identity)
         yield None
