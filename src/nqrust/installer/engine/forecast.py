@@ -32,7 +32,7 @@ def _all(found: list[Forecast], name: str) -> tuple[str, ...]:
 def _of(verbs: Verbs, context: UndoContext, name: str, args: dict[str, Any]) -> Forecast:
     verb = verbs.get(name)
     try:
-        told = verb.forecast(context, args) if verb and verb.forecast else verbs.words(name, args)
+        told = (verb.forecast(context, args) if verb else None) or verbs.words(name, args)
     except (HostError, NqrError) as error:
         told = f"cannot be foreseen: {error}"
     return told if isinstance(told, Forecast) else Forecast((told,))

@@ -12,6 +12,7 @@ from nqrust.installer.engine.journal import Journal, Record
 from nqrust.installer.engine.receipt import Entry, Receipt
 from nqrust.installer.engine.spared import NOTHING_SPARED, Spared
 from nqrust.installer.engine.together import with_older
+from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Partly, UndoContext, Verb, Verbs
 
 
@@ -50,12 +51,16 @@ def roll_back(
     context = replace(context, tell=lambda text: events.emit(Notice("info", text)))
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
     going = [entry for entry in newest_first if not retain(entry)]
+    seqs = {entry.seq for entry in newest_first}
+    others = [entry for entry in Receipt.of(journal).entries if entry.retained and entry.seq not in seqs]
+    staying = [undo.path for entry in others for undo in entry.undo]
     verbs.rest(context, (undo for entry in going for undo in entry.undo))
     for entry in newest_first:
         if retain(entry):
             if not entry.retained:
                 journal.append("retained", run, entry=entry.seq)
             retained += 1
+            staying += [undo.path for undo in entry.undo]
             continue
         events.emit(StepStarted(entry.phase, entry.step_id, entry.kind, entry.describe))
         began = context.host.monotonic()
@@ -68,7 +73,8 @@ def roll_back(
         try:
             if missed and verbs.any(entry.undo, lambda verb: verb.brings_programs):
                 raise HostError("packages stay until what failed before, which may need their programs, is undone")
-            outcomes = _revert_entry(verbs, with_older(context, entry, going), entry, spared)
+            now = replace(with_older(context, entry, going), staying=tuple(staying))
+            outcomes = _revert_entry(verbs, now, entry, spared)
         except Exception as error:  # bugs in nqr too: the rest is still reverted
             foreseen = isinstance(error, (NqrError, HostError))
             what = str(error) if foreseen else f"{type(error).__name__}: {error}"
@@ -86,11 +92,12 @@ def roll_back(
                 )
             )
             continue
-        left = [o for o in outcomes if isinstance(o, Kept)]
-        if partly := [o.why for o in outcomes if isinstance(o, Partly)]:
+        left = [o for _, o in outcomes if isinstance(o, Kept)]
+        if partly := [o.why for _, o in outcomes if isinstance(o, Partly)]:
             journal.append("retained", run, entry=entry.seq)
             waits += partly
             retained += 1
+            staying += [undo.path for undo, outcome in outcomes if isinstance(outcome, Partly)]
             _finished(events, entry, "kept", context.host.monotonic() - began, "; ".join(partly))
             continue
         if left and failed:
@@ -144,5 +151,5 @@ def _calls_for(verb: Verb, record: Record) -> bool:
     return any(undo["verb"] == verb.name and verb.settling is not None and verb.settling.always(undo["args"]) for undo in undos)
 
 
-def _revert_entry(verbs: Verbs, context: UndoContext, entry: Entry, spared: Spared) -> list[Outcome]:
-    return [Partly(why) if (why := spared.why(undo)) else verbs.revert(context, undo) for undo in reversed(entry.undo)]
+def _revert_entry(verbs: Verbs, context: UndoContext, entry: Entry, spared: Spared) -> list[tuple[Undo, Outcome]]:
+    return [(undo, Partly(why) if (why := spared.why(undo)) else verbs.revert(context, undo)) for undo in reversed(entry.undo)]

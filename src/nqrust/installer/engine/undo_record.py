@@ -34,6 +34,11 @@ class Undo:
             record["retain"] = self.retain.value
         return record
 
+    @property
+    def path(self) -> str:
+        """Where the thing is; empty if it has no place in the file system."""
+        return str(self.args.get("path", ""))
+
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Undo:
         return cls(record["verb"], dict(record["args"]), Retain(record.get("retain", "")))

@@ -45,14 +45,21 @@ Outcome = Reverted | Kept | Partly
 @dataclass(frozen=True)
 class UndoContext:
     """The context of a revert. `needed_packages`: packages that must stay because something retained (a database) needs them.
-    `older`: records that are reverted after this one; things that they brought too are left to them. `tell` gets what a revert
-    waits for, for people."""
+    `older`: records that are reverted after this one; things that they brought too are left to them. `staying`: paths of records
+    that stay. `tell` gets what a revert waits for, for people."""
 
     host: Host
     originals: Originals
     needed_packages: frozenset[str] = field(default_factory=frozenset)
     older: tuple[Undo, ...] = ()
+    staying: tuple[str, ...] = ()
     tell: Callable[[str], None] = field(default=lambda text: None, compare=False, repr=False)
+
+    def held(self, folder: str) -> str:
+        """Return why the folder stays with what it holds; empty if nothing that stays is in it."""
+        inside = (path for path in self.staying if path.startswith(f"{folder}/"))
+        there = next((path for path in inside if self.host.stat(path) is not None), "")
+        return f"{folder} stays, because {there} does" if there else ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ class Settling:
 class Verb:
     """One verb. `revert` is idempotent; it raises NqrError or HostError on failure and is retried later.
 
-    `words` describes the revert; `forecast` describes it if only a look at the host can tell. `script` yields shell lines
+    `words` describes the revert; `forecast` describes it where only a look at the host can tell. `script` yields shell lines
     that do it without nqr. `capture` completes a record before its step changes anything; `conclude` returns the digest of
     what is known after the step. `needs_programs`: it runs programs that nqr's packages may have brought. After one of these
     fails, records of verbs with `brings_programs` stay. `replaces`: an earlier file at its path is stored. `shared_folder`:
@@ -94,7 +101,7 @@ class Verb:
     revert: Callable[[UndoContext, dict[str, Any]], Outcome]
     words: Callable[[dict[str, Any]], str]
     script: Callable[[UndoContext, dict[str, Any]], Iterator[str]]
-    forecast: Callable[[UndoContext, dict[str, Any]], Forecast | str] | None = None
+    forecast: Callable[[UndoContext, dict[str, Any]], Forecast | str | None] = lambda context, args: None
     capture: Callable[[Originals, dict[str, Any]], dict[str, Any]] = lambda originals, args: args
     conclude: Callable[[Originals, dict[str, Any]], str] = lambda originals, args: ""
     needs_programs: bool = False

@@ -40,7 +40,8 @@ def retaining(options: RunOptions) -> Callable[[Entry], bool]:
 def undo_context(site: Site, kept: tuple[Entry, ...]) -> UndoContext:
     database_stays = any(e.retain is Retain.database for e in kept)
     needed = of_postgres(site.host) if database_stays else frozenset()
-    return UndoContext(site.host, site.originals, needed_packages=needed)
+    paths_of_kept = tuple(undo.path for entry in kept for undo in entry.undo)
+    return UndoContext(site.host, site.originals, needed_packages=needed, staying=paths_of_kept)
 
 
 _WHY = {
@@ -73,10 +74,12 @@ def of_rollback(site: Site) -> PlanPreview:
     stays: tuple[StaysPreview, ...] = ()
     if entries:
         spared = Belongings(site).spared
-        copies = tuple((entry, why) for entry in entries for undo in entry.undo if (why := spared.why(undo)))
+        copies = tuple((entry, undo, why) for entry in entries for undo in entry.undo if (why := spared.why(undo)))
         going = tuple(replace(entry, undo=tuple(undo for undo in entry.undo if not spared.why(undo))) for entry in entries)
-        back, stays = _back(UndoContext(site.host, site.originals), going, "rollback")
-        stays += tuple(StaysPreview(entry.step_id, entry.describe, why, recorded=True) for entry, why in copies)
+        others = (undo for entry in receipt.entries if entry.retained and entry not in entries for undo in entry.undo)
+        staying = tuple(undo.path for undo in (*others, *(undo for _, undo, _ in copies)))
+        back, stays = _back(UndoContext(site.host, site.originals, staying=staying), going, "rollback")
+        stays += tuple(StaysPreview(entry.step_id, entry.describe, why, recorded=True) for entry, _, why in copies)
         phases.append(back)
     none = () if entries else ("There is nothing to roll back.",)
     if len(entries) == len(receipt.entries) and not any(stay.recorded for stay in stays):

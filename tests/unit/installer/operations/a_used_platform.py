@@ -38,16 +38,18 @@ from nqrust.installer.verbs.registry import VERBS
 
 LAYOUT = Layout()
 NEEDED = Needed(("x",))
-DUMP = "/opt/nqrust-microvm/backups/nqrust-before-2.dump"
+DUMP = f"{LAYOUT.backups_dir}/nqrust-before-2.dump"
 DISK = f"{LAYOUT.vms_dir}/a/disk.ext4"
 CLUSTER = PostgresCluster("15", "main", 5432, True, "postgres", data_dir="/var/lib/postgresql/15/main", socket_dir="/run/pg")
 FOLDERS: tuple[Step, ...] = (
     File("/etc/app.conf", "one\n"),
+    Directory(LAYOUT.install_dir, adopt_modes=True),
     Directory(LAYOUT.data_dir, tree=True, retain=Retain.data),
     Directory(LAYOUT.vms_dir, tree=True, retain=Retain.data),
     Directory(LAYOUT.volumes_dir, tree=True, retain=Retain.data),
     Directory(LAYOUT.image_dir, tree=True, retain=Retain.data),
     Directory(f"{LAYOUT.image_dir}/tiny", tree=True, retain=Retain.data),
+    Directory(LAYOUT.backups_dir, mode=0o700, tree=True, adopt_modes=True),
 )
 
 
@@ -88,8 +90,7 @@ def interrupted(host: Any) -> None:
 class Bench:
     def __init__(self) -> None:
         self.host, self.store = FakeHost.debian12(), MemoryJournalStore()
-        for folder in ("/srv", "/opt/nqrust-microvm", "/opt/nqrust-microvm/backups"):
-            self.host.put_directory(folder)
+        self.host.put_directory("/srv")
         self.host.on("dpkg-query", prefix=True, answer="")
         self.said: list[str] = []
 

@@ -20,6 +20,11 @@ def file(context: UndoContext, args: dict[str, Any]) -> Forecast:
     return Forecast((back,))
 
 
+def folder(context: UndoContext, args: dict[str, Any]) -> Forecast | None:
+    why = context.held(str(args["path"]))
+    return Forecast(waits=(why,)) if why else None
+
+
 def symlink(context: UndoContext, args: dict[str, Any]) -> Forecast:
     host, path, prior = context.host, str(args["path"]), args.get("prior")
     if host.stat(path) is not None and not files.is_our_link(host, path, args):

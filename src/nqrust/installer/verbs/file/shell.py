@@ -113,8 +113,20 @@ put_directory() { # path, mode, owner, group
 drop_copy() { # path, sha256, the file that it was laid beside, its sha256
     if is_ours "$1" "$2" && is_ours "$3" "$4"; then try delete "$1"; fi
 }
+staying='' # paths, one a line
+stays() { # path that this run leaves
+    staying="$staying
+$1"
+}
+holds_what_stays() { # folder
+    inside=$(printf '%s\n' "$staying" | while IFS= read -r one; do
+        case $one in "$1"/*) ! there "$one" || echo x ;; esac
+    done)
+    [ -n "$inside" ] && kept "$1 with what stays in it"
+}
 remove_directory() { # path
     [ -d "$1" ] || return 0
+    ! holds_what_stays "$1" || return 0
     (enter "${1%/*}" && rmdir -- "./${1##*/}") 2>/dev/null || kept "$1 holds what is not ours"
 }
 restore_mode() { # path, mode, owner, group; PostgreSQL needs those that its data has
@@ -122,11 +134,14 @@ restore_mode() { # path, mode, owner, group; PostgreSQL needs those that its dat
 }
 remove_tree() { # path
     [ -d "$1" ] && [ ! -L "$1" ] || return 0
+    if holds_what_stays "$1"; then return; fi
     if used_cluster "$1"; then cluster_stays "$1"; else try delete_tree "$1"; fi
 }
 remove_contents() { # path
     if [ ! -d "$1" ]; then
         ! there "$1" || kept "$1 is no longer a directory"
+    elif holds_what_stays "$1"; then
+        :
     elif used_cluster "$1"; then
         cluster_stays "$1"
     elif [ ! -L "$1" ] || (enter "$1" 2>/dev/null); then

@@ -217,13 +217,16 @@ def _replace_block(host: Host, args: dict[str, Any], new: str) -> Outcome:
 
 
 def directory(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Remove nqr's directory if empty, or (`tree`) with its content, except files moved aside for the user."""
+    """Remove nqr's directory if empty, or (`tree`) with its content, except files moved aside for the user. A directory that holds
+    what stays waits for that."""
     host, path = context.host, str(args["path"])
     stat = host.stat(path)
     if stat is None:
         return Reverted("already gone")
     if stat.kind is not Kind.directory:
         return Kept(f"{path} is no longer a directory", path)
+    if why := context.held(path):
+        return Partly(why)
     if args.get("tree"):
         edits = host.glob(f"{path}/*{KEPT_SUFFIX}*")
         if edits:  # moved aside by this undo
@@ -243,11 +246,14 @@ def directory(context: UndoContext, args: dict[str, Any]) -> Outcome:
 
 
 def contents(context: UndoContext, args: dict[str, Any]) -> Outcome:
-    """Empty a directory that existed and was empty. A cluster that now holds data of others stays."""
+    """Empty a directory that existed and was empty. One that holds what stays waits for that, and a cluster with data of others
+    stays."""
     host, path = context.host, str(args["path"])
     stat = host.stat(path)
     if stat is not None and stat.kind not in (Kind.directory, Kind.symlink):
         return Kept(f"{path} is no longer a directory", path)
+    if why := context.held(path):
+        return Partly(why)
     if cluster_data.is_used(host, path):
         return Partly(cluster_data.stays([path]))
     if not remove_contents(host, path):

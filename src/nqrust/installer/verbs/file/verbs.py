@@ -17,8 +17,8 @@ VERBS = (
     Verb("file", undo.file, words.file, shell.file, forecast=forecast.file, capture=capture, replaces=True),
     Verb("block", undo.block, words.block, shell.block),
     Verb("block_text", undo.block_text, words.block_text, shell.block_text),
-    Verb("directory", undo.directory, words.directory, shell.directory, shared_folder=_shared),
-    Verb("contents", undo.contents, words.contents, shell.contents),
+    Verb("directory", undo.directory, words.directory, shell.directory, forecast=forecast.folder, shared_folder=_shared),
+    Verb("contents", undo.contents, words.contents, shell.contents, forecast=forecast.folder),
     Verb("mode", undo.mode, words.mode, shell.mode),
     Verb("symlink", undo.symlink, words.symlink, shell.symlink, forecast=forecast.symlink, replaces=True),
 )

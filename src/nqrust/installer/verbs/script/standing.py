@@ -17,7 +17,7 @@ from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.registry import VERBS
 from nqrust.installer.verbs.script.prelude import PRELUDE
-from nqrust.installer.verbs.script.whole import lines_of
+from nqrust.installer.verbs.script.whole import lines_of, that_stays
 from nqrust.installer.verbs.service.shell import start_of
 
 _GUARDS = {
@@ -121,6 +121,9 @@ def render(
         _QUESTION,
         *(f"{line}\n" for line in VERBS.rest_script(undo for entry in newest_first for undo in entry.undo)),
     ]
+    for entry in newest_first:
+        if guard := _GUARDS[entry.retain]:
+            parts += [f"{guard} || {line}\n" for line in that_stays(entry)]
     states: dict[str, tuple[Entry, Undo]] = {}  # a unit's oldest record has its original state
     for entry in newest_first:
         guard = _GUARDS[entry.retain]

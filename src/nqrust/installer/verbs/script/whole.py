@@ -14,6 +14,7 @@ from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.registry import VERBS
 from nqrust.installer.verbs.script.prelude import PRELUDE
 from nqrust.installer.verbs.service.shell import start_of
+from nqrust.installer.verbs.shell_words import call
 
 
 def render(context: UndoContext, entries: Iterable[Entry], *, retain: Callable[[Entry], bool], epilogue: str = "") -> str:
@@ -21,8 +22,9 @@ def render(context: UndoContext, entries: Iterable[Entry], *, retain: Callable[[
 
     Raises StepFailed NQR-ENG-004 when an original is missing, JournalError NQR-ENG-014 for a verb we do not know.
     """
-    parts = [PRELUDE]
-    newest_first = sorted((e for e in entries if not retain(e)), key=lambda e: e.seq, reverse=True)
+    everything = sorted(entries, key=lambda e: e.seq, reverse=True)
+    newest_first = [e for e in everything if not retain(e)]
+    parts = [PRELUDE, *(f"{line}\n" for entry in everything if retain(entry) for line in that_stays(entry))]
     parts += [f"{line}\n" for line in VERBS.rest_script(undo for entry in newest_first for undo in entry.undo)]
     states: dict[str, tuple[Entry, Undo]] = {}  # a unit's oldest record has its original state
     for entry in newest_first:
@@ -38,6 +40,11 @@ def render(context: UndoContext, entries: Iterable[Entry], *, retain: Callable[[
         '\nif [ "$failed" -gt 0 ]; then\n    echo "$failed things could not be undone; run this again." >&2\n    exit 1\nfi\n'
     )
     return "".join(parts) + epilogue + "echo 'Done.'\n"
+
+
+def that_stays(entry: Entry) -> Iterator[str]:
+    """Yield calls that say what stays with this entry, so that no folder around it goes."""
+    return (call("stays", undo.path) for undo in entry.undo if undo.path)
 
 
 def lines_of(context: UndoContext, undo: Undo) -> Iterator[str]:

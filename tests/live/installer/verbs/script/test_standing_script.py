@@ -20,6 +20,7 @@ from nqrust.installer.verbs.file.undo import undo_directory, undo_file
 from nqrust.installer.verbs.packages import traces
 from nqrust.installer.verbs.packages.undo import undo_packages
 from nqrust.installer.verbs.script import standing as standing_script
+from nqrust.installer.verbs.script import whole as whole_script
 
 AGAIN = "/var/lib/nqrust-microvm/undo.sh"
 
@@ -91,6 +92,38 @@ def test_undo_script_resumes_where_it_stopped(files: tuple[Path, str]) -> None:
     sh(text, root=root)
     assert sh(text, "--non-interactive", "--purge-data", "--drop-database", root=root).returncode == 0
     assert left(root) == {"gone"}
+
+
+def test_undo_script_leaves_the_folders_around_what_stays(tmp_path: Path) -> None:
+    """A folder of the platform holds the copy of a database. Its record is older than those of the database and of the copy."""
+    backups, data = tmp_path / "opt" / "backups", tmp_path / "srv" / "fc"
+    backups.mkdir(parents=True)
+    data.mkdir(parents=True)
+    dump, partial = backups / "it's a.dump", backups / "a.partial"
+    for file in (dump, partial, data / "disk"):
+        file.write_text("x")
+    entries = (
+        entry(1, undo_directory(f"{tmp_path}/opt")),
+        entry(2, undo_directory(f"{tmp_path}/srv")),
+        entry(3, undo_directory(str(data), tree=True, retain=Retain.data)),
+        entry(4, undo_directory(str(backups), tree=True)),
+        entry(5, undo_file(str(dump), ours_sha256=None, retain=Retain.database)),
+    )
+    text = render(*entries)
+    for option, stays in (("--no-purge-data", {"opt", "srv"}), ("--purge-data", {"opt"}), ("--drop-database", {"gone"})):
+        done = sh(text, "--non-interactive", *(["--purge-data"] if stays == {"gone"} else []), option, root=tmp_path)
+        assert done.returncode == 0 and left(tmp_path) == stays and dump.exists() == ("opt" in stays), done.stdout + done.stderr
+        assert ("opt with what stays in it" in done.stdout) == ("opt" in stays), done.stdout
+
+
+@pytest.mark.parametrize("database", [True, False])
+def test_a_script_of_one_choice_leaves_the_folders_around_what_stays(tmp_path: Path, database: bool) -> None:
+    (tmp_path / "opt").mkdir()
+    (tmp_path / "opt" / "dump").write_text("x")
+    copy = entry(2, undo_file(f"{tmp_path}/opt/dump", ours_sha256=None, retain=Retain.database))
+    entries = (entry(1, undo_directory(f"{tmp_path}/opt", tree=True)), copy)
+    done = sh(whole_script.render(context(), entries, retain=lambda e: e is copy and database), root=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "opt" / "dump").exists() == database and not done.stderr, done.stderr
 
 
 def test_undo_script_keeps_the_journal_of_a_run_killed_since(files: tuple[Path, str]) -> None:

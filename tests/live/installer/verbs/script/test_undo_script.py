@@ -90,7 +90,7 @@ def test_undo_script_of_every_verb_passes_sh() -> None:
 def test_undo_script_omits_what_uninstall_retains() -> None:
     kept = entry(1, undo_directory("/srv/fc", tree=True, retain=Retain.data))
     text = script.render(context(), [kept], retain=lambda e: e.retain is Retain.data)
-    assert "/srv/fc" not in text
+    assert "remove_tree /srv/fc" not in text and "\nstays /srv/fc\n" in text
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it changes owners")
