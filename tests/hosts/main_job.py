@@ -209,7 +209,9 @@ def uninstall_keeps_data(job: Job) -> None:
     with job.timed("uninstall"):
         gone = nqr(host, "uninstall", "--non-interactive", timeout=900)
     assert "--purge-data" in gone.stdout and "--drop-database" in gone.stdout, gone.describe()
-    assert host.exists("/srv/images") and not host.exists(CONFIG) and not host.exists("/opt/nqrust-microvm")
+    assert host.exists("/srv/images") and not host.exists(CONFIG)
+    left = host.run("find /opt/nqrust-microvm -type f 2>/dev/null || :").stdout.split()
+    assert [path for path in left if not re.fullmatch(r"/opt/nqrust-microvm/backups/nexus-before-.*\.dump", path)] == []
     if job.vm:
         assert product.vm_processes(host, job.vm["id"]) == {}
     neighbour_is_untouched(job)

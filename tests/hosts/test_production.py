@@ -374,6 +374,8 @@ def test_uninstall_keeps_data_and_a_new_install_picks_it_up(installed: Job) -> N
     assert "--purge-data" in gone.stdout and "--drop-database" in gone.stdout, "it says what is still there"
     assert product.vm_processes(host, installed.vm["id"]) == {}
 
+    refused = product.bootstrap(host, *INSTALL, env={"IMAGE_DIR": "/etc"}, check=False)
+    assert refused.code == 3 and "NQR-PRE-055" in refused.stdout + refused.stderr, refused.describe()
     product.bootstrap(host, *INSTALL)
     shown = document(host, "vm", "show", "web1")
     assert (shown["id"], shown["mac"]) == (installed.vm["id"], installed.vm["mac"])
@@ -386,6 +388,8 @@ def test_uninstall_keeps_data_and_a_new_install_picks_it_up(installed: Job) -> N
 def test_uninstall_again_and_purge_later_leave_nothing(installed: Job) -> None:
     host = installed.host
     main_job.uninstall_keeps_data(installed)
+    (dump,) = host.listdir("/opt/nqrust-microvm/backups")
+    assert re.fullmatch(r"nexus-before-.*\.dump", dump), "the second install found tables"
     main_job.purge_later_leaves_nothing(installed)
     again = host.run([f"{product.CLONE}/scripts/install/uninstall.sh", "--non-interactive"], timeout=300)
     assert again.code == 0 and "not installed" in (again.stdout + again.stderr)

@@ -76,10 +76,10 @@ class Context:
     """Settings, facts and release of one run.
 
     `build_roles`: package roles (distro/) for building the release on this host. `explicit`: settings that somebody chose, by
-    dotted name. `first`: the journal has no record of nqr on this host. `own_database`: it says that nqr created the database. `former`: settings of all runs that changed this
-    host, oldest first; their results may be in the way. `own_bridges`: bridges to the LAN that nqr made. `vms`: this host has
-    VMs. `routed`: the host forwarded packets before nqr. `reach`: variables of proxies, mirrors and certificates. `tell` gets
-    sentences for people. `interruption`: the signal flag of the run.
+    dotted name. `first`: the journal has no record of this database. `own_database`: it says that nqr created the database.
+    `former`: settings of all runs that changed this host, oldest first; their results may be in the way. `own_bridges`: bridges to
+    the LAN that nqr made. `vms`: this host has VMs. `routed`: the host forwarded packets before nqr. `reach`: variables of proxies,
+    mirrors and certificates. `tell` gets sentences for people. `interruption`: the signal flag of the run.
     """
 
     settings: Settings

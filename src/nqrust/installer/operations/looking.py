@@ -77,7 +77,8 @@ def _checked(site: Site, request: Request, facts: Facts, context: Context) -> tu
     receipt = site.receipt
     situation = preflight.Situation(
         installed=site.installed_settings,
-        known=bool(receipt.entries) or bool(receipt.unfinished),
+        known=receipt.installed,
+        kept=frozenset(undo.path for entry in receipt.entries if entry.retained for undo in entry.undo if undo.path),
         agent_token=_agent_token(site),
         cli_token=context.secrets.cli_token,
         db_password=context.secrets.db_password if request.environment.db_password or site.installed_settings else None,

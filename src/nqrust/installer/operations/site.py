@@ -45,6 +45,7 @@ from nqrust.installer.settings.model import DbType, Settings, VmmChoice
 from nqrust.installer.verbs.kernel.sysctl import routed
 from nqrust.installer.verbs.network.own_card import OwnBridge, own_bridges
 from nqrust.installer.verbs.packages.registry import installed
+from nqrust.installer.verbs.postgres.database import Database
 from nqrust.installer.verbs.service.unit import Service
 
 CRASH_AFTER, CRASH_BEFORE = "NQR_CRASH_AFTER_APPEND", "NQR_CRASH_BEFORE_APPEND"
@@ -165,6 +166,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *
     python = interpreter(settings.layout.install_dir)
     checkout = request.environment.checkout
     files, bundle = _files(site.host, settings, checkout, events, looking)
+    made_database = any(("database", settings.database.name) in entry.names for entry in site.receipt.entries)
     own = _own_files(site.host, settings, checkout, events) if files.release.form != "bundled" else None
     if own is not None:
         locked = (replace(s, lock=f"{own.directory}/{LOCK}") if isinstance(s, BuildTree) else s for s in files.steps)
@@ -181,8 +183,8 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *
         explicit=request.explicit,
         own_tls=own_certificate.read(site.host, settings.tls) if settings.has_manager else None,
         database_ca=database_authority.read(site.host, settings, site.installed_settings),
-        own_database=any(("database", settings.database.name) in entry.names for entry in site.receipt.entries),
-        first=not site.receipt.entries and not site.receipt.unfinished,
+        own_database=made_database,
+        first=not made_database and not site.receipt.created(f"{Database.kind}:{settings.database.name}"),
         former=site.former_settings,
         own_bridges=site.own_bridges,
         vms=bool(site.vms),

@@ -16,15 +16,17 @@ UNIT_DIRS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/sys
 _FORWARDING_OFF = re.compile(r"^\s*-?net[./]ipv4[./]ip_forward\s*=\s*0\s*$", re.MULTILINE)
 
 
-def foreign_installation(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
-    """Refuse a non-empty INSTALL_DIR, and configuration, state or units with nqr's names, if nqr has no receipt.
+def foreign_installation(settings: Settings, host: Host, known: bool, kept: frozenset[str]) -> Iterator[Finding]:
+    """Refuse a non-empty INSTALL_DIR, and configuration, state or units with nqr's names, if nqr has no installation here.
 
-    `known`: the journal has an installation (finished or not), so existing files are nqr's.
+    `known`: the journal has one (finished or not), so existing files are nqr's. `kept`: what an uninstall kept, such as dumps of
+    the database.
     """
     if known:
         return
     install_dir = settings.paths.install_dir
-    if _holds(host, install_dir):
+    names_there = (f"{install_dir}/{name}" for name in _holds(host, install_dir))
+    if any(not _is_kept(path, kept) for path in names_there):
         yield error(
             "NQR-PRE-015",
             f"{install_dir} holds another installation.",
@@ -79,7 +81,8 @@ def folders_of_others(settings: Settings, host: Host, known: bool) -> Iterator[F
 
 
 def _taken_over(settings: Settings, known: bool) -> str:
-    """Return the folder that this install gives to the manager's group. Empty: an earlier run did that, or there is no manager."""
+    """Return the folder that this install gives to the manager's group. Empty: an installation has done that, or there is no
+    manager."""
     return settings.layout.image_dir if settings.has_manager and not known else ""
 
 
@@ -131,11 +134,15 @@ def forwarding_turned_off(settings: Settings, host: Host, known: bool) -> Iterat
             )
 
 
-def checks(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
-    yield from foreign_installation(settings, host, known)
+def checks(settings: Settings, host: Host, known: bool, kept: frozenset[str]) -> Iterator[Finding]:
+    yield from foreign_installation(settings, host, known, kept)
     yield from folders_of_others(settings, host, known)
     yield from ways(settings, host, known)
     yield from forwarding_turned_off(settings, host, known)
+
+
+def _is_kept(path: str, kept: frozenset[str]) -> bool:
+    return path in kept or any(one.startswith(f"{path}/") for one in kept)
 
 
 def _holds(host: Host, path: str) -> list[str]:

@@ -34,7 +34,7 @@ _FIXED = (paths.STATE_DIR, paths.LOG_DIR, paths.INSTALL_LOG_DIR, paths.CACHE_DIR
 
 
 def checks(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
-    """`known`: an earlier run has installed there, and the folders cannot change."""
+    """`known`: nqr is installed there, and the folders cannot change."""
     if known:
         return
     folders = _options(settings.layout)

@@ -37,7 +37,8 @@ from nqrust.installer.verbs.network.own_card import OwnBridge
 class Situation:
     """Input for preflight besides settings and facts.
 
-    `installed`: settings of the installation on this host, if any. `known`: the journal has entries. `agent_token`: this
+    `installed`: settings of the installation on this host, if any. `known`: there is one, finished or not; after an
+    uninstall that kept data there is none. `kept`: paths of what an uninstall kept. `agent_token`: this
     host's agent's credential, if it has joined. `explicit`: settings that the user chose, by dotted name. `own`: processes of
     nqr's services. `vms`: folders of this host's VMs. `former`: settings of earlier runs. `cli_token`: token of this
     installation, which its database has. `database_ca`: file with the remote database's authority, or "". `version` of the
@@ -47,6 +48,7 @@ class Situation:
 
     installed: Settings | None = None
     known: bool = False
+    kept: frozenset[str] = frozenset()
     agent_token: Secret | None = None
     cli_token: Secret | None = None
     db_password: Secret | None = None
@@ -127,7 +129,7 @@ def _subjects(settings: Settings, facts: Facts, host: Host, situation: Situation
     )
     yield "Images", images.checks(settings, facts)
     yield "Package sources", repositories.checks(facts)
-    yield "Other installations", others.checks(settings, host, known)
+    yield "Other installations", others.checks(settings, host, known, situation.kept)
     yield "Firewall", firewalls.drops_by_default(settings, host, known)
     yield (
         "Remote services",

@@ -20,9 +20,17 @@ from nqrust.installer.settings.model import Settings
 from nqrust.installer.verbs.postgres.database import Database
 
 
-@pytest.mark.parametrize(("journal", "name", "own"), [(b"", "nexus", False), (None, "nexus", True), (None, "accounts", False)])
+@pytest.mark.parametrize(
+    ("journal", "name", "own", "first"),
+    [
+        (b"", "nexus", False, True),
+        (None, "nexus", True, False),
+        (None, "accounts", False, False),
+        (None, "of_another_program", False, True),
+    ],
+)
 def test_a_database_of_an_earlier_run_is_known_as_nqrs_own(
-    journal: bytes | None, name: str, own: bool, monkeypatch: pytest.MonkeyPatch
+    journal: bytes | None, name: str, own: bool, first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = FakeHost.debian12()
     data = (GOLDEN / "journal/v1.jsonl").read_bytes() if journal is None else journal
@@ -32,4 +40,4 @@ def test_a_database_of_an_earlier_run_is_known_as_nqrs_own(
     settings = Settings.model_validate({"mode": "manager", "database": {"name": name}})
     made = site.make_context(here, Request(settings), fit(), NullReporter())
     (step,) = [step for phase in planner.plan(made).phases for step in phase.steps if isinstance(step, Database)]
-    assert step.own is own
+    assert (step.own, step.first) == (own, first), "tables in a database that nqr never used are another program's"

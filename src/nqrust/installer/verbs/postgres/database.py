@@ -30,7 +30,7 @@ MIGRATED_BY = frozenset(("alembic_version", "_sqlx_migrations"))
 @dataclass(frozen=True)
 class Database:
     """A database. The step adopts an existing one of the role; a foreign owner is a conflict. It creates `extensions` in it.
-    `first`: nqr was never installed here, so tables in it belong to another program, also a conflict. `closed`: other roles may not
+    `first`: nqr has not used it here, so tables in it belong to another program, also a conflict. `closed`: other roles may not
     connect to it. They could hold the advisory locks that the manager needs: those of a database are for all of its sessions.
     `own`: an earlier run created it. Other roles get back what they could do in a database that nqr adopted."""
 
