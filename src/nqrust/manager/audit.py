@@ -5,6 +5,7 @@ It has every change, every refused change and every console. Refusals of one sen
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract import events as api
+from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.throttle import Buckets
@@ -83,27 +85,39 @@ async def write(
     target: str,
     code: str = "",
 ) -> None:
-    """Write one entry. Without a database, the manager's log has it. `state`: of the request, from the gate."""
+    """Write one entry. Without a database, the manager's log has it, and a later call writes it. `state`: of the request, from
+    the gate."""
     principal: Principal | None = state.get("principal")
-    row = Audit(
-        actor=actor[:200],
-        username=principal.username if principal else "",
-        token=principal.token if principal else "",
-        auth=principal.auth if principal else "",
-        action=action,
-        target=target[:500].replace("\0", ""),
-        method=method,
-        path=path[:500].replace("\0", ""),
-        status=status,
-        code=code,
-        request_id=state["request_id"],
-        source=state["source"],
-    )
+    entry = {
+        "at": now(),
+        "actor": _stored(actor, 200),
+        "username": principal.username if principal else "",
+        "token": principal.token if principal else "",
+        "auth": principal.auth if principal else "",
+        "action": action,
+        "target": _stored(target, 500),
+        "method": method,
+        "path": _stored(path, 500),
+        "status": status,
+        "code": code,
+        "request_id": state["request_id"],
+        "source": state["source"],
+    }
+    late = [*core.late]
+    core.late.clear()
     try:
-        async with core.db.transaction() as session:
-            session.add(row)
-    except (DatabaseAway, UnicodeEncodeError):
-        log.error("audit entry lost", method=method, path=path, status=status, actor=actor)
+        async with core.db.entries() as session:
+            session.add_all(Audit(**one) for one in (*late, entry))
+    except (DatabaseAway, asyncio.CancelledError) as error:
+        core.late.extend((*late, entry))
+        log.error("audit entry waits for the database", method=method, path=path, status=status, actor=actor)
+        if isinstance(error, asyncio.CancelledError):
+            raise
+
+
+def _stored(text: str, most: int) -> str:
+    """Return a text that the database takes: without NUL and halves of surrogate pairs, which JSON can have."""
+    return text.replace("\0", "").encode(errors="replace").decode()[:most]
 
 
 async def newest(session: AsyncSession, limit: int) -> list[api.AuditEntry]:

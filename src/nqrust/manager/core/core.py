@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from weakref import WeakValueDictionary
 
 from nqrust.client.lookups import Lookups
@@ -26,12 +28,15 @@ from nqrust.manager.store.tables import Host
 SIGN_INS, SIGN_IN_SECONDS = 200, 5.0
 """Sign-ins and new passwords of one user at once, and the seconds until one more."""
 
+LATE = 1000
+"""Entries of the audit log that wait for the database at most."""
+
 
 @dataclass
 class Core:
     """`trust`: the certificates; None without TLS. `wake`: set if there may be an operation to run. `changed`: pulses after each operation.
 
-    `deleting`: names of kept volumes that their hosts are to delete now. `downloads`: running downloads by image id. `fetching` and
+    `late`: entries of the audit log that the database could not take yet; the newest ones. `deleting`: names of kept volumes that their hosts are to delete now. `downloads`: running downloads by image id. `fetching` and
     `checking` of images: two at a time. `lookups`: for the images of each user. `reboots`: time of the last event about a reboot of a VM's guest. `ui_key_sha256`: of the
     key with which the web UI passes on the addresses of its users.
     """
@@ -51,6 +56,7 @@ class Core:
     started_at: datetime = field(default_factory=now)
     leading: bool = False
     background: set[asyncio.Task[None]] = field(default_factory=set)
+    late: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=LATE))
     deleting: set[str] = field(default_factory=set)
     downloads: dict[str, Download] = field(default_factory=dict)
     fetching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))

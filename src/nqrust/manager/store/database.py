@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
@@ -65,16 +65,32 @@ def trouble(error: BaseException) -> DatabaseAway | None:
     return DatabaseAway() if isinstance(error, PoolTimeout) or is_away(error) else None
 
 
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (DBAPIError, PoolTimeout) as error:
+        if (answer := trouble(error)) is None:
+            raise
+        raise answer from error
+
+
 class Database:
     """`url`: SQLAlchemy's form. The pool opens connections on demand and checks each before use. `password_file`: has the
     password, and is read again for each new connection."""
 
     def __init__(self, url: str, pool_size: int = 8, password_file: str | None = None) -> None:
         self._password = Password(password_file)
-        self.engine: AsyncEngine = create_async_engine(
+        self.engine = self._engine(url, pool_size, more=8)
+        self._for_entries = self._engine(url, 2, more=0)
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._entries = async_sessionmaker(self._for_entries, expire_on_commit=False)
+
+    def _engine(self, url: str, pool_size: int, more: int) -> AsyncEngine:
+        engine = create_async_engine(
             url,
             pool_size=pool_size,
-            max_overflow=8,
+            max_overflow=more,
             pool_pre_ping=True,
             pool_timeout=10,
             pool_recycle=1800,
@@ -85,9 +101,9 @@ class Database:
                 "options": "-c TimeZone=UTC",
             },
         )
-        listener.guard(self.engine.sync_engine)
-        event.listen(self.engine.sync_engine, "do_connect", self._connect)
-        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+        listener.guard(engine.sync_engine)
+        event.listen(engine.sync_engine, "do_connect", self._connect)
+        return engine
 
     def _connect(self, dialect: Any, _: object, arguments: list[Any], parameters: dict[str, Any]) -> Any:
         """Open a connection of the pool (SQLAlchemy, DialectEvents.do_connect)."""
@@ -130,13 +146,19 @@ class Database:
         Raises DatabaseAway if the server cannot be reached or the connection breaks, DatabaseLocked if its lock_timeout is over.
         All requests of one sender together get a few connections, and wait here for more.
         """
-        try:
+        with _translated():
             async with shares.connection(), self._sessions() as session, session.begin():
                 yield session
-        except (DBAPIError, PoolTimeout) as error:
-            if (answer := trouble(error)) is None:
-                raise
-            raise answer from error
+
+    @asynccontextmanager
+    async def entries(self) -> AsyncIterator[AsyncSession]:
+        """Yield a session in a transaction for the audit log. Its connections are its own, so no sender can keep it waiting.
+
+        Raises what `transaction` raises.
+        """
+        with _translated():
+            async with self._entries() as session, session.begin():
+                yield session
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
@@ -190,3 +212,4 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+        await self._for_entries.dispose()
