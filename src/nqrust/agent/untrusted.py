@@ -157,18 +157,37 @@ def take(path: str, target: str, *, owner: int, limit: int) -> None:
         os.fchmod(descriptor, 0o640)
 
 
-def settle(host: Host, path: str, limit: int) -> None:
+def settle(host: Host, path: str, limit: int, keep_free: int) -> None:
     """Make sure that nothing has the file of root at `path` open for writing. If something still has after a second, a copy
-    takes its place.
+    takes its place, and the file of before is emptied: whoever has it open would keep its room until it ends.
 
-    Raises PathError, also if the file is longer than `limit` bytes."""
+    `keep_free`: bytes that the copy leaves free. Raises PathError, also if the file is longer than `limit` bytes, and NoSpace."""
     with opened(path) as descriptor:
         found = os.fstat(descriptor)
         if found.st_size > limit:
             raise PathError(path, f"it is longer than {limit} bytes", errno.EFBIG)
         if _closed(host, descriptor, fcntl.F_RDLCK):
             return
-    host.copy_file(path, path, mode=stat.S_IMODE(found.st_mode), group=str(found.st_gid), largest=limit)
+        mode, group = stat.S_IMODE(found.st_mode), str(found.st_gid)
+        try:
+            host.copy_file(path, path, mode=mode, group=group, largest=limit, keep_free=keep_free)
+        finally:
+            _empty(descriptor)
+
+
+def discard(path: str) -> None:
+    """Empty the file of root at `path`, which is removed next, and which something may have open."""
+    with contextlib.suppress(PathError), opened(path) as descriptor:
+        _empty(descriptor)
+
+
+def _empty(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # somebody has a lease
+        again = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            os.ftruncate(again, 0)
+        finally:
+            os.close(again)
 
 
 def take_back(host: Host, path: str, keep_free: int) -> None:

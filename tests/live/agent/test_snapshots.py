@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -256,6 +257,29 @@ def test_a_snapshot_leaves_room_for_the_other_vms(bench: Bench, monkeypatch: pyt
     nearly_full(monkeypatch, bench, left_mib=0)
     with pytest.raises(NoSpace):
         Snapshots(bench.service).restore(VM, "fits")
+
+
+@pytest.mark.parametrize("way", ["no room for a copy", "the VMM fails"])
+def test_a_vmm_that_keeps_its_memory_open_does_not_fill_the_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """The memory fits once: a copy of it would take the room of the other VMs."""
+    bench.vmm.capabilities = Capabilities(frozenset({"tcg"}), snapshot=True)
+    bench.service.put(bench.spec())
+    held = list[int]()
+
+    def snapshot(directory: str, folder: str, user: int, limit: int) -> None:
+        memory = Path(folder, "memory")
+        memory.write_bytes(b"m" * (1 << 20))
+        held.append(os.open(memory, os.O_RDWR))
+        nearly_full(monkeypatch, bench, left_mib=0)
+        if way == "the VMM fails":
+            raise Failed("NQR-VMM-116", "It failed.", "Try again.")
+
+    monkeypatch.setattr(bench.vmm, "snapshot", snapshot)
+    with pytest.raises(NoSpace if way == "no room for a copy" else Failed):
+        Snapshots(bench.service).create(VM, "live")
+    assert os.fstat(held[0]).st_blocks == 0, "nor does the file that it has open"
+    os.close(held[0])
+    assert not bench.vmm.paused and not list((bench.vm_dir() / "snapshots").iterdir())
 
 
 def test_memory_that_does_not_fit_is_not_saved(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,20 +180,22 @@ def test_a_vmm_that_keeps_its_snapshot_open_cannot_change_it(tmp_path: Path, way
     memory = mmap.mmap(kept, 0)
     if way == "mapped":
         os.close(kept)
-    untrusted.settle(HOST, str(saved), MIB)
-    memory[:7] = b"CHANGED"
+    inode = saved.stat().st_ino
+    untrusted.settle(HOST, str(saved), MIB, 0)
+    assert saved.stat().st_ino != inode
     memory.close()
     if way == "open":
+        assert os.fstat(kept).st_blocks == 0, "its room is free again"
         os.pwrite(kept, b"CHANGED", 0)
         os.close(kept)
     assert saved.read_bytes() == b"as it was"
     found = saved.stat()
     assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (0, USER, 0o640)
     inode = found.st_ino
-    untrusted.settle(HOST, str(saved), MIB)
+    untrusted.settle(HOST, str(saved), MIB, 0)
     assert saved.stat().st_ino == inode, "a file that nobody writes is not copied"
     with pytest.raises(PathError):
-        untrusted.settle(HOST, str(saved), 3)
+        untrusted.settle(HOST, str(saved), 3, 0)
 
 
 def test_what_a_vm_starts_from_is_roots_in_its_jail(tmp_path: Path) -> None:

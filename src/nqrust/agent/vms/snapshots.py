@@ -95,6 +95,9 @@ class Snapshots:
             self._host.write_file(f"{part}/snapshot.json", meta.model_dump_json().encode(), mode=0o600)
             self._replace(folder, part, old)
         except BaseException:
+            with suppress(HostError):
+                for file in self._host.listdir(part):
+                    untrusted.discard(f"{part}/{file}")
             self._host.remove_tree(part)
             raise
         self._host.remove_tree(old)
@@ -212,7 +215,8 @@ class Snapshots:
             self._require_room(record)
             driver.snapshot(directory, part, record.user, limit)
             for name in self._host.listdir(part):
-                untrusted.settle(self._host, f"{part}/{name}", limit)  # the VMM may still have it open
+                # The VMM may still have it open.
+                untrusted.settle(self._host, f"{part}/{name}", limit, self._reserve(record.id))
             self._copy(record, part)
         finally:
             if not frozen:
