@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.unit.cli.test_cli_contract import nqr
-from tests.unit.installer.effects.fake_manager import VM, FakeManager
+from tests.unit.installer.effects.fake_manager import SNAPSHOT, VM, FakeManager
 
 from nqrust.cli import app, pages, suggestions, tree
 from nqrust.cli.__main__ import run
@@ -265,6 +265,15 @@ def test_a_vm_that_runs_or_has_snapshots_needs_force(manager: FakeManager, capsy
 def test_nothing_is_deleted_if_one_vm_needs_force(state: str, manager: FakeManager) -> None:
     manager.state, manager.snapshots = state, []
     assert run(["rm", "web1", "web2"]) == 2 and not manager.deleted
+
+
+def test_a_snapshot_that_is_not_deleted_is_no_success(
+    manager: FakeManager, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = [{**SNAPSHOT, "error": "The disk is read-only."}]
+    monkeypatch.setattr(manager, "_snapshot", lambda *_: (200, {"items": left, "total": 1, **left[0]}))
+    assert run(["vm", "snapshot", "rm", "web1", "s1"]) == 1
+    assert capsys.readouterr().err == "snapshot s1 is not deleted, its state is ready: The disk is read-only.\n"
 
 
 def test_watch_shows_changes_until_ctrl_c(manager: FakeManager, capsys: pytest.CaptureFixture[str]) -> None:

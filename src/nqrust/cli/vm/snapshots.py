@@ -95,7 +95,8 @@ def rm(vm: Vm, name: Name, timeout: Timeout = 120.0, out: Output = "text", url: 
         client.send(calls.delete_snapshot(vm, name))
         left = _settled(client, vm, name, timeout)
     if left is not None:
-        output.say(f"snapshot {name} is {left.state}: {left.error}", err=True)
+        reason = f": {left.error}" if left.error else ""
+        output.say(f"snapshot {name} is not deleted, its state is {left.state}{reason}", err=True)
         raise typer.Exit(1)
     with output.Done(out) as done:
         done(name, f"deleted snapshot {name} of {vm}")
