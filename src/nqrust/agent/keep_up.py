@@ -46,6 +46,7 @@ class KeepUp:
         self._drawing = asyncio.Lock()  # the script looks for a jump before it adds one
         self.steps: tuple[Callable[[], Awaitable[None]], ...] = (
             self.seal_jails,
+            self.make_room,
             self.continue_vms,
             self.remove_consoles,
             self.tidy_scopes,
@@ -87,6 +88,9 @@ class KeepUp:
     async def _seal(self, vm_id: str) -> None:
         if await self._verbs.on_idle_vm(vm_id, functools.partial(upkeep.seal_jail, self._service, vm_id)):
             log.warning("jail.sealed", vm=vm_id, why="an agent that ended had left a folder to the VM's user")
+
+    async def make_room(self) -> None:
+        await self._verbs.run(self._service.blobs.make_room)
 
     async def continue_vms(self) -> None:
         async def go_on(vm_id: str) -> None:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from nqrust.agent import survivors, users
 from nqrust.agent.errors import Conflict, Refused
-from nqrust.contract.agent import ADDRESS_TAKEN, VmPlaced, VmSpec
+from nqrust.contract.agent import ADDRESS_TAKEN, ImageRef, VmPlaced, VmSpec
 from nqrust.contract.vms import GuestReport
 from nqrust.host.errors import HostError, NoSpace, PathMissing
 from nqrust.host.port import Host
@@ -134,6 +134,11 @@ class Store:
     def all(self) -> list[VmRecord]:
         """Return every readable record."""
         return [record for vm_id in self.ids() if (record := self.read(vm_id)) is not None]
+
+    def images(self) -> list[ImageRef] | None:
+        """Return the images of all VMs, or None if a record cannot be read: a kernel that its image has no more comes from nowhere."""
+        records = [self.read(vm_id) for vm_id in self.ids()]
+        return None if None in records else [record.image for record in records if record is not None]
 
     def check_address(self, spec: VmSpec) -> None:
         """Raise Conflict if another VM has the address. A manager that lost that VM's record may assign it twice."""

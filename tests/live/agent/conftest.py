@@ -317,7 +317,7 @@ def bench(tmp_path: Path, make_ext4: Callable[..., Path]) -> Bench:
                 hosts_dir=str(tmp_path / "dhcp" / "hosts.d"),
                 leases=str(tmp_path / "dhcp" / "leases"),
             ),
-            blobs=Blobs(host, settings.image_root, f"{run}/images-cache", fetch),
+            blobs=Blobs(host, settings.image_root, f"{run}/images-cache", fetch, store.images),
             guests=GuestBook(store),
             drivers={"qemu": vmm},
             forwards=forwards,

@@ -69,7 +69,8 @@ def test_a_disk_is_copied_from_the_file_that_was_checked() -> None:
     host.put_directory("/srv/fc/vms/a")
     for number in (1, 2):
         host.add_user(f"vm{number}", number)
-    found = Blobs(host, "/srv/images", "/srv/fc/images-cache", never).readable("mine", blob)
+    with Blobs(host, "/srv/images", "/srv/fc/images-cache", never).readable("mine", blob) as found:
+        pass
     assert found.path == OWN
     given = {"image": found.path, "disk": "/srv/fc/vms/a/disk.ext4", "user": 1, "maker": 1, "size_mib": 1, "seen": found.seen}
     disks.stage(host, **given).drop()
@@ -90,7 +91,12 @@ def test_a_vmm_reads_kernels_and_nobody_but_root_reads_root_file_systems() -> No
         host.put(path, content)
 
     blobs = Blobs(host, "/srv/images", "/srv/fc/images-cache", fetch)
-    for read, mode in ((lambda: blobs.readable("mine", blob).path, 0o600), (lambda: blobs.cached("mine", blob), 0o644)) * 2:
+
+    def readable() -> str:
+        with blobs.readable("mine", blob) as verified:
+            return verified.path
+
+    for read, mode in ((readable, 0o600), (lambda: blobs.cached("mine", blob), 0o644)) * 2:
         stat = host.stat(read())
         assert stat is not None and stat.mode == mode
 
@@ -101,5 +107,6 @@ def test_an_image_that_does_not_fit_on_a_host_is_not_begun() -> None:
     host.put_directory("/srv/fc")
     host.usage = DiskUsage(100 << 30, 1 << 30, 1000, False)
     blobs = Blobs(host, "/srv/images", "/srv/fc/images-cache", never)
-    with pytest.raises(NoSpace, match="512 MiB must stay free"):
-        blobs.readable("mine", Blob(file="rootfs.ext4", size=600 << 20, sha256="0" * 64))
+    large = Blob(file="rootfs.ext4", size=600 << 20, sha256="0" * 64)
+    with pytest.raises(NoSpace, match="512 MiB must stay free"), blobs.readable("mine", large):
+        pass

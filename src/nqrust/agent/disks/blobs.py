@@ -2,6 +2,7 @@
 
 Boot files (kernel, initrd) always go into the cache `FC_RUN_DIR/images-cache/<sha256>`: a VM must start again after its
 image was rebuilt or removed. The root file system is copied into each VM. Only root reads it: it may be of a private image.
+A downloaded one stays for the next VM of its image, while the host has one and the disk has room.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 
-from nqrust.agent.disks.reserve import require
+from nqrust.agent.disks.reserve import require, reserve
 from nqrust.agent.errors import Failed, Refused
+from nqrust.contract.agent import ImageRef
 from nqrust.contract.images import IMAGE_NAME_PATTERN, Blob
 from nqrust.host.errors import HostError, PathError, PathMissing
 from nqrust.host.port import Host, Kind, Stat
@@ -21,6 +23,7 @@ from nqrust.host.port import Host, Kind, Stat
 Fetch = Callable[[str, Blob, str], None]
 """`fetch(image, blob, path)` downloads into `path`; raises Failed."""
 
+_PART = ".part"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 
@@ -32,18 +35,40 @@ class Verified:
     seen: Stat | None = None
 
 
-class Blobs:
-    def __init__(self, host: Host, image_root: str, cache_dir: str, fetch: Fetch) -> None:
-        self._host, self._root, self._cache, self._fetch = host, image_root, cache_dir, fetch
-        self._known: dict[tuple[str, tuple[int, int, int, int]], str] = {}  # what was hashed: path and identity
-        self._lock = threading.Lock()  # one download of a blob for all VMs that wait for it
+@dataclass
+class _Work:
+    """What goes on with one file. `holders`: threads at work on it, or waiting for `lock`. `coming`: bytes that `part` gets."""
 
-    def readable(self, image: str, blob: Blob) -> Verified:
-        """Return a verified file with the blob's content, which is copied at once."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    holders: int = 0
+    part: str = ""
+    coming: int = 0
+
+
+class Blobs:
+    """`images`: those of the VMs of this host, or None if nobody knows them. A VM's record is written before its files are asked
+    for."""
+
+    def __init__(
+        self, host: Host, image_root: str, cache_dir: str, fetch: Fetch, images: Callable[[], Iterable[ImageRef] | None] = tuple
+    ) -> None:
+        self._host, self._root, self._cache, self._fetch, self._images = host, image_root, cache_dir, fetch, images
+        self._known: dict[tuple[str, tuple[int, int, int, int]], str] = {}  # what was hashed: path and identity
+        self._work: dict[str, _Work] = {}
+        self._forgetting = threading.Lock()
+        self._guard = threading.Lock()
+        """Of `_work`. Nobody copies, hashes or downloads a file meanwhile: that would hold up the other VMs of the host."""
+
+    @contextlib.contextmanager
+    def readable(self, image: str, blob: Blob) -> Iterator[Verified]:
+        """Yield a verified file with the blob's content, which stays so long."""
         _check(image, blob)
-        own = f"{self._root}/{image}/{blob.file}"
-        found = self._fitting(own, blob)
-        return Verified(own, found) if found else Verified(self._kept(image, blob, 0o600))
+        with self._working(blob.sha256):
+            own = f"{self._root}/{image}/{blob.file}"
+            found = self._fitting(own, blob)
+            verified = Verified(own, found) if found else Verified(self._kept(image, blob, 0o600))
+            self.make_room(blob.size)
+            yield verified
 
     def cached(self, image: str, blob: Blob) -> str:
         """Return a verified path with the blob's content that stays while a VM refers to it. VMMs can open it."""
@@ -55,52 +80,106 @@ class Blobs:
         paths = (f"{self._cache}/{blob.sha256}", f"{self._root}/{image}/{blob.file}")
         return any(self._fitting(path, blob) is not None for path in paths)
 
-    def _kept(self, image: str, blob: Blob, mode: int) -> str:
-        path = f"{self._cache}/{blob.sha256}"
-        with self._lock:
-            if self._fitting(path, blob):
-                self._host.set_mode(path, mode=mode, owner="root", group="root")
-                return path
-            if self._host.stat(self._cache) is None:
-                self._host.mkdir(self._cache, mode=0o755)
-            part = f"{path}.part"
-            own = f"{self._root}/{image}/{blob.file}"
-            self._host.remove(part)
-            require(self._host, self._cache, blob.size, f"{blob.file} of image {image}")
-            if found := self._fitting(own, blob):
-                # Others than root can write to the registry's folder. Nobody may read the target until its digest matches.
-                with contextlib.suppress(PathError):  # another file by now
-                    self._host.copy_file(own, part, mode=0o600, seen=found)
-            else:
-                self._fetch(image, blob, part)
-            if not self._fitting(part, blob):
-                self._host.remove(part)
-                raise Failed(
-                    "NQR-IMG-101",
-                    f"{blob.file} of image {image} does not match its SHA-256.",
-                    "Run `nqr image ls` and build or add the image again.",
-                    status=502,
-                )
-            self._host.set_mode(part, mode=mode, owner="root", group="root")
-            self._host.rename(part, path)
-            return path
+    def forget(self, wanted: int = 0) -> None:
+        """Remove cached files that no VM of this host needs, and waits for none that others are at work on.
 
-    def forget(self, keep: Callable[[], set[str] | None]) -> None:
-        """Remove cached blobs that are not in `keep()`, the sha256s that VMs of this host refer to. None: nobody knows them.
-
-        `keep()` runs while nothing can be cached: a VM's record is written before its kernel is.
+        Root file systems go, too, unless `wanted` bytes are free beside the reserve: their VMs have copies.
         """
-        with self._lock:
-            kept = keep()
-            if kept is None:
-                return
+        with self._forgetting:
             try:
                 names = self._host.listdir(self._cache)
             except PathMissing:
                 return
-            for name in names:
-                if name not in kept:
+            for name in self._unneeded(names, wanted):
+                self._drop(name, wanted)
+
+    def make_room(self, wanted: int = 0) -> None:
+        """Remove what `forget` removes if `wanted` bytes are not free beside the reserve."""
+        if not self._has_room(wanted):
+            self.forget(wanted)
+
+    def _drop(self, name: str, wanted: int) -> None:
+        with self._working(name.removesuffix(_PART)) as mine:
+            if not mine.lock.acquire(blocking=False):
+                return
+            try:
+                # Who comes from here on waits for the lock, and finds no file. The record of a VM may be written since.
+                if mine.holders == 1 and self._unneeded([name], wanted):
                     self._host.remove(f"{self._cache}/{name}")
+            finally:
+                mine.lock.release()
+
+    def _unneeded(self, names: Iterable[str], wanted: int) -> list[str]:
+        if (images := self._images()) is None:
+            return []
+        images = list(images)
+        blobs = [blob for image in images for blob in (image.kernel, image.kernel_elf, image.initrd) if blob]
+        if self._has_room(wanted):
+            blobs += [image.rootfs for image in images]
+        needed = {blob.sha256 for blob in blobs}
+        return [name for name in names if name not in needed]
+
+    def _has_room(self, wanted: int) -> bool:
+        usage = self._host.disk_usage(self._cache)
+        return usage.available - wanted >= reserve(usage)
+
+    @contextlib.contextmanager
+    def _working(self, sha256: str) -> Iterator[_Work]:
+        with self._guard:
+            mine = self._work.setdefault(sha256, _Work())
+            mine.holders += 1
+        try:
+            yield mine
+        finally:
+            with self._guard:
+                mine.holders -= 1
+                if not mine.holders:
+                    del self._work[sha256]
+
+    def _kept(self, image: str, blob: Blob, mode: int) -> str:
+        path = f"{self._cache}/{blob.sha256}"
+        with self._working(blob.sha256) as mine, mine.lock:  # one download for all VMs that wait for it
+            if self._fitting(path, blob):
+                self._host.set_mode(path, mode=mode, owner="root", group="root")
+                return path
+            part = f"{path}{_PART}"
+            self._host.remove(part)
+            try:
+                self._promise(mine, image, blob, part)
+                self._make(image, blob, part)
+            finally:
+                mine.coming = 0
+            self._host.set_mode(part, mode=mode, owner="root", group="root")
+            self._host.rename(part, path)
+            return path
+
+    def _promise(self, mine: _Work, image: str, blob: Blob, part: str) -> None:
+        """Raise NoSpace if the blob does not fit beside what comes of the other downloads."""
+        with self._guard:
+            if self._host.stat(self._cache) is None:
+                self._host.mkdir(self._cache, mode=0o755)
+            others = [(one.part, one.coming) for one in self._work.values() if one.coming]
+            mine.part, mine.coming = part, blob.size
+        coming = sum(max(0, size - (found.allocated if (found := self._host.stat(path)) else 0)) for path, size in others)
+        self.make_room(blob.size + coming)
+        require(self._host, self._cache, blob.size, f"{blob.file} of image {image}", besides=coming)
+
+    def _make(self, image: str, blob: Blob, part: str) -> None:
+        own = f"{self._root}/{image}/{blob.file}"
+        if found := self._fitting(own, blob):
+            # Others than root can write to the registry's folder. Nobody may read the target until its digest matches.
+            with contextlib.suppress(PathError):  # another file by now
+                self._host.copy_file(own, part, mode=0o600, seen=found)
+        else:
+            self._fetch(image, blob, part)
+        if not self._fitting(part, blob):
+            self._host.remove(part)
+            raise Failed(
+                "NQR-IMG-101",
+                f"{blob.file} of image {image} does not match its SHA-256.",
+                "Run `nqr image ls` and build or add the image again.",
+                status=502,
+            )
 
     def _fitting(self, path: str, blob: Blob) -> Stat | None:
         """Return what was seen of the file if it has the blob's content."""

@@ -18,9 +18,9 @@ def reserve(usage: DiskUsage) -> int:
     return min(RESERVE, usage.total // PART)
 
 
-def require(host: Host, folder: str, size: int, what: str) -> None:
-    """Raise NoSpace if `what`, of `size` bytes, does not fit into the folder."""
+def require(host: Host, folder: str, size: int, what: str, besides: int = 0) -> None:
+    """Raise NoSpace if `what`, of `size` bytes, does not fit into the folder. `besides`: bytes that others will take there."""
     usage = host.disk_usage(folder)
     keep = reserve(usage)
-    if usage.available - size < keep:
+    if usage.available - size - besides < keep:
         raise NoSpace(folder, f"{what} of {size >> 20} MiB does not fit, and {keep >> 20} MiB must stay free", errno.ENOSPC)

@@ -146,7 +146,7 @@ class VmService(Starter):
         self.forwards.sync()
         if record is not None:
             self._end_connections(record)
-        self.blobs.forget(keep=self._blobs_in_use)
+        self.blobs.forget()
 
     def delete_tap(self, name: str) -> None:
         """Delete an orphan TAP. Raises Conflict while a VM holds it."""
@@ -228,14 +228,13 @@ class VmService(Starter):
     def _new_disk(
         self, spec: VmSpec, record: VmRecord, identity: disks.Identity, writer: disks.Writer
     ) -> Iterator[Making | None]:
-        for blob in machines.boot_files(spec.image):  # a later version of the image replaces them
-            self.blobs.cached(spec.image.name, blob)
-        image, disk = self.blobs.readable(spec.image.name, spec.image.rootfs), self.store.disk(spec.id)
+        for boot_file in machines.boot_files(spec.image):  # a later version of the image replaces them
+            self.blobs.cached(spec.image.name, boot_file)
+        blob, disk = spec.image.rootfs, self.store.disk(spec.id)
         beside = spec.run and writer is disks.EXT4 and self.drivers[self.verdict().vmm].capabilities.reads_disks_last
         with self._borrowed_user() if beside else contextlib.nullcontext(record.user) as maker:
-            making = Making(
-                self.host,
-                disks.stage(
+            with self.blobs.readable(spec.image.name, blob) as image:
+                staged = disks.stage(
                     self.host,
                     image=image.path,
                     disk=disk,
@@ -244,9 +243,8 @@ class VmService(Starter):
                     size_mib=spec.disk_mib,
                     writer=writer,
                     seen=image.seen,
-                ),
-                identity,
-            )
+                )
+            making = Making(self.host, staged, identity)
             try:
                 if not beside:
                     making.write()
@@ -355,10 +353,3 @@ class VmService(Starter):
         except AgentError:
             return False  # it cannot be asked
         return ends.gone(self.host, self.scopes, vm_id, seconds)
-
-    def _blobs_in_use(self) -> set[str] | None:
-        """Return None if a record cannot be read. A kernel that its image has no more could not be fetched again."""
-        records = [self.store.read(vm_id) for vm_id in self.store.ids()]
-        if None in records:
-            return None
-        return {blob.sha256 for record in records if record for blob in machines.boot_files(record.image)}
