@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -17,8 +18,10 @@ from websockets.exceptions import ConnectionClosedError
 from nqrust.agent.api import app as agent_api
 from nqrust.agent.api import console, listeners, relay, viewers
 from nqrust.agent.api.listeners import Server, bind
+from nqrust.agent.errors import Failed
 from nqrust.agent.vms.guests import RateLimit
 from nqrust.client.agent import AgentClient, AgentRefused, AgentUnreachable
+from nqrust.contract.agent import VmSpec, VmStatus
 from nqrust.contract.credentials import hash_token
 from nqrust.contract.guest import CloseCode
 from nqrust.contract.problem import MEDIA_TYPE
@@ -53,6 +56,25 @@ class Face:
 @pytest.fixture
 def face(bench: Bench) -> Face:
     return Face(bench)
+
+
+async def test_vms_that_wait_for_a_download_keep_no_other_request_waiting(face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, goes_on = threading.Barrier(6), threading.Event()  # more than the app has threads for other requests
+
+    def put(spec: VmSpec) -> VmStatus:
+        begun.wait(10)
+        goes_on.wait(10)
+        raise Failed("NQR-IMG-101", "It cannot be fetched.", "Try again.")
+
+    monkeypatch.setattr(face.bench.service, "put", put)
+    async with face.client(COMMAND) as client:
+        waiting = [asyncio.ensure_future(client.put_vm(face.bench.spec(f"vm{number}"))) for number in range(5)]
+        try:
+            await asyncio.to_thread(begun.wait, 10)
+            assert (await asyncio.wait_for(client.inventory(), 5)).vms == []
+        finally:
+            goes_on.set()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_every_route_but_health_needs_a_token(face: Face) -> None:

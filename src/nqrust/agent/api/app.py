@@ -32,6 +32,10 @@ SnapshotRequest = Annotated[
 ]
 
 
+_PUTS = 64
+"""VMs that are made or started at once. They may wait for a download, so they take no thread from the other requests."""
+
+
 class Verbs:
     """Runs blocking work off the event loop. `on_vm` runs the requests for one VM in order, one at a time.
 
@@ -52,11 +56,12 @@ class Verbs:
 
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._pool, safely))
 
-    async def on_vm(self, vm_id: str, work: Callable[[], T]) -> T:
-        return await asyncio.shield(asyncio.ensure_future(self._serial(vm_id, work)))
+    async def on_vm(self, vm_id: str, work: Callable[[], T], threads: Verbs | None = None) -> T:
+        """`threads`: whose threads run it."""
+        return await asyncio.shield(asyncio.ensure_future(self._serial(vm_id, work, threads)))
 
     async def on_idle_vm(self, vm_id: str, work: Callable[[], T], threads: Verbs | None = None) -> T | None:
-        """Run the work, unless a request for the VM is at work: some take minutes. `threads`: whose threads run it."""
+        """Run the work, unless a request for the VM is at work: some take minutes."""
 
         async def unless_busy() -> T | None:
             return None if vm_id in self._locks else await self._serial(vm_id, work, threads)
@@ -96,7 +101,7 @@ def build(
         redoc_url=None,
         openapi_url="/agent/v1/openapi.json",
     )
-    snapshots = Snapshots(service)
+    snapshots, puts = Snapshots(service), Verbs(threads=_PUTS)
     problems.install(app)
     app.add_middleware(Authentication, command_hashes=command_hashes, local_hash=local_hash, has_certificate=has_certificate)
 
@@ -122,7 +127,7 @@ def build(
             raise Refused(
                 "NQR-API-703", "The id in the path differs from the id in the body.", "Send the same id in the path and the body."
             )
-        return await verbs.on_vm(vm_id, lambda: service.put(spec))
+        return await verbs.on_vm(vm_id, lambda: service.put(spec), puts)
 
     @app.get("/agent/v1/vms/{vm_id}")
     async def get(vm_id: str) -> VmStatus:
