@@ -15,7 +15,7 @@ import contextlib
 import re
 from datetime import datetime, timezone
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from nqrust.agent import survivors, users
 from nqrust.agent.errors import Conflict, Refused
@@ -30,8 +30,8 @@ _ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
 class VmRecord(VmPlaced):
     """The record of one VM on this host. `asked` is run or stop: if `asked` is run and the VM is gone, it died.
 
-    `injected` is a digest of the files written into the disk, empty while they are written. `token_sha256` is the hash of the
-    token in it, `network_written` a description of the written network configuration.
+    `injected` is a digest of all that was written into the disk, empty while it is written, and `written` has one of each part.
+    `token_sha256` is the hash of the token in it, `network_written` a description of the written network configuration.
     """
 
     user: int = 0
@@ -40,6 +40,7 @@ class VmRecord(VmPlaced):
     vmm: str = ""
     accel: str = ""
     injected: str = ""
+    written: dict[str, str] = Field(default={})
     network_written: str = ""
     token_sha256: str = ""
     created_at: datetime

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from tests.fakes.host import FakeHost
@@ -62,6 +63,16 @@ def test_the_helper_is_told_all_on_standard_input() -> None:
     }
     assert [(user.name, user.password_hash) for user in told.users] == [("ana", HASH)]
     assert "the-token" not in repr(ran) and HASH not in repr(ran)
+
+
+def test_the_helper_writes_only_what_changed() -> None:
+    host = answering('{"code":""}\n')
+    before = replace(IDENTITY, mac="02:4e:51:00:00:0a")
+    now = replace(before, hostname="web2").beside(before.digest, before.digests)
+    write(host, identity=now)
+    told = Request.model_validate_json(host.commands[0].input.reveal())  # type: ignore[union-attr]
+    assert [file.path for file in told.files] == ["/etc/hostname"] and told.users == []
+    assert told.network is not None and told.network.passwords, "of an account that stays as it is"
 
 
 def test_the_helpers_error_is_the_agents() -> None:

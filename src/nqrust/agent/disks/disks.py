@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from nqrust.agent import untrusted
@@ -50,6 +50,8 @@ exec debugfs -w -f "$2/script" "$0"
 """Makes the missing folders of `look`, outermost first, and runs `script`. debugfs's `mkdir` of an existing folder would leave a
 lost inode. One confinement for several programs: each costs milliseconds."""
 _TOKEN = re.compile(r"[\x21-\x7e]{1,256}")
+_KEYS, _PROCESS, _NETWORK, _USER = "/root/.ssh/authorized_keys", f"{GUEST_FOLDER}/process", "network", "user "
+_ONCE = (_KEYS, _PROCESS)
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
@@ -70,6 +72,8 @@ class Identity:
     mac: str = ""
     user_data: Secret = Secret("")  # noqa: RUF009 - it never changes
     process: GuestProcess | None = None
+    unchanged: frozenset[str] = frozenset()
+    """Parts that are not written: a guest may have changed them since. See `digests`."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(NAME_PATTERN, self.hostname):
@@ -80,26 +84,54 @@ class Identity:
             raise Refused("NQR-API-703", "The VM's MAC address is not valid.", "Write it as 02:00:00:00:00:01.")
 
     def files(self) -> dict[str, tuple[int, Secret]]:
-        """Path in the guest -> mode and content. Root owns all of them."""
+        """Path in the guest -> mode and content of what is written. Root owns all of them."""
+        return {path: file for path, file in self._files().items() if path not in self.unchanged}
+
+    def _files(self) -> dict[str, tuple[int, Secret]]:
         conf = f"VM_ID={self.vm_id}\nMANAGER_URL={self.manager_url}\nTOKEN={self.token.reveal()}\n"
         files = {"/etc/hostname": (0o644, Secret(self.hostname + "\n")), GUEST_AGENT_CONF: (0o600, Secret(conf))}
         if self.ssh_keys:
-            keys = "".join(f"{key}\n" for key in self.ssh_keys)
-            files["/root/.ssh/authorized_keys"] = (0o600, Secret(keys))
+            files[_KEYS] = (0o600, Secret("".join(f"{key}\n" for key in self.ssh_keys)))
         if self.process is not None:
-            files[f"{GUEST_FOLDER}/process"] = (0o600, Secret(process_file(self.process)))
+            files[_PROCESS] = (0o600, Secret(process_file(self.process)))
         return files
 
     @property
+    def accounts(self) -> list[GuestUser]:
+        """Those that are written."""
+        return [user for user in self.users if _USER + user.name not in self.unchanged]
+
+    @property
+    def passwords(self) -> bool:
+        return any(user.password_hash for user in self.users)
+
+    @property
     def nic(self) -> Nic | None:
-        if not self.mac:
+        """The NIC whose configuration is written."""
+        if not self.mac or _NETWORK in self.unchanged:
             return None
-        passwords = any(user.password_hash for user in self.users)
-        return Nic(self.mac, self.vm_id, self.hostname, passwords, self.user_data.reveal())
+        return Nic(self.mac, self.vm_id, self.hostname, self.passwords, self.user_data.reveal())
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Return a digest of each part: a file by its path, the network's configuration, and each account."""
+        parts: dict[str, list[str]] = {path: [content.reveal()] for path, (_, content) in self._files().items()}
+        if self.mac:
+            parts[_NETWORK] = [self.mac, self.vm_id, self.hostname, str(self.passwords), self.user_data.reveal()]
+        parts |= {_USER + user.name: [user.password_hash or "", *user.ssh_keys] for user in self.users}
+        return {part: hashlib.sha256(json.dumps(text).encode()).hexdigest() for part, text in parts.items()}
+
+    def beside(self, injected: str, written: Mapping[str, str]) -> Identity:
+        """Return it without the parts that a disk has. `injected`, `written`: `digest` and `digests` of what the disk got."""
+        digests = self.digests
+        same = {part for part, digest in digests.items() if written.get(part) == digest}
+        if injected and not written:  # of a version that kept one digest of all. What a VM gets once does not change.
+            same = {part for part in digests if injected == self.digest or part in _ONCE or part.startswith(_USER)}
+        return replace(self, unchanged=frozenset(same))
 
     @property
     def digest(self) -> str:
-        """Return a digest that changes with the injected files."""
+        """Return a digest that changes with any part."""
         plain = [self.vm_id, self.hostname, self.manager_url, self.token.reveal(), *self.ssh_keys]
         plain += [user.model_dump_json() for user in self.users]
         plain += [f"network {self.mac}"] if self.mac else []
@@ -285,8 +317,8 @@ def inject(host: Host, disk: str, identity: Identity, *, grown: int = 0) -> str:
                 )
     finally:
         host.remove_tree(folder, synced=False)
-    if identity.users:
-        accounts.inject(host, disk, identity.users)
+    if identity.accounts:
+        accounts.inject(host, disk, identity.accounts)
     return told_network
 
 

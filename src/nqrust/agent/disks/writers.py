@@ -89,6 +89,7 @@ class Mounted:
         return answer.network
 
     def _request(self, disk: str, identity: Identity) -> Request:
+        nic = identity.nic
         try:
             return Request(
                 vm_id=identity.vm_id,
@@ -98,9 +99,9 @@ class Mounted:
                     GuestFile(path=path, mode=mode, content=content.reveal())
                     for path, (mode, content) in identity.files().items()
                 ],
-                users=[Account.model_validate(user.model_dump()) for user in identity.users],
-                network=Network(mac=identity.mac, hostname=identity.hostname, user_data=identity.user_data.reveal())
-                if identity.mac
+                users=[Account.model_validate(user.model_dump()) for user in identity.accounts],
+                network=Network(mac=nic.mac, hostname=nic.hostname, user_data=nic.user_data, passwords=nic.passwords)
+                if nic
                 else None,
             )
         except ValidationError:  # its text would contain secrets

@@ -215,14 +215,21 @@ class VmService(Starter):
             with self._new_disk(spec, record, identity, writer) as making:
                 yield making
             return
-        if record.injected != identity.digest:
-            self._own(record, disk)
-            writer.ready(self.host, disk, cut_off=not record.injected)
-            record.injected = ""  # until all is written
-            self.store.write(record)
-            record.network_written = writer.again(self.host, disk, identity)
+        self._write_again(record, identity.beside(record.injected, record.written), writer)
         self._written(record, identity)
         yield None
+
+    def _write_again(self, record: VmRecord, identity: disks.Identity, writer: disks.Writer) -> None:
+        """Write what changed into the VM's disk. A disk with nothing to write is not touched."""
+        disk, digests = self.store.disk(record.id), identity.digests
+        if identity.unchanged == digests.keys():
+            return
+        self._own(record, disk)
+        writer.ready(self.host, disk, cut_off=not record.injected)
+        record.injected, record.written = "", {part: digests[part] for part in identity.unchanged}  # until all is written
+        self.store.write(record)
+        told = writer.again(self.host, disk, identity)
+        record.network_written = told if identity.nic else record.network_written
 
     @contextlib.contextmanager
     def _new_disk(

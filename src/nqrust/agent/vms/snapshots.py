@@ -31,7 +31,7 @@ from nqrust.host.errors import HostError, PathError, PathMissing
 
 
 class Meta(BaseModel):
-    """`injected`, `token_sha256`: the disk's injected content at that time, and the token of the guest in it.
+    """`injected`, `written`, `token_sha256`: the disk's injected content at that time, and the token of the guest in it.
 
     `request`: the identity of the request that it was taken for. "": its manager sent none."""
 
@@ -40,6 +40,7 @@ class Meta(BaseModel):
     size: int
     created_at: datetime
     injected: str
+    written: dict[str, str] = {}
     token_sha256: str = ""
     vmm: str = ""
     accel: str = ""
@@ -89,6 +90,7 @@ class Snapshots:
                 accel=record.accel,
                 created_at=datetime.now(timezone.utc),
                 injected=record.injected,
+                written=record.written,
                 token_sha256=record.token_sha256,
                 request=request,
             )
@@ -156,7 +158,7 @@ class Snapshots:
             for path in disks:
                 self._host.rename(f"{path}.restored", path)
                 replaced.append(path)
-            record.injected = meta.injected
+            record.injected, record.written = meta.injected, meta.written
             record.token_sha256 = meta.token_sha256 or record.token_sha256
             self._store.write(record)
         except HostError as error:

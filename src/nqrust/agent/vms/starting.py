@@ -159,7 +159,8 @@ class Starter:
 
     def _written(self, record: VmRecord, identity: Identity) -> None:
         """Write down what is in the VM's disk."""
-        record.injected, record.token_sha256 = identity.digest, hash_token(identity.token.reveal())
+        record.injected, record.written = identity.digest, identity.digests
+        record.token_sha256 = hash_token(identity.token.reveal())
         self.store.write(record)
 
     def _admit(self, record: VmRecord) -> None:

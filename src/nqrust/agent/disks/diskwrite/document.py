@@ -39,11 +39,15 @@ class Account(GuestUser):
 
 
 class Network(_Model):
-    """The VM's NIC and name, for which the image's network configuration is told to use DHCP."""
+    """The VM's NIC and name, for which the image's network configuration is told to use DHCP.
+
+    `passwords`: some account of the VM has one. It may be none of `users`, which the disk has already.
+    """
 
     mac: str = Field(pattern=r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
     hostname: str = Field(pattern=NAME_PATTERN)
     user_data: str = Field(default="", max_length=LARGEST_USER_DATA)
+    passwords: bool = False
 
 
 class Request(_Model):

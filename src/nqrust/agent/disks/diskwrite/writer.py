@@ -138,7 +138,7 @@ def _fill(host: Host, request: Request, mounted: Mount, *, grow: bool) -> str:
 def _network(tree: Tree, request: Request) -> tuple[list[GuestFile], str]:
     if request.network is None:
         return [], ""
-    passwords = any(user.password_hash for user in request.users)
+    passwords = request.network.passwords or any(user.password_hash for user in request.users)
     nic = Nic(request.network.mac, request.vm_id, request.network.hostname, passwords, request.network.user_data)
     plan = choose.decide(network.look(tree, choose.wanted()), nic)
     return [GuestFile(path=path, mode=mode, content=text) for path, (mode, text) in plan.files.items()], plan.told
