@@ -62,7 +62,8 @@ def verify_clean(
     from nqrust.installer import fingerprint as prints
     from nqrust.installer.operations.proof_of_clean import differences_later
 
-    _show(differences_later(_load(path), prints.take(LocalHost())))
+    host = LocalHost()
+    _show(differences_later(host, _load(path), prints.take(host)))
 
 
 def _show(differences: Sequence[Difference]) -> None:

@@ -94,7 +94,8 @@ class Verb:
     the folder of a record that others may use too. `once`: the thing of a record, empty for most verbs. After a revert of it
     failed, other records of the same thing wait for the next run: each attempt costs the host something. `rest` stops, before
     the first revert, a program that would set again what other records revert; its own record decides whether it starts again.
-    `rest_script` yields shell lines for that.
+    `rest_script` yields shell lines for that. `stays_script` returns a shell command that succeeds where a revert would leave the
+    thing of a record, or an empty string.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Verb:
     settling: Settling | None = None
     rest: Callable[[UndoContext, dict[str, Any]], None] = lambda context, args: None
     rest_script: Callable[[dict[str, Any]], Iterator[str]] = lambda args: iter(())
+    stays_script: Callable[[dict[str, Any]], str] = lambda args: ""
 
 
 class Verbs:
@@ -147,6 +149,11 @@ class Verbs:
         """Return shell lines that do the same, each once."""
         verbs = [(self.get(undo.verb), undo.args) for undo in undos]
         return list(dict.fromkeys(line for verb, args in verbs if verb for line in verb.rest_script(args)))
+
+    def stays_script(self, undos: Iterable[Undo]) -> str:
+        """Return a shell command that succeeds where a revert of these records would leave something, or an empty string."""
+        found = (verb.stays_script(undo.args) for undo in undos if (verb := self.get(undo.verb)))
+        return " || ".join(filter(None, found))
 
     def _known(self, name: str) -> Verb:
         verb = self.get(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from nqrust.contract import paths
@@ -11,6 +12,10 @@ from nqrust.installer import fingerprint
 from nqrust.installer.engine.events import Notice, Reporter
 from nqrust.installer.fingerprint.model import Difference, Fingerprint
 from nqrust.installer.release import bootstrap_record
+from nqrust.installer.verbs.kernel import forwarding
+
+_WITH_FORWARDING = re.compile(r"net\.ipv4\.(?:ip_forward|conf\.all\.accept_redirects|conf\..+\.forwarding)\Z")
+"""Parameters that the kernel changes with it (ip-sysctl)."""
 
 SHOWN = 25  # maximum differences in a summary; `nqr verify-clean` lists all
 
@@ -44,16 +49,25 @@ def kept(host: Host) -> Fingerprint | None:
 
 def differences(host: Host, before: Fingerprint) -> list[Difference]:
     """Return the differences from `before`, except files that this program still needs to finish."""
-    found, elsewhere = fingerprint.compare(before, fingerprint.take(host)), _elsewhere(host)
+    found, elsewhere = _compared(host, before, fingerprint.take(host)), _elsewhere(host)
     return [
         one for one in found
         if one.section not in ("files", "folders") or not (_is_ours(one.key) or _is_below(one.key, elsewhere))
     ]  # fmt: skip
 
 
-def differences_later(before: Fingerprint, now: Fingerprint) -> list[Difference]:
+def differences_later(host: Host, before: Fingerprint, now: Fingerprint) -> list[Difference]:
     """Return the differences at any time after the uninstall. Ignores removals of bootstrap folders that `before` lists."""
-    return [one for one in fingerprint.compare(before, now) if one.after is not None or not _is_ours(one.key)]
+    return [one for one in _compared(host, before, now) if one.after is not None or not _is_ours(one.key)]
+
+
+def _compared(host: Host, before: Fingerprint, now: Fingerprint) -> list[Difference]:
+    """Return the differences, without forwarding that is on because others use it."""
+    found = fingerprint.compare(before, now)
+    turned_on = Difference("sysctls", forwarding.FORWARDING, "0", "1")
+    if turned_on not in found or not forwarding.signs(host):
+        return found
+    return [one for one in found if one.section != "sysctls" or not _WITH_FORWARDING.match(one.key)]
 
 
 def tell(host: Host, events: Reporter) -> tuple[str, ...]:

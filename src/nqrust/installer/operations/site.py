@@ -42,7 +42,7 @@ from nqrust.installer.release.sources import kept_release, open_own, open_source
 from nqrust.installer.reporting.logfile import log_command
 from nqrust.installer.request import Request
 from nqrust.installer.settings.model import DbType, Settings, VmmChoice
-from nqrust.installer.verbs.kernel.sysctl import routed
+from nqrust.installer.verbs.kernel.sysctl import forwards_for_others, routed
 from nqrust.installer.verbs.network.own_card import OwnBridge, own_bridges
 from nqrust.installer.verbs.packages.registry import installed
 from nqrust.installer.verbs.postgres.database import Database
@@ -171,6 +171,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *
     if own is not None:
         locked = (replace(s, lock=f"{own.directory}/{LOCK}") if isinstance(s, BuildTree) else s for s in files.steps)
         files = replace(files, steps=tuple(locked))
+    undos = [undo for entry in site.receipt.entries for undo in entry.undo]
     return Context(
         settings=settings,
         facts=facts,
@@ -188,7 +189,8 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *
         former=site.former_settings,
         own_bridges=site.own_bridges,
         vms=bool(site.vms),
-        routed=routed(site.host, (undo for entry in site.receipt.entries for undo in entry.undo)),
+        routed=routed(site.host, undos),
+        forwards=forwards_for_others(site.host, undos),
         tell=lambda text: events.emit(Notice("info", text)),
         interruption=request.run.interruption,
         reach=reach(site.host.environment()),

@@ -18,14 +18,16 @@ from nqrust.installer.verbs.firewall.firewalld import POLICIES, ZONES, Firewalld
 from nqrust.installer.verbs.firewall.lan import lan_guests, lan_guests_ipv6
 from nqrust.installer.verbs.firewall.rules import FirewallSpec, IptablesRules
 from nqrust.installer.verbs.firewall.vm_network import vm_network, vm_network_ipv6
-from nqrust.installer.verbs.kernel.sysctl import FORWARDING, Sysctl
+from nqrust.installer.verbs.kernel import forwarding
+from nqrust.installer.verbs.kernel.forwarding import FORWARDING
+from nqrust.installer.verbs.kernel.sysctl import Sysctl
 from nqrust.installer.verbs.network.link import Bridge, BridgeMakesWay
 from nqrust.installer.verbs.network.makes_way import MakesWay
 from nqrust.installer.verbs.network.network_manager import FOLDER, UnmanagedLinks
 from nqrust.installer.verbs.network.own_card import OwnCard
 from nqrust.installer.verbs.network.ready import ReadyBridge
 
-SYSCTL_FILE = "/etc/sysctl.d/90-nqrust-microvm.conf"
+SYSCTL_FILE = forwarding.OWN_FILE
 NETWORK_MANAGER = {"network-manager", "NetworkManager"}
 """Package names on Debian and Red Hat."""
 
@@ -183,12 +185,12 @@ def _on_the_lan(context: Context) -> list[Step]:
 
 
 def _keeps(context: Context) -> tuple[str, ...]:
-    """Return forwarding if Docker or libvirt is here: they found it on and rely on it. Only uninstall turns it off."""
-    return (f"sysctl:{FORWARDING}",) if _others(context) else ()
+    """Return forwarding if others found it on and rely on it. Its record stays, so an uninstall looks again."""
+    return (f"sysctl:{FORWARDING}",) if context.forwards else ()
 
 
 def _others(context: Context) -> set[str]:
-    """Return the programs here that have the host forward, and keep strangers out themselves."""
+    """Return the programs here that will have the host forward, and keep strangers out themselves."""
     return {"docker", "libvirt"} & set(context.facts.network.firewall_managers)
 
 

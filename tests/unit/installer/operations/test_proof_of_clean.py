@@ -75,12 +75,26 @@ def test_cache_at_another_path_is_no_difference(host: FakeHost, seen: dict[str, 
     assert told(host) == ("This host is back to its state before the install: nothing differs from its fingerprint.",)
     before = proof_of_clean.kept(host)
     assert before is not None
-    assert proof_of_clean.differences_later(before, Fingerprint(2.0, {**seen, "files": without})) == []
+    assert proof_of_clean.differences_later(host, before, Fingerprint(2.0, {**seen, "files": without})) == []
 
 
-def test_later_check_allows_a_removed_bootstrap_cache_but_not_a_new_one() -> None:
+def test_later_check_allows_a_removed_bootstrap_cache_but_not_a_new_one(host: FakeHost) -> None:
     bare, bootstrap = {"/var/cache": ["directory"]}, {"/var/cache": ["directory"], paths.CACHE_DIR: ["directory"]}
     seen, gone = Fingerprint(1.0, {"folders": dict(bootstrap)}), Fingerprint(2.0, {"folders": dict(bare)})
-    assert proof_of_clean.differences_later(seen, gone) == []
-    assert [one.key for one in proof_of_clean.differences_later(gone, seen)] == [paths.CACHE_DIR]
-    assert [one.key for one in proof_of_clean.differences_later(seen, Fingerprint(2.0, {"folders": {}}))] == ["/var/cache"]
+    assert proof_of_clean.differences_later(host, seen, gone) == []
+    assert [one.key for one in proof_of_clean.differences_later(host, gone, seen)] == [paths.CACHE_DIR]
+    assert [one.key for one in proof_of_clean.differences_later(host, seen, Fingerprint(2.0, {"folders": {}}))] == ["/var/cache"]
+
+
+@pytest.mark.parametrize(("by", "told_of"), [("", True), ("net.ipv4.ip_forward = 1\n", False)])
+def test_forwarding_that_others_use_is_no_remainder(
+    host: FakeHost, seen: dict[str, dict[str, object]], by: str, told_of: bool
+) -> None:
+    with_it = dict.fromkeys(("net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding", "net.ipv4.conf.eth0/5.forwarding"), "1")
+    seen["sysctls"] = {**dict.fromkeys(with_it, "0"), "net.ipv4.conf.all.accept_redirects": "1", "vm.swappiness": "60"}
+    proof_of_clean.remember(host)
+    host.put("/etc/sysctl.d/k8s.conf", by)
+    seen["sysctls"].update({**with_it, "net.ipv4.conf.all.accept_redirects": "0"})
+    assert any("net.ipv4" in line for line in told(host)) is told_of
+    seen["sysctls"]["vm.swappiness"] = "10"
+    assert any("vm.swappiness" in line for line in told(host)), "the rest is compared"

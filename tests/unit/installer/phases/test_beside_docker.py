@@ -13,7 +13,8 @@ from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.phases import network, services
 from nqrust.installer.release.interpreter import Interpreter
 from nqrust.installer.settings.model import Settings
-from nqrust.installer.verbs.kernel.sysctl import FORWARDING, Sysctl, routed
+from nqrust.installer.verbs.kernel.forwarding import FORWARDING
+from nqrust.installer.verbs.kernel.sysctl import Sysctl, routed
 
 
 def of(packages: frozenset[str] = frozenset(), *, managers: tuple[str, ...] = (), routed: bool = False) -> Context:

@@ -72,9 +72,11 @@ def test_the_network_phase_has_rules_for_vms_and_nothing_of_a_network_of_nqrs_ow
     assert found["ready-bridge:br0"].describe() == "use bridge br0 as it is"
 
 
-def test_docker_keeps_forwarding_when_nat_becomes_bridged() -> None:
-    (phase,) = [one for one in planner.plan(context(firewalls=("docker",), former=(FORMER,))).phases if one.name == "network"]
-    assert phase.keeps == ("sysctl:net.ipv4.ip_forward",)
+def test_forwarding_that_others_use_stays_when_nat_becomes_bridged() -> None:
+    for used in (True, False):
+        made = replace(context(former=(FORMER,)), forwards=used)
+        (phase,) = [one for one in planner.plan(made).phases if one.name == "network"]
+        assert phase.keeps == (("sysctl:net.ipv4.ip_forward",) if used else ())
 
 
 def test_there_is_no_dhcp_server_and_the_network_unit_comes_before_the_agent() -> None:

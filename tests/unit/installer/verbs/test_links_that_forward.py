@@ -7,7 +7,8 @@ from tests.fakes.host import FakeHost
 from tests.unit.installer.verbs.lifecycle import applied, reverted
 
 from nqrust.host.port import Command
-from nqrust.installer.verbs.kernel.sysctl import FORWARDING, Sysctl, routed
+from nqrust.installer.verbs.kernel.forwarding import FORWARDING
+from nqrust.installer.verbs.kernel.sysctl import Sysctl, routed
 
 ALL = "/proc/sys/net/ipv4/ip_forward"
 LINKS = {name: f"/proc/sys/net/ipv4/conf/{name}/forwarding" for name in ("all", "default", "eth0", "lan0.5")}

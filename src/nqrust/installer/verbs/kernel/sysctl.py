@@ -17,9 +17,9 @@ from nqrust.installer.engine.step import (
     verify_by_inspection,
 )
 from nqrust.installer.engine.undo_record import Undo
+from nqrust.installer.verbs.kernel.forwarding import FORWARDING, found_on, signs
 from nqrust.installer.verbs.kernel.undo import sysctl_path, undo_sysctl
 
-FORWARDING = "net.ipv4.ip_forward"
 _LINKS = "/proc/sys/net/ipv4/conf"
 RESETS = {(FORWARDING, "0"): ("net.ipv4.conf.all.accept_redirects", "1")}
 """Parameters that the kernel changes with another (ip-sysctl: a change of ip_forward resets others). Setting the first back
@@ -60,7 +60,9 @@ class Sysctl:
             raise self._missing()
         # The value as read back, because the undo compares with it.
         prior = host.read_text(path).strip()
-        return Prepared(Origin.modified, (*_reset(host, self.key, prior), undo_sysctl(self.key, prior=prior, ours=self.value)))
+        others = signs(host) if (self.key, prior) == (FORWARDING, "0") else ()
+        undo = undo_sysctl(self.key, prior=prior, ours=self.value, others=others)
+        return Prepared(Origin.modified, (*_reset(host, self.key, prior), undo))
 
     def apply(self, host: Host) -> None:
         path = sysctl_path(self.key)
@@ -111,6 +113,12 @@ def routed(host: Host, undos: Iterable[Undo]) -> bool:
     path = sysctl_path(FORWARDING)
     now = host.read_text(path).strip() if host.exists(path) else "0"
     return now != "0" or bool(_links_that_forward(host))
+
+
+def forwards_for_others(host: Host, undos: Iterable[Undo]) -> bool:
+    """Return whether others rely on the forwarding that nqr turned on, by the receipt's records."""
+    kept = [undo.args for undo in undos if undo.verb == "sysctl" and undo.args.get("key") == FORWARDING]
+    return bool(kept) and bool(found_on(host, {sign for args in kept for sign in args.get("others", ())}))
 
 
 def _normal(text: str) -> str:

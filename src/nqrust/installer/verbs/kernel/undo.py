@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from nqrust.host.errors import CommandFailed, ProgramMissing
-from nqrust.host.port import command
+from nqrust.host.port import Host, command
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
+from nqrust.installer.verbs.kernel import forwarding
 
 
-def undo_sysctl(key: str, *, prior: str, ours: str) -> Undo:
-    """Restore a kernel parameter, unless someone changed nqr's value."""
-    return Undo("sysctl", {"key": key, "prior": prior, "ours": ours})
+def undo_sysctl(key: str, *, prior: str, ours: str, others: Collection[str] = ()) -> Undo:
+    """Restore a kernel parameter, unless someone changed nqr's value. Forwarding stays on if others use it. `others`: signs of
+    theirs from when it was off."""
+    args = {"key": key, "prior": prior, "ours": ours}
+    return Undo("sysctl", {**args, "others": [*others]} if others else args)
 
 
 def undo_module(name: str) -> Undo:
@@ -34,8 +38,17 @@ def sysctl(context: UndoContext, args: dict[str, Any]) -> Outcome:
         return Reverted("already as it was")
     if now != args["ours"]:
         return Kept(f"{args['key']} is {now}, which is neither what we set nor what it was")
+    if sign := used(context.host, args):
+        return Kept(forwarding.stays(sign), path)
     context.host.run(command("tee", path, input=f"{args['prior']}\n".encode()))
     return Reverted()
+
+
+def used(host: Host, args: dict[str, Any]) -> str:
+    """Return a sign that others use what the revert would turn off, or an empty string."""
+    if args["key"] != forwarding.FORWARDING or args["prior"] != "0":
+        return ""
+    return forwarding.found_on(host, args.get("others", ()))
 
 
 def module(context: UndoContext, args: dict[str, Any]) -> Outcome:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nqrust.installer.engine.verb import Verb
-from nqrust.installer.verbs.kernel import shell, undo, words
+from nqrust.installer.verbs.kernel import forecast, shell, undo, words
 
 VERBS = (
-    Verb("sysctl", undo.sysctl, words.sysctl, shell.sysctl),
+    Verb("sysctl", undo.sysctl, words.sysctl, shell.sysctl, forecast.sysctl, stays_script=shell.sysctl_stays),
     Verb("module", undo.module, words.module, shell.module, needs_programs=True),
 )

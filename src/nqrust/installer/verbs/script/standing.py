@@ -163,7 +163,8 @@ def _dry_run(entries: list[Entry]) -> Iterator[str]:
     yield '\nif [ -n "$dry_run" ]; then\n'
     for entry in entries:
         told = f"echo {quote('undo: ' + _said(entry))}"
-        guard = _GUARDS[entry.retain]
+        guard, stays = _GUARDS[entry.retain], VERBS.stays_script(entry.undo)
+        guard = guard or (f"! {{ {stays}; }}" if stays else "")
         yield f"    if {guard}; then {told}; else echo {quote('stays: ' + _said(entry))}; fi\n" if guard else f"    {told}\n"
     yield "    echo 'Nothing was changed.'\n    exit 0\nfi\n"
 

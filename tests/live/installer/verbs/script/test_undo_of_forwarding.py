@@ -1,0 +1,95 @@
+"""Forwarding in the undo script: it stays on where nqr itself would leave it on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.live.installer.verbs.script.test_standing_script import render
+from tests.live.installer.verbs.script.test_undo_script import entry, tools
+from tests.signs_of_forwarding import LINKS, RULES, SETTINGS, translations
+
+from nqrust.installer.verbs.kernel.forwarding import FILE, FORWARDING
+from nqrust.installer.verbs.kernel.undo import undo_sysctl
+from nqrust.installer.verbs.script.prelude import PRELUDE
+
+DOCKER = "-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE"
+VPN = "-A POSTROUTING -o wg0 -j MASQUERADE"
+
+
+@pytest.fixture(params=[name for name in ("mawk", "gawk", "busybox") if shutil.which(name)])
+def awk(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A shell function that is this awk."""
+    called = "busybox awk" if request.param == "busybox" else request.param
+    return f'awk() {{ {called} "$@"; }}\n'
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """The files of a host whose forwarding nqr turned on."""
+    for name in LINKS:
+        link = tmp_path / "sys/class/net" / name
+        link.mkdir(parents=True)
+        (link / "ifalias").write_text("nqrust-microvm\n" if name == "fcbr0" else "\n")
+    for path, content in ((FILE, "1\n"), ("/proc/net/ip_tables_names", "")):
+        (tmp_path / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path[1:]).write_text(content)
+    return tmp_path
+
+
+def sh(text: str, host: Path, iptables: str = "", nft: str = "", *options: str) -> str:
+    """Run the script's text on these files, and return what it says of them."""
+    shutil.rmtree(host / "bin", ignore_errors=True)
+    (host / "iptables").write_text(iptables)
+    (host / "nft").write_text(nft)
+    path = tools(host / "bin", iptables_save=f"cat {host}/iptables", iptables_legacy_save="echo", nft=f"cat {host}/nft")
+    text = re.sub(r"(?<![\w$}])/(etc|run|usr|sys|proc)/(?!self)", rf"{host}/\1/", text)
+    done = subprocess.run(
+        ["sh", "-s", "--", *options], input=text, capture_output=True, text=True, cwd=host, timeout=60, check=False,
+        env={**os.environ, "PATH": path},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout.replace(str(host), "")
+
+
+FUNCTIONS = PRELUDE.partition("cd / || exit 1\n")[2]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_of_others_tells_that_they_forward(host: Path, awk: str, name: str) -> None:
+    iptables, nft, found = RULES[name]
+    assert tuple(sh(f"{FUNCTIONS}{awk}signs_of_forwarding\n", host, iptables, nft).splitlines()) == found
+
+
+@pytest.mark.parametrize(("path", "content", "found"), SETTINGS)
+def test_a_setting_of_others_tells_that_they_forward(host: Path, path: str, content: str, found: bool) -> None:
+    (host / path[1:]).parent.mkdir(parents=True)
+    (host / path[1:]).write_text(content)
+    assert sh(f"{FUNCTIONS}signs_of_forwarding\n", host) == (f"{path}\n" if found else "")
+
+
+@pytest.mark.parametrize(
+    ("known", "now", "sign"),
+    [
+        ((), (), ""),
+        ((), (DOCKER,), DOCKER),
+        ((VPN,), (VPN,), ""),
+        ((VPN,), (VPN, DOCKER), DOCKER),
+    ],
+    ids=["nobody", "Docker", "a VPN from before", "Docker beside a VPN from before"],
+)
+def test_forwarding_stays_on_under_others_that_came_after_nqr(
+    host: Path, known: tuple[str, ...], now: tuple[str, ...], sign: str
+) -> None:
+    script = render(entry(1, undo_sysctl(FORWARDING, prior="0", ours="1", others=known)))
+    script = FUNCTIONS + script.partition("cd / || exit 1\n")[2].partition(FUNCTIONS)[2]
+    listed = translations(*now)
+    dry = sh(script, host, listed, "", "--dry-run", "--non-interactive")
+    assert ("stays: step 1" if sign else "undo: step 1") in dry and (host / FILE[1:]).read_text() == "1\n"
+    said = sh(script.partition("\nif with_systemd;")[0], host, listed, "", "--non-interactive")
+    assert (host / FILE[1:]).read_text() == ("1\n" if sign else "0\n")
+    assert (f"net.ipv4.ip_forward stays 1, because others forward packets ({sign}). `echo 0 >{FILE}`" in said) is bool(sign)
