@@ -95,12 +95,11 @@ class Database:
 
 
 SHELL = ShellForm(
-    functions='remove_few() { # $present\n    few remove $present\n}\nfew_marks() { echo "marks: $1"; }\n',
+    functions="remove_few() { # $present\n    few remove $present\n}\n",
     owns='[ "$1" = /etc/owned-by-few ]',
     state=f"state=$(sed -n \"s/^$package .*/installed/p\" {DATABASE} 2>/dev/null) || state=''",
     remove="remove_few",
     farewell=lambda names: [f"few farewell {' '.join(names)}"],
-    marks=lambda plain, args: iter([f"few_marks '{' '.join(args['before'])}'"]),
 )
 
 
@@ -110,7 +109,7 @@ def _purge(host: Host, names: set[str], configured: set[str]) -> None:
 
 REMOVER = Remover(
     lambda host: lambda name: name, lambda host: set(rows(host)), lambda host: set(), lambda host, names: set(names), lambda host: {},
-    _purge, lambda host, manual, before: [], lambda host, names: "", lambda host, names: frozenset(),
+    _purge, lambda host, names: "", lambda host, names: frozenset(),
 )  # fmt: skip
 
 

@@ -107,7 +107,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Installed:
     remover = packages.Remover(
         lambda host: lambda name: name, lambda host: {"base", "theirs", "server", "library", "postgresql"}, lambda host: set(),
         lambda host, names: pytest.fail("would mend"), lambda host: needs, lambda host, going, configured: pytest.fail("purges"),
-        lambda host, manual, before: [], lambda host, names: "", lambda host, names: frozenset(),
+        lambda host, names: "", lambda host, names: frozenset(),
         foresee=lambda host, names: {*names, *(["theirs"] if "server" in names else [])},
     )  # fmt: skip
     monkeypatch.setitem(MANAGERS, "few", few(remover))

@@ -6,7 +6,7 @@ script, and the readers of a host's packages (facts, fingerprint).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -185,15 +185,13 @@ class Database(Protocol):
 class ShellForm:
     """A manager in the undo script, in POSIX sh. `functions`: shared functions. `owns`: a condition that holds if a package
     has the path $1. `state`: sets `state` to $package's state; empty if absent. `remove`: the function that removes $present
-    and leaves in $stay the packages that others need. `marks`: lines that restore marks, from the manager's `plain` names and
-    a record's arguments. `farewell`: lines that remove the bootstrap's packages, except those that others need."""
+    and leaves in $stay the packages that others need. `farewell`: lines that remove the bootstrap's packages, except those that others need."""
 
     functions: str
     owns: str
     state: str
     remove: str
     farewell: Callable[[Sequence[str]], list[str]]
-    marks: Callable[[Callable[[str], str], dict[str, Any]], Iterator[str]] = lambda plain, args: iter(())
 
 
 @dataclass(frozen=True)

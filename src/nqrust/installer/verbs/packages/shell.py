@@ -158,7 +158,6 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
         yield "fi"
         for name, known in row.get("beside", {}).items():
             yield call("drop_copy", name, known, path, spared.digest(row))
-    yield from manager.shell.marks(plain, args)
 
 
 def _copy(path: str, row: dict[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The verb for packages: it removes new packages and restores the auto/manual marks of the others.
+"""The verb for packages: it removes new packages.
 
 The undo determines the packages (installed now, added by nqr, absent before), so dependencies of every depth are included.
 Packages that something else needs now stay.
@@ -23,8 +23,9 @@ _BELOW_ROOTS = tuple(f"{root}/" for root in traces.ROOTS)
 
 
 def undo_packages(manager: str, before: list[str], marks: list[str], config_only: list[str]) -> Undo:
-    """Remove installed packages that were not in `before` (names with architecture), restore the auto/manual `marks` of the
-    others, and remove leftovers (users, groups, folders). Packages in `config_only` keep their older configuration."""
+    """Remove installed packages that were not in `before` (names with architecture), and leftovers (users, groups, folders).
+    Packages in `config_only` keep their older configuration. `marks`: packages that a person asked for. Version 0.2.0 gave older
+    packages these marks again, and with them took back what the administrator had marked since. nqr changes none of them."""
     args = {"manager": manager, "before": before, "manual": marks, "config_only": config_only}
     return Undo("packages", args, Retain.packages)
 
@@ -54,8 +55,6 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
     spared.put_back(host, spare)
     left = traces.remove(host, leftovers(context, args), frozenset())
     before = {plain(name) for name in args["before"]}
-    for cmd in remover.mark(host, {plain(name) for name in args["manual"]}, before):
-        host.run(cmd)
     if theirs:
         return Partly(cluster_data.stays(theirs))
     if for_data:

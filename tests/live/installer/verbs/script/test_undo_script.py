@@ -83,6 +83,7 @@ def test_undo_script_of_every_verb_passes_sh() -> None:
     called = set(re.findall(r"^ *([a-z]+_[a-z_]+)(?= |$)", text.removeprefix(PRELUDE), re.MULTILINE))
     assert "restore_sysctl" in called and called <= set(re.findall(r"^ *([a-z_]+)\(\)", text, re.MULTILINE))
     assert "purge apt postgresql screen" in text and " bash" not in text.partition("purge apt")[2].partition("\n")[0]
+    assert "apt-mark" not in text, "nqr changes no mark of an older package, and the administrator may have"
     assert "if ! there /etc/link; then\nput_link /etc/link '' 'its own'\nfi\n" in text
     assert "if ! there '/etc/its own'; then\nrestore_file '/etc/its own' '' " in text
 

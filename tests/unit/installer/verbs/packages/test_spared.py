@@ -53,7 +53,7 @@ class Bench:
         return packages.Remover(
             lambda host: lambda name: name, lambda host: set(self.installed), lambda host: set(),
             lambda host, names: set(names), lambda host: {}, purge,  # type: ignore[arg-type]
-            lambda host, manual, before: [], lambda host, names: POSTRM if "locales" in names else "",
+            lambda host, names: POSTRM if "locales" in names else "",
             lambda host, names: frozenset({"/etc/listed.conf"} if "locales" in names else ()),
         )  # fmt: skip
 

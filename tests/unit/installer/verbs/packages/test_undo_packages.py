@@ -43,7 +43,7 @@ class Few:
 
         return verb.Remover(
             lambda host: lambda name: name, lambda host: set(self.installed), lambda host: set(), would_go, lambda host: NEEDS, purge,  # type: ignore[arg-type]
-            lambda host, manual, before: [], lambda host, names: "", lambda host, names: frozenset(), clusters=clusters,
+            lambda host, names: "", lambda host, names: frozenset(), clusters=clusters,
         )  # fmt: skip
 
 

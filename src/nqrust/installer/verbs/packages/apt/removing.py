@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from nqrust.host.errors import CommandFailed
-from nqrust.host.port import Command, Host, command
+from nqrust.host.port import Host, command
 from nqrust.installer.verbs.packages.apt import dead_clusters
 from nqrust.installer.verbs.packages.remover import Remover
 
@@ -154,15 +154,6 @@ def _apt_purge(host: Host, names: set[str], configured: set[str]) -> None:
             host.run(command("apt-get", verb, *options, *there, env=_APT_ENV, timeout=1800))
 
 
-def _apt_mark(host: Host, manual: set[str], before: set[str]) -> list[Command]:
-    plain = _dpkg_plain(host)
-    now = {plain(name) for name in host.run(command("apt-mark", "showmanual")).stdout.split()}
-    present = _dpkg_installed(host) & before
-    to_auto, to_manual = sorted((now - manual) & present), sorted((manual - now) & present)
-    commands = [command("apt-mark", "auto", *to_auto)] if to_auto else []
-    return commands + ([command("apt-mark", "manual", *to_manual)] if to_manual else [])
-
-
 _SERVER = re.compile(r"postgresql-(?:common|(\d+))(?::\w+)?\Z")
 
 
@@ -174,7 +165,7 @@ def clusters(names: set[str], before: set[str]) -> dict[str, str]:
 
 
 REMOVER = Remover(
-    _dpkg_plain, _dpkg_installed, _dpkg_config_only, _apt_would_go, _dpkg_needs, _apt_purge, _apt_mark, _dpkg_scripts, _dpkg_listed,
+    _dpkg_plain, _dpkg_installed, _dpkg_config_only, _apt_would_go, _dpkg_needs, _apt_purge, _dpkg_scripts, _dpkg_listed,
     mend=_dpkg_mend,
     foresee=_apt_foresee,
     clusters=clusters,

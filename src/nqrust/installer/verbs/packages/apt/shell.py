@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from nqrust.installer.verbs.packages.apt import dead_clusters
 from nqrust.installer.verbs.packages.manager import ShellForm
-from nqrust.installer.verbs.shell_words import call
 
 _FUNCTIONS = r"""others_needing() { # packages: what purging them would remove besides
     # shellcheck disable=SC2086  # a list of names
@@ -101,21 +99,7 @@ remove_debs() { # remove or purge, packages
     shift
     [ $# -eq 0 ] || try apt-get "$action" -y -q --allow-remove-essential -o DPkg::Lock::Timeout=300 "$@"
 }
-restore_marks() { # packages from before, of which were asked for by a person
-    for package in $(apt-mark showmanual); do
-        case " $2 " in *" $package "*) continue ;; esac
-        case " $1 " in *" $package "*) apt-mark auto "$package" >/dev/null ;; esac
-    done
-    for package in $(apt-mark showauto); do
-        case " $2 " in *" $package "*) apt-mark manual "$package" >/dev/null ;; esac
-    done
-}
 """
-
-
-def _marks(plain: Callable[[str], str], args: dict[str, Any]) -> Iterator[str]:
-    before, manual = (" ".join(sorted(map(plain, args[key]))) for key in ("before", "manual"))
-    yield call("restore_marks", before, manual)
 
 
 def _farewell(packages: Sequence[str]) -> list[str]:
@@ -138,5 +122,4 @@ SHELL = ShellForm(
     state="state=$(dpkg-query -W -f '${db:Status-Status}' \"$package\" 2>/dev/null) || state=''",
     remove="purge_debs",
     farewell=_farewell,
-    marks=_marks,
 )

@@ -129,5 +129,5 @@ def clusters(names: set[str], before: set[str]) -> dict[str, str]:
 
 REMOVER = Remover(
     lambda host: lambda name: name, installed, lambda host: set(), would_go, needs, purge,
-    lambda host, manual, before: [], scripts, listed, leftovers, ASIDES, clusters=clusters,
+    scripts, listed, leftovers, ASIDES, clusters=clusters,
 )  # fmt: skip
