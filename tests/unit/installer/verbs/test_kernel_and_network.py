@@ -1,4 +1,4 @@
-"""Modules, sysctls, the bridge and the firewall, with captured answers of machines."""
+"""Sysctls, the bridge and the firewall, with captured answers of machines."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from tests.fakes.host import FakeHost
 from tests.unit.installer.verbs.lifecycle import applied, planned, reverted, round_trip
 
 from nqrust.contract.names import bridge_mac
-from nqrust.host.errors import CommandFailed, ProgramMissing
+from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command
 from nqrust.installer.engine.errors import StepFailed
-from nqrust.installer.engine.step import Conflict, Needed, Satisfied
+from nqrust.installer.engine.step import Conflict, Satisfied
 from nqrust.installer.verbs.firewall.rules import FirewallSpec, IptablesRules, parse_rules
 from nqrust.installer.verbs.firewall.vm_network import vm_network, vm_network_ipv6
-from nqrust.installer.verbs.kernel.module import KernelModule
 from nqrust.installer.verbs.kernel.sysctl import Sysctl
 from nqrust.installer.verbs.network.link import Bridge
 
@@ -26,42 +25,6 @@ def host() -> FakeHost:
     host = FakeHost.debian12()
     host.on("tee", prefix=True, changes=True, answer=lambda h, c: h.put(c.argv[1], c.input))
     return host
-
-
-# --- modules
-
-
-def test_module_is_loaded_and_unloaded(host: FakeHost) -> None:
-    host.put_directory("/sys/module")
-    host.on("modprobe", "kvm_intel", changes=True, answer=lambda h, c: h.put_directory("/sys/module/kvm_intel"))
-    host.on(
-        "modprobe",
-        "--remove",
-        "kvm_intel",
-        changes=True,
-        answer=lambda h, c: h.tree.detach("/sys/module/kvm_intel"),
-    )
-    round_trip(host, KernelModule("kvm_intel"))
-
-
-def test_module_that_is_built_in_is_left_alone(host: FakeHost) -> None:
-    host.put("/lib/modules/6.1.0-28-amd64/modules.builtin", "kernel/drivers/net/tun.ko\n")
-    host.put_device("/dev/net/tun")
-    assert isinstance(KernelModule("tun").inspect(host), Satisfied)
-    assert isinstance(KernelModule("nope", provides="/dev/net/tun").inspect(host), Satisfied)
-    assert isinstance(KernelModule("nope", loadable=False).inspect(host), Satisfied)
-    assert isinstance(KernelModule("nope").inspect(host), Needed)
-
-
-def test_module_failures_have_cures(host: FakeHost) -> None:
-    for error, code in (
-        (ProgramMissing("modprobe"), "NQR-KVM-101"),
-        (CommandFailed(("modprobe",), 1, "modprobe: FATAL: Module kvm not found"), "NQR-KVM-102"),
-    ):
-        host.on("modprobe", prefix=True, answer=error)
-        with pytest.raises(StepFailed) as caught:
-            KernelModule("kvm").apply(host)
-        assert caught.value.code == code
 
 
 # --- sysctls

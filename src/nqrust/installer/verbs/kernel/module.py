@@ -17,6 +17,7 @@ from nqrust.installer.engine.step import (
     Satisfied,
     verify_by_inspection,
 )
+from nqrust.installer.verbs.kernel.kvm_users import kvm_users
 from nqrust.installer.verbs.kernel.undo import undo_module
 
 
@@ -60,7 +61,7 @@ class KernelModule:
         return Needed((f"modprobe {self.name}",))
 
     def prepare(self, host: Host) -> Prepared:
-        return Prepared(Origin.created, (undo_module(self.name),))
+        return Prepared(Origin.created, (undo_module(self.name, users=kvm_users(host, self.name)),))
 
     def apply(self, host: Host) -> None:
         try:

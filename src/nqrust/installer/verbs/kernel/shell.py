@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 from nqrust.installer.engine.verb import UndoContext
-from nqrust.installer.verbs.kernel import forwarding
+from nqrust.installer.verbs.kernel import forwarding, kvm_users, undo
 from nqrust.installer.verbs.kernel.undo import sysctl_path
 from nqrust.installer.verbs.shell_words import call
 
-FUNCTIONS = (
+_FUNCTIONS = (
     forwarding.FUNCTIONS
+    + kvm_users.FUNCTIONS
     + r"""restore_sysctl() { # file, prior, ours, signs of others from when it was prior
     [ -e "$1" ] || return 0
     now=$(cat "$1")
@@ -22,14 +24,24 @@ FUNCTIONS = (
     fi
     sign=$(forwarding_stays "$@")
     if [ -n "$sign" ]; then
-        kept "STAYS"
+        kept "FORWARDING STAYS"
     else
         printf '%s\n' "$2" >"$1" || try false "$1"
     fi
 }
-remove_module() { if [ -e "/sys/module/$1" ]; then modprobe --remove "$1" 2>/dev/null || kept "module $1 is in use; it goes at the next boot"; fi; }
+remove_module() { # module, users that might have used it before
+    [ -e "/sys/module/$1" ] || return 0
+    user=$(kvm_user_since "$@")
+    if [ -n "$user" ]; then
+        kept "MODULE STAYS"
+    else
+        modprobe --remove "$1" 2>/dev/null || kept "module $1 is in use; it goes at the next boot"
+    fi
+}
 """
-).replace("STAYS", forwarding.stays("$sign").replace("`", r"\`"))
+)
+_STAY = {"FORWARDING STAYS": forwarding.stays("$sign"), "MODULE STAYS": undo.module_stays("$1", "$user")}
+FUNCTIONS = functools.reduce(lambda text, name: text.replace(name, _STAY[name].replace("`", r"\`")), _STAY, _FUNCTIONS)
 
 
 def sysctl(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
@@ -47,4 +59,13 @@ def _words(args: dict[str, Any]) -> tuple[str, ...]:
 
 
 def module(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
-    yield call("remove_module", str(args["name"]).replace("-", "_"))
+    yield call("remove_module", *_module(args))
+
+
+def module_stays(args: dict[str, Any]) -> str:
+    name = str(args["name"]).replace("-", "_")
+    return f'[ -e "/sys/module/{name}" ] && [ -n "$({call("kvm_user_since", *_module(args))})" ]'
+
+
+def _module(args: dict[str, Any]) -> tuple[str, ...]:
+    return str(args["name"]).replace("-", "_"), *args.get("users", ())

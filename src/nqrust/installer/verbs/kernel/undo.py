@@ -9,7 +9,7 @@ from nqrust.host.errors import CommandFailed, ProgramMissing
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
-from nqrust.installer.verbs.kernel import forwarding
+from nqrust.installer.verbs.kernel import forwarding, kvm_users
 
 
 def undo_sysctl(key: str, *, prior: str, ours: str, others: Collection[str] = ()) -> Undo:
@@ -19,9 +19,10 @@ def undo_sysctl(key: str, *, prior: str, ours: str, others: Collection[str] = ()
     return Undo("sysctl", {**args, "others": [*others]} if others else args)
 
 
-def undo_module(name: str) -> Undo:
-    """Unload a kernel module that nqr loaded. Reports a busy module and does not force it."""
-    return Undo("module", {"name": name})
+def undo_module(name: str, *, users: Collection[str] = ()) -> Undo:
+    """Unload a kernel module that nqr loaded. Reports a busy module and does not force it. `users`: those that might have used
+    it before."""
+    return Undo("module", {"name": name, "users": [*users]} if users else {"name": name})
 
 
 def sysctl_path(key: str) -> str:
@@ -55,6 +56,8 @@ def module(context: UndoContext, args: dict[str, Any]) -> Outcome:
     name = str(args["name"])
     if context.host.stat(f"/sys/module/{name.replace('-', '_')}") is None:
         return Reverted("already gone")
+    if user := since(context.host, args):
+        return Kept(module_stays(name, user))
     try:
         context.host.run(command("modprobe", "--remove", name))
     except ProgramMissing:
@@ -62,3 +65,13 @@ def module(context: UndoContext, args: dict[str, Any]) -> Outcome:
     except CommandFailed:
         return Kept(f"module {name} is in use; it goes at the next boot")
     return Reverted()
+
+
+def since(host: Host, args: dict[str, Any]) -> str:
+    """Return a user that came since and may use the module, or an empty string. An idle program holds no module."""
+    known = args.get("users", ())
+    return next((user for user in kvm_users.kvm_users(host, str(args["name"])) if user not in known), "")
+
+
+def module_stays(name: str, user: str) -> str:
+    return f"module {name} stays, because {user} may use /dev/kvm. `modprobe --remove {name}` unloads it"

@@ -1,4 +1,4 @@
-"""Forwarding in the undo script: it stays on where nqr itself would leave it on."""
+"""Forwarding and KVM's module in the undo script: they stay where nqr itself would leave them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.live.installer.verbs.script.test_undo_script import entry, tools
 from tests.signs_of_forwarding import LINKS, RULES, SETTINGS, translations
 
 from nqrust.installer.verbs.kernel.forwarding import FILE, FORWARDING
-from nqrust.installer.verbs.kernel.undo import undo_sysctl
+from nqrust.installer.verbs.kernel.undo import undo_module, undo_sysctl
 from nqrust.installer.verbs.script.prelude import PRELUDE
 
 DOCKER = "-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE"
@@ -93,3 +93,29 @@ def test_forwarding_stays_on_under_others_that_came_after_nqr(
     said = sh(script.partition("\nif with_systemd;")[0], host, listed, "", "--non-interactive")
     assert (host / FILE[1:]).read_text() == ("1\n" if sign else "0\n")
     assert (f"net.ipv4.ip_forward stays 1, because others forward packets ({sign}). `echo 0 >{FILE}`" in said) is bool(sign)
+
+
+@pytest.mark.parametrize(
+    ("group", "passwd", "user"),
+    [
+        ("nqrust,friend", "old:x:12:104::/:/bin/sh", ""),
+        ("nqrust,friend,qemu", "old:x:12:104::/:/bin/sh", "qemu"),
+        ("nqrust,friend", "old:x:12:104::/:/bin/sh\nlibvirt-qemu:x:13:104::/:/bin/false", "libvirt-qemu"),
+        ("", "root:x:0:0::/root:/bin/sh", ""),
+    ],
+)
+def test_module_of_kvm_stays_for_users_that_came_since(host: Path, group: str, passwd: str, user: str) -> None:
+    (host / "etc").mkdir()
+    (host / "sys/module/kvm_intel").mkdir(parents=True)
+    (host / "etc/group").write_text(f"root:x:0:\nkvm:x:104:{group}\n")
+    (host / "etc/passwd").write_text(f"{passwd}\n")
+    script = render(entry(1, undo_module("kvm_intel", users=("friend", "old"))))
+    script = (
+        FUNCTIONS
+        + f"modprobe() {{ rm -r {host}/sys/module/$2; }}\n"
+        + script.partition("cd / || exit 1\n")[2].partition(FUNCTIONS)[2]
+    )
+    assert ("stays: step 1" if user else "undo: step 1") in sh(script, host, "", "", "--dry-run", "--non-interactive")
+    said = sh(script.partition("\nif with_systemd;")[0], host, "", "", "--non-interactive")
+    assert (host / "sys/module/kvm_intel").exists() is bool(user)
+    assert (f"because {user} may use /dev/kvm. `modprobe --remove kvm_intel` unloads it." in said) is bool(user)
