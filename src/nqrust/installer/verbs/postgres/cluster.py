@@ -26,6 +26,7 @@ from nqrust.installer.engine.step import (
 from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.supervisor.port import Supervisor
 from nqrust.installer.supervisor.spec import Hardening, ServiceSpec
+from nqrust.installer.verbs import cluster_data
 from nqrust.installer.verbs.file.undo import remove_contents, undo_contents, undo_directory, undo_file, undo_mode
 from nqrust.installer.verbs.postgres.sql import as_owner
 from nqrust.installer.verbs.service.undo import undo_unit
@@ -128,8 +129,15 @@ class PostgresClusterRunning:
         if self.supervisor.name == "systemd":
             unit_name = self._unit(cluster)
             state = self.supervisor.state(host, unit_name)
-            data = REDHAT_DATA if made else ""
-            unit = undo_unit(self.supervisor.name, unit_name, enabled=state.enabled, active=state.active, cluster=data)
+            data = REDHAT_DATA if cluster is None else _without_data(host, cluster)
+            unit = undo_unit(
+                self.supervisor.name,
+                unit_name,
+                enabled=state.enabled,
+                active=state.active,
+                cluster=data,
+                found=cluster is not None,
+            )
             return Prepared(origin, (*made, unit))
         digest = None if cluster is None else hashlib.sha256(self._content(cluster).encode()).hexdigest()
         unit = undo_unit(self.supervisor.name, PROGRAM, enabled=False, active=False)
@@ -230,6 +238,12 @@ class PostgresClusterRunning:
             + (f" Its last output:{tail}" if tail else ""),
             f"Read its log ({log}), fix the problem that it names, then run the same command again.",
         )
+
+
+def _without_data(host: Host, cluster: PostgresCluster) -> str:
+    """Return the data folder of a cluster that holds nothing of users yet, so that what it gets later keeps it running. One with
+    data that was stopped is stopped again."""
+    return "" if cluster_data.is_used(host, cluster.data_dir) else cluster.data_dir
 
 
 def _doubted(cluster: PostgresCluster) -> Conflict:

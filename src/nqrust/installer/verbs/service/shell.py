@@ -7,7 +7,7 @@ from typing import Any
 
 from nqrust.contract.names import VM_USERS
 from nqrust.installer.engine.verb import UndoContext
-from nqrust.installer.verbs.service.undo import SCOPE_ENV, TAP_ALIAS, draws_rules
+from nqrust.installer.verbs.service.undo import SCOPE_ENV, TAP_ALIAS, draws_rules, runs_on
 from nqrust.installer.verbs.shell_words import call
 
 FUNCTIONS = r"""stop_unit() { # unit, whether it stays enabled, whether it stays active
@@ -84,7 +84,11 @@ end_supervisord() { end_all 60 supervisors "$1"; } # its configuration
 def unit(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     if args["supervisor"] == "systemd":
         stop = call("stop_unit", args["name"], int(args["enabled"]), int(args["active"]))
-        yield f"{call('used_cluster', args['cluster'])} || {stop}" if args.get("cluster") else stop
+        used = call("used_cluster", args["cluster"]) if args.get("cluster") else ""
+        if args.get("found"):
+            yield f"if {used}; then {call('kept', runs_on(args))}; else {stop}; fi"
+        else:
+            yield f"{used} || {stop}" if used else stop
     elif not args["active"] and args.get("control"):
         yield call("supervisor_program", "stop", args["name"], *args["control"])
 

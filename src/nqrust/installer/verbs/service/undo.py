@@ -19,11 +19,13 @@ GRACE_SECONDS = 10.0
 _LARGEST = 1 << 20  # bytes that are read of what a process says of itself
 
 
-def undo_unit(supervisor: str, name: str, *, enabled: bool, active: bool, cluster: str = "") -> Undo:
+def undo_unit(supervisor: str, name: str, *, enabled: bool, active: bool, cluster: str = "", found: bool = False) -> Undo:
     """Restore a service's state: enabled or not, running or not. `cluster`: the PostgreSQL data folder that it serves; the
-    service runs on while that holds data of others."""
+    service runs on while that holds data of others. `found`: nqr did not make it."""
     args = {"supervisor": supervisor, "name": name, "enabled": enabled, "active": active}
-    return Undo("unit", {**args, "cluster": cluster} if cluster else args)
+    if cluster:
+        args |= {"cluster": cluster, **({"found": True} if found else {})}
+    return Undo("unit", args)
 
 
 def undo_supervisord(config: str, program: str) -> Undo:
@@ -45,13 +47,23 @@ def unit(context: UndoContext, args: dict[str, Any]) -> Outcome:
     if not _has_systemd(host):
         return Reverted("no systemd here")
     if args.get("cluster") and cluster_data.is_used(host, str(args["cluster"])):
-        return Partly(f"{name} runs on for the data in {args['cluster']}")
+        if args.get("found") and not context.needed_packages:
+            return Kept(runs_on(args))
+        return Partly(runs_on_for(args))
     if not args["active"]:
         host.run(command("systemctl", "stop", name, ok=(0, 1, 5), timeout=180))
     if not args["enabled"]:
         host.run(command("systemctl", "disable", name, ok=(0, 1, 5)))
     host.run(command("systemctl", "reset-failed", name, ok=(0, 1, 5)))
     return Reverted()
+
+
+def runs_on_for(args: dict[str, Any]) -> str:
+    return f"{args['name']} runs on for the data in {args['cluster']}"
+
+
+def runs_on(args: dict[str, Any]) -> str:
+    return f"{runs_on_for(args)}. `systemctl stop {args['name']}` stops it"
 
 
 def rest(context: UndoContext, args: dict[str, Any]) -> None:

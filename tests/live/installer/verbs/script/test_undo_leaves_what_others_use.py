@@ -1,4 +1,4 @@
-"""Forwarding and KVM's module in the undo script: they stay where nqr itself would leave them."""
+"""Forwarding, KVM's module and a cluster of PostgreSQL in the undo script: they stay where nqr itself would leave them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.fakes.host import FakeHost
 from tests.live.installer.verbs.script.test_standing_script import render
 from tests.live.installer.verbs.script.test_undo_script import entry, tools
 from tests.signs_of_forwarding import LINKS, RULES, SETTINGS, translations
 
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.verbs.kernel.forwarding import FILE, FORWARDING
 from nqrust.installer.verbs.kernel.undo import undo_module, undo_sysctl
 from nqrust.installer.verbs.script.prelude import PRELUDE
+from nqrust.installer.verbs.service import shell
+from nqrust.installer.verbs.service.undo import undo_unit
 
 DOCKER = "-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE"
 VPN = "-A POSTROUTING -o wg0 -j MASQUERADE"
@@ -119,3 +124,16 @@ def test_module_of_kvm_stays_for_users_that_came_since(host: Path, group: str, p
     said = sh(script.partition("\nif with_systemd;")[0], host, "", "", "--non-interactive")
     assert (host / "sys/module/kvm_intel").exists() is bool(user)
     assert (f"because {user} may use /dev/kvm. `modprobe --remove kvm_intel` unloads it." in said) is bool(user)
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_cluster_that_others_came_to_use_runs_on(host: Path, used: bool) -> None:
+    data = host / "data"
+    (data / ("base/16390" if used else "base/5")).mkdir(parents=True)
+    (data / "PG_VERSION").write_text("15\n")
+    undo = undo_unit("systemd", "postgresql@15-main.service", enabled=True, active=False, cluster=str(data), found=True)
+    (line,) = shell.unit(UndoContext(FakeHost.debian12(), Originals(FakeHost.debian12(), "/x")), undo.args)
+    with_systemd = 'with_systemd() { :; }\nsystemctl() { echo "systemctl $*"; }\n'
+    said = sh(f"{FUNCTIONS}{with_systemd}{line}\n", host)
+    assert ("systemctl stop postgresql@15-main.service\n" in said) is not used
+    assert ("runs on for the data in /data. `systemctl stop postgresql@15-main.service` stops it." in said) is used

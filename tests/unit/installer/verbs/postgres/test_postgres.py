@@ -8,15 +8,19 @@ from dataclasses import replace
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.unit.installer.verbs.lifecycle import ORIGINALS
 from tests.unit.installer.verbs.postgres.scripted_psql import LOGIN, PASSWORD, psql
 
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.facts.model import ListeningPort, PostgresCluster
 from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.step import Conflict, Needed, Origin, Satisfied
 from nqrust.installer.engine.undo_record import Retain
+from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
 from nqrust.installer.supervisor.supervisord import Supervisord
 from nqrust.installer.supervisor.systemd import SYSTEMD
+from nqrust.installer.verbs import registry as verbs
 from nqrust.installer.verbs.postgres import scram
 from nqrust.installer.verbs.postgres.cluster import ClusterChoice, PostgresClusterRunning, choose, cluster_service, expected_port
 from nqrust.installer.verbs.postgres.database import Database
@@ -114,6 +118,38 @@ def test_stopped_cluster_is_started_by_systemd(host: FakeHost) -> None:
     assert step.prepare(host).undo[0].args["active"] is False
     step.apply(host)
     step.verify(host)
+
+
+@pytest.mark.parametrize(
+    ("before", "since", "needed", "stops", "outcome"),
+    [
+        ([], [], frozenset(), True, Reverted),
+        ([], ["16390/1259"], frozenset(), False, Kept),
+        ([], ["16390/1259"], frozenset({"postgresql-15"}), False, Partly),
+        (["16389/1259"], ["16390/1259"], frozenset(), True, Reverted),
+    ],
+    ids=["nobody's", "others use it", "nqr's database stays", "stopped with its data before nqr"],
+)
+def test_stopped_cluster_that_others_came_to_use_runs_on(
+    host: FakeHost, before: list[str], since: list[str], needed: frozenset[str], stops: bool, outcome: type[Outcome]
+) -> None:
+    base = "/var/lib/postgresql/15/main/base"
+    host.remove("/var/lib/postgresql/15/main/postmaster.pid")
+    host.put("/var/lib/postgresql/15/main/PG_VERSION", "15\n")
+    for name in before:
+        host.put(f"{base}/{name}", "")
+    host.on("systemctl", "show", prefix=True, answer="LoadState=loaded\nActiveState=inactive\nUnitFileState=enabled-runtime\n")
+    (undo,) = PostgresClusterRunning(CHOICE, SYSTEMD).prepare(host).undo
+    for name in since:
+        host.put(f"{base}/{name}", "")
+    host.put_directory("/run/systemd/system")
+    stopped: list[str] = []
+    host.on("systemctl", "stop", prefix=True, changes=True, answer=lambda h, c: stopped.append(c.argv[2]))
+    host.on("systemctl", "reset-failed", prefix=True, changes=True)
+    done = verbs.revert(UndoContext(host, Originals(host, ORIGINALS), needed_packages=needed), undo)
+    assert isinstance(done, outcome) and bool(stopped) is stops
+    if isinstance(done, Kept):
+        assert "`systemctl stop postgresql@15-main.service` stops it" in done.why
 
 
 def test_stopped_cluster_runs_in_the_foreground_under_supervisord(host: FakeHost) -> None:
