@@ -69,12 +69,12 @@ def recorded() -> dict[str, object]:
     from nqrust.host.local import LocalHost
     from nqrust.installer.engine.errors import UsageError
     from nqrust.installer.engine.journal import Journal
-    from nqrust.installer.engine.journal_file import FileJournalStore
+    from nqrust.installer.engine.journal_file import ReadOnlyJournalStore
     from nqrust.installer.engine.receipt import Receipt
     from nqrust.installer.settings.model import Settings
     from nqrust.installer.settings.record import remembered
 
-    receipt = Receipt.of(Journal(FileJournalStore(JOURNAL), LocalHost().now, program=NQR_LINK))
+    receipt = Receipt.of(Journal(ReadOnlyJournalStore(JOURNAL), LocalHost().now, program=NQR_LINK))
     if not receipt.installed or not receipt.last_settings:
         return {}
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.fakes.journal import MemoryJournalStore
 from tests.fakes.package_manager import few
 
 import nqrust.installer
+from nqrust.cli.install import gathering
 from nqrust.contract import paths
 from nqrust.installer import operations
 from nqrust.installer.engine.errors import JournalError
@@ -225,6 +227,23 @@ def test_a_journal_that_is_only_read_takes_no_record(tmp_path: Path) -> None:
     assert path.read_bytes() == before, "not even a torn line is mended"
 
 
+def test_a_look_at_the_recorded_settings_leaves_a_line_that_is_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`nqr status` beside a run: what looks like a torn line is the run's, which still writes it."""
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(FileJournalStore(str(path)), lambda: 1.0)
+    journal.append("run", "r", verb="install", settings=Settings().model_dump(mode="json"))
+    begun = {"step": {"id": "x", "kind": "x", "phase": "p", "describe": "x"}, "origin": "created", "undo": []}
+    line = journal.append("begin", "r", **begun).to_line()
+    complete = path.read_bytes()
+    monkeypatch.setattr(paths, "JOURNAL", str(path))
+    monkeypatch.setattr(gathering.os, "geteuid", lambda: 0)
+    assert gathering.recorded()["mode"] == "production"
+    path.write_bytes(complete + line[:-9])
+    assert gathering.recorded()["mode"] == "production" and path.read_bytes() == complete + line[:-9]
+
+
 # --- the structure that keeps it so
 
 
@@ -233,6 +252,10 @@ def test_only_the_gate_opens_a_site_to_change() -> None:
     assert users == {"gate", "site"}
     makers = {p.stem for p in SOURCES.rglob("*.py") if "ChangingSite(" in p.read_text().replace("class ChangingSite(", "")}
     assert makers == {"site"}
+    writers = {
+        p.stem for p in SOURCES.parent.rglob("*.py") if re.search(r"\b(File|Crashing)JournalStore\((?!FileJ)", p.read_text())
+    }
+    assert writers == {"site"}
     lockers = {p.stem for p in (SOURCES / "operations").rglob("*.py") if "import exclusive" in p.read_text()}
     assert lockers == {"gate"}
 
