@@ -107,8 +107,8 @@ class Migrate:
                 "Put right what the message names, then run the same command again; migrating starts where it stopped.",
             ) from error
         schema = f"{self._schema(host)}\n" if self.argv else ""
+        host.remove(self._under_way)  # first: beside a marker it would stand for a later migration
         host.write_file(self.marker, f"{self._key}{schema}".encode(), mode=0o644)
-        host.remove(self._under_way)
 
     def verify(self, host: Host) -> None:
         verify_by_inspection(self, host)

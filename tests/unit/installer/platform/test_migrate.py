@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.fakes.host import FakeHost
 from tests.unit.installer.verbs.postgres.scripted_psql import LOGIN, psql
@@ -40,6 +42,22 @@ def migrating(host: FakeHost, tables: int) -> list[str]:
     return order
 
 
+def killed_at(path: str, call: str, host: FakeHost, monkeypatch: pytest.MonkeyPatch, *, after: bool = False) -> None:
+    """Migrate, with a kill at the first such call on this path."""
+    real = getattr(host, call)
+
+    def killed(at: str, *more: Any, **options: Any) -> None:
+        if not at.endswith(path) or after:
+            real(at, *more, **options)
+        if at.endswith(path):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(host, call, killed)
+        with pytest.raises(KeyboardInterrupt):
+            MIGRATE.apply(host)
+
+
 def test_empty_database_is_migrated_without_a_copy(host: FakeHost) -> None:
     order = migrating(host, 0)
     assert isinstance(MIGRATE.inspect(host), Needed)
@@ -52,12 +70,21 @@ def test_empty_database_is_migrated_without_a_copy(host: FakeHost) -> None:
 def test_database_with_something_to_lose_is_copied_first_and_once(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     order = migrating(host, 12)
     assert [u.verb for u in MIGRATE.prepare(host).undo] == ["file", "file", "file"]
-    killed = host.remove  # at the end of its work
-    monkeypatch.setattr(host, "remove", lambda path: killed(path) if not path.endswith(".migrating") else None)
-    MIGRATE.apply(host)
-    monkeypatch.undo()
+    killed_at(".migrating", "remove", host, monkeypatch)
     MIGRATE.apply(host)
     assert order == ["dump", "migrate", "migrate"] and host.listdir("/opt/backups") == ["nexus-before-1.0.dump"]
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_migration_that_has_ended_stands_for_no_later_one(host: FakeHost, monkeypatch: pytest.MonkeyPatch, after: bool) -> None:
+    """A kill at the very end left its file for good. Weeks later, somebody restored an older dump."""
+    migrating(host, 12)
+    killed_at("/etc/migrated", "write_file", host, monkeypatch, after=after)
+    assert host.listdir("/opt/backups") == ["nexus-before-1.0.dump"]
+    order = migrating(host, 12)
+    assert isinstance(MIGRATE.inspect(host), Needed)
+    MIGRATE.apply(host)
+    assert order == ["dump", "migrate"] and len(host.listdir("/opt/backups")) == 2
 
 
 def test_a_copy_that_a_rollback_left_does_not_stand_for_a_new_one(host: FakeHost) -> None:
