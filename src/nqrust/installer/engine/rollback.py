@@ -53,14 +53,14 @@ def roll_back(
     going = [entry for entry in newest_first if not retain(entry)]
     seqs = {entry.seq for entry in newest_first}
     others = [entry for entry in Receipt.of(journal).entries if entry.retained and entry.seq not in seqs]
-    staying = [undo.path for entry in others for undo in entry.undo]
+    staying = [undo for entry in others for undo in entry.undo]
     verbs.rest(context, (undo for entry in going for undo in entry.undo))
     for entry in newest_first:
         if retain(entry):
             if not entry.retained:
                 journal.append("retained", run, entry=entry.seq)
             retained += 1
-            staying += [undo.path for undo in entry.undo]
+            staying += entry.undo
             continue
         events.emit(StepStarted(entry.phase, entry.step_id, entry.kind, entry.describe))
         began = context.host.monotonic()
@@ -97,7 +97,7 @@ def roll_back(
             journal.append("retained", run, entry=entry.seq)
             waits += partly
             retained += 1
-            staying += [undo.path for undo, outcome in outcomes if isinstance(outcome, Partly)]
+            staying += [undo for undo, outcome in outcomes if isinstance(outcome, Partly)]
             _finished(events, entry, "kept", context.host.monotonic() - began, "; ".join(partly))
             continue
         if left and failed:

@@ -45,19 +45,19 @@ Outcome = Reverted | Kept | Partly
 @dataclass(frozen=True)
 class UndoContext:
     """The context of a revert. `needed_packages`: packages that must stay because something retained (a database) needs them.
-    `older`: records that are reverted after this one; things that they brought too are left to them. `staying`: paths of records
-    that stay. `tell` gets what a revert waits for, for people."""
+    `older`: records that are reverted after this one; things that they brought too are left to them. `staying`: records that
+    stay. `tell` gets what a revert waits for, for people."""
 
     host: Host
     originals: Originals
     needed_packages: frozenset[str] = field(default_factory=frozenset)
     older: tuple[Undo, ...] = ()
-    staying: tuple[str, ...] = ()
+    staying: tuple[Undo, ...] = ()
     tell: Callable[[str], None] = field(default=lambda text: None, compare=False, repr=False)
 
     def held(self, folder: str) -> str:
         """Return why the folder stays with what it holds; empty if nothing that stays is in it."""
-        inside = (path for path in self.staying if path.startswith(f"{folder}/"))
+        inside = (undo.path for undo in self.staying if undo.path.startswith(f"{folder}/"))
         there = next((path for path in inside if self.host.stat(path) is not None), "")
         return f"{folder} stays, because {there} does" if there else ""
 

@@ -40,8 +40,8 @@ def retaining(options: RunOptions) -> Callable[[Entry], bool]:
 def undo_context(site: Site, kept: tuple[Entry, ...]) -> UndoContext:
     database_stays = any(e.retain is Retain.database for e in kept)
     needed = of_postgres(site.host) if database_stays else frozenset()
-    paths_of_kept = tuple(undo.path for entry in kept for undo in entry.undo)
-    return UndoContext(site.host, site.originals, needed_packages=needed, staying=paths_of_kept)
+    staying = tuple(undo for entry in kept for undo in entry.undo)
+    return UndoContext(site.host, site.originals, needed_packages=needed, staying=staying)
 
 
 _WHY = {
@@ -77,7 +77,7 @@ def of_rollback(site: Site) -> PlanPreview:
         copies = tuple((entry, undo, why) for entry in entries for undo in entry.undo if (why := spared.why(undo)))
         going = tuple(replace(entry, undo=tuple(undo for undo in entry.undo if not spared.why(undo))) for entry in entries)
         others = (undo for entry in receipt.entries if entry.retained and entry not in entries for undo in entry.undo)
-        staying = tuple(undo.path for undo in (*others, *(undo for _, undo, _ in copies)))
+        staying = (*others, *(undo for _, undo, _ in copies))
         back, stays = _back(UndoContext(site.host, site.originals, staying=staying), going, "rollback")
         stays += tuple(StaysPreview(entry.step_id, entry.describe, why, recorded=True) for entry, _, why in copies)
         phases.append(back)

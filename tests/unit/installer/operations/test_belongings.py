@@ -23,6 +23,7 @@ from tests.unit.installer.operations.a_used_platform import (
 from nqrust.host.errors import PathError
 from nqrust.installer.engine.step import Conflict
 from nqrust.installer.engine.undo_record import Retain
+from nqrust.installer.verbs.account.undo import undo_group, undo_user
 from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.file.undo import undo_file
 
@@ -164,6 +165,21 @@ def test_a_rollback_keeps_the_copy_of_the_database_and_says_so(bench: Bench) -> 
     assert preview is not None and [stay.why for stay in preview.stays] == [told] and not preview.changes
     done = rollback()
     assert done.outcome == "ok" and f"{told}." in done.notes and bench.host.exists(DUMP)
+
+
+def test_the_managers_user_stays_with_the_images_that_are_its(bench: Bench) -> None:
+    bench.host.add_user("nqrust", 998)
+    for program, accounts in (("userdel", bench.host.users), ("groupdel", bench.host.groups)):
+        bench.host.on(program, prefix=True, answer=lambda host, cmd, accounts=accounts: accounts.pop(cmd.argv[-1]) and None)
+    bench.host.on("usermod", prefix=True, answer="")
+    bench.run(Made("group", (undo_group("nqrust"),)), Made("user", (undo_user("nqrust"),)), *FOLDERS)
+    bench.host.put(f"{LAYOUT.image_dir}/mine/rootfs.ext4", "x", owner="nqrust")
+    preview = uninstall(dry_run=True).preview
+    assert preview is not None and "group nqrust stays with the user nqrust" in [stay.why for stay in preview.stays]
+    for options in ({}, {"drop_database": True}):
+        assert uninstall(**options).outcome == "ok" and {"nqrust"} <= bench.host.users.keys() & bench.host.groups.keys()
+    assert uninstall(purge_data=True).outcome == "ok" and not bench.receipt.entries
+    assert "nqrust" not in bench.host.users.keys() | bench.host.groups.keys()
 
 
 def test_settings_that_this_nqr_cannot_read_lose_no_vm(bench: Bench) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from nqrust.host.port import Host, command
+from nqrust.host.errors import PathMissing
+from nqrust.host.port import Host, Kind, command
 from nqrust.installer.engine.undo_record import Undo
-from nqrust.installer.engine.verb import Kept, Outcome, Reverted, UndoContext
+from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
 
 _USER_BUSY = 8  # userdel(8), EXIT VALUES: user currently logged in
 _PRIMARY_GROUP = 8  # groupdel(8), EXIT VALUES: can't remove user's primary group
@@ -28,9 +29,33 @@ def user(context: UndoContext, args: dict[str, Any]) -> Outcome:
     name = str(args["name"])
     if context.host.user(name) is None:
         return Reverted("already gone")
+    if why := user_stays(context, name):
+        return Partly(why)
     if remove_user(context.host, name) == _USER_BUSY:
         return Kept(f"user {name} still has running processes")
     return Reverted()
+
+
+def user_stays(context: UndoContext, name: str) -> str:
+    """Return why the user stays; empty if it owns nothing of what stays. The next account could get its number, and with it files
+    such as images of a private registry."""
+    found = context.host.user(name)
+    paths = sorted({undo.path for undo in context.staying if undo.path})
+    tops = (path for path in paths if not any(path.startswith(f"{other}/") for other in paths))
+    owned = next((at for top in tops if (at := _owned(context.host, top, found.uid))), "") if found is not None else ""
+    return f"user {name} stays, because {owned} stays and is its" if owned else ""
+
+
+def _owned(host: Host, path: str, uid: int) -> str:
+    """Return the first of the path and what is below it that belongs to this number; empty if nothing does."""
+    stat = host.stat(path)
+    if stat is None or stat.uid == uid:
+        return path if stat is not None else ""
+    try:
+        names = host.listdir(path) if stat.kind is Kind.directory else []
+    except PathMissing:
+        return ""
+    return next((at for name in names if (at := _owned(host, f"{path}/{name}", uid))), "")
 
 
 def remove_user(host: Host, name: str) -> int:
@@ -50,10 +75,20 @@ def group(context: UndoContext, args: dict[str, Any]) -> Outcome:
     name = str(args["name"])
     if context.host.group(name) is None:
         return Reverted("already gone")
+    if why := group_stays(context, name):
+        return Partly(why)
     done = context.host.run(command("groupdel", name, ok=(0, 6, _PRIMARY_GROUP)))
     if done.code == _PRIMARY_GROUP:
         return Kept(f"group {name} is the primary group of a user that is not ours")
     return Reverted()
+
+
+def group_stays(context: UndoContext, name: str) -> str:
+    """Return why the group stays; empty if it is no primary group of a user that stays."""
+    found = context.host.group(name)
+    users = (context.host.user(str(undo.args["name"])) for undo in context.staying if undo.verb == "user")
+    theirs = next((user for user in users if user is not None and found is not None and user.gid == found.gid), None)
+    return f"group {name} stays with the user {theirs.name}" if theirs is not None else ""
 
 
 def member(context: UndoContext, args: dict[str, Any]) -> Outcome:

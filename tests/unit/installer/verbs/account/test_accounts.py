@@ -11,12 +11,20 @@ from tests.unit.installer.verbs.lifecycle import applied, planned, reverted, rou
 from nqrust.host.errors import CommandFailed
 from nqrust.host.port import Command, Completed
 from nqrust.host.port import Group as GroupEntry
-from nqrust.installer.engine.step import Conflict, Satisfied
-from nqrust.installer.engine.verb import Kept
+from nqrust.installer.engine.forecast import forecast
+from nqrust.installer.engine.originals import Originals
+from nqrust.installer.engine.receipt import Entry
+from nqrust.installer.engine.step import Conflict, Origin, Satisfied
+from nqrust.installer.engine.undo_record import Retain
+from nqrust.installer.engine.verb import Kept, Partly, Reverted, UndoContext
 from nqrust.installer.verbs.account.group import Group
 from nqrust.installer.verbs.account.member import Member
 from nqrust.installer.verbs.account.user import User
+from nqrust.installer.verbs.file.undo import undo_directory
 from nqrust.installer.verbs.packages import traces
+from nqrust.installer.verbs.registry import VERBS
+
+_ENTRY = ("run", "step", "kind", "phase", "step", Origin.created)
 
 
 @pytest.fixture
@@ -105,6 +113,26 @@ def test_user_with_running_processes_is_kept_unchanged(host: FakeHost) -> None:
     host.on("usermod", prefix=True, changes=True, answer=Completed(("usermod",), 8, "", ""))
     assert [type(outcome) for outcome in reverted(host, records)] == [Kept]
     assert host.state() == before
+
+
+def test_user_stays_while_what_is_its_stays(host: FakeHost) -> None:
+    """The next account could get its number, and read and replace images of a private registry."""
+    _, group = applied(host, Group("nqrust"))
+    _, user = applied(host, User("nqrust", "nqrust", "/var/lib/x"))
+    host.put("/srv/images/mine/rootfs.ext4", "x", owner="nqrust")
+    images = undo_directory("/srv/images", tree=True, retain=Retain.data)
+    kept = UndoContext(host, Originals(host, "/originals"), staying=(images,))
+    assert VERBS.revert(kept, user[0]) == Partly("user nqrust stays, because /srv/images/mine/rootfs.ext4 stays and is its")
+    before = host.state()
+    with_user = dataclasses.replace(kept, staying=(images, *user))
+    assert VERBS.revert(with_user, group[0]) == Partly("group nqrust stays with the user nqrust")
+    told = [
+        seen for _, seen in forecast(VERBS, kept, (Entry(1, *_ENTRY, tuple(group), 0.0), Entry(2, *_ENTRY, tuple(user), 0.0)))
+    ]
+    assert [len(seen.waits) for seen in told] == [1, 1] and not any(seen.lines for seen in told) and host.state() == before
+    host.set_mode("/srv/images/mine/rootfs.ext4", mode=0o644, owner="root", group="root")
+    assert VERBS.revert(kept, user[0]) == Reverted() and VERBS.revert(kept, group[0]) == Reverted()
+    assert not {"nqrust"} & (host.users.keys() | host.groups.keys())
 
 
 def test_group_membership_is_added_and_removed(host: FakeHost) -> None:
