@@ -38,6 +38,7 @@ class Pair:
     agent: Machine
     network: TestNetwork
     before: tuple[Fingerprint, Fingerprint]
+    old: dict[str, Any] = field(default_factory=dict)
     vms: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def hosts(self) -> dict[str, dict[str, Any]]:
@@ -62,6 +63,7 @@ def pair() -> Iterator[Pair]:
         agent.write("/run/join-token", nqr(manager, "host", "token").stdout.strip() + "\n", mode=0o600)
         joins = ("--manager-url", f"http://{manager.address}:18080", "--join-token-file", "/run/join-token")
         product.bootstrap(agent, "--mode", "agent", *joins, "--non-interactive", clone=OLD)
+        made.old = {"status": document(manager, "status"), "nqr": nqr(manager, "version").stdout}
         made.vms["here"] = product.create_vm(manager, "here")
         nqr(manager, "host", "cordon", manager.name)
         made.vms["there"] = product.create_vm(manager, "there")
@@ -84,6 +86,22 @@ def test_new_manager_works_with_an_old_agent(pair: Pair) -> None:
         ),
         120,
     )
+
+
+def test_a_rollback_of_the_manager_gives_its_old_release_and_nqr_back(pair: Pair) -> None:
+    manager, former = pair.manager, pair.old["status"]
+    nqr(manager, "rollback", "--non-interactive", timeout=900)
+    assert nqr(manager, "version").stdout == pair.old["nqr"]
+    status = document(manager, "status")
+    assert (status["version"], status["drift"]) == (former["version"], former["drift"])
+    pair.vms_run_on()
+    nqr(manager, "install", "--ui-bind", "0.0.0.0:18081", "--non-interactive", timeout=900)
+    assert document(manager, "status")["version"] == former["version"], "the setting came without the upgrade"
+    product.bootstrap(manager, "--non-interactive")
+    eventually("both hosts are online", lambda: {one["state"] for one in pair.hosts().values()} == {"online"})
+    asked = manager.run(["sh", "-c", "ls -d /opt/nqrust-microvm/installer/*"]).stdout.split()
+    assert len([path for path in asked if "-" in path.rpartition("/")[2]]) == 2, "one environment and one release from before"
+    pair.vms_run_on()
 
 
 def test_old_agent_becomes_a_new_one_and_goes_over_to_tls(pair: Pair) -> None:

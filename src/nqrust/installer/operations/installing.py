@@ -21,6 +21,7 @@ from nqrust.installer.operations.site import ChangingSite, Site, facts_for
 from nqrust.installer.platform.vmm_verdict import chosen
 from nqrust.installer.preflight import run as preflight
 from nqrust.installer.request import PhasePreview, PlanPreview, Request, Summary
+from nqrust.installer.verbs.file.former import forget_older
 from nqrust.installer.verbs.registry import VERBS
 
 
@@ -91,6 +92,8 @@ def _bring(site: ChangingSite, whole: Plan, context: Context, request: Request, 
             try:
                 proofs = _prove(site, context, events, interruption, fresh=result.changed > 0)
                 result.failure = proving.unproven(proofs)
+                if result.failure is None:
+                    forget_older(site.host, (undo for entry in site.receipt.entries for undo in entry.undo))
             except Interrupted as error:
                 if result.retired.gone:  # retired parts cannot come back, and their replacement works: see engine/retire.py
                     result.failure, result.outcome = error, "failed"

@@ -15,6 +15,7 @@ from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.progress import silent
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied
 from nqrust.installer.release import compiled, offline_pip
+from nqrust.installer.verbs.file.former import set_beside, undo_former
 from nqrust.installer.verbs.file.undo import undo_directory
 
 MARKER = ".nqrust-environment.json"
@@ -30,7 +31,7 @@ class PythonEnvironment:
     end. `compiled`: an archive with compiled modules, or "".
 
     The environment is complete when its marker, written last, has the requested key. Another mode of the same release extends
-    the environment. Another Python or release replaces it.
+    the environment. Another Python or release replaces it. A rollback puts back the environment of another release.
     """
 
     name: str
@@ -78,6 +79,9 @@ class PythonEnvironment:
         return Needed(tuple(f"~ {self.directory}/bin/{name}" for name in lost)) if lost else Satisfied()
 
     def prepare(self, host: Host) -> Prepared:
+        if version := self._former(host):
+            needs = str(self._marked(host).get("python", ""))
+            return Prepared(Origin.modified, (undo_former(self.directory, version, marker=MARKER, needs=needs),))
         if host.exists(self.directory):  # its creator has the record that removes it; services need it to run
             return Prepared(Origin.modified, ())
         return Prepared(Origin.created, (undo_directory(self.directory, tree=True),))
@@ -85,6 +89,8 @@ class PythonEnvironment:
     def apply(self, host: Host) -> None:
         marked = self._marked(host)
         extend = self._extends(marked)
+        if version := self._former(host):
+            set_beside(host, self.directory, version)
         host.remove(self.marker)
         if not extend:
             host.remove_tree(self.directory)
@@ -130,6 +136,11 @@ class PythonEnvironment:
         except (PathMissing, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
+
+    def _former(self, host: Host) -> str:
+        """Return the version of the other release that the environment there is complete for; empty if there is none."""
+        version = str(self._marked(host).get("version", ""))
+        return version if version != self.version else ""
 
     def _held(self, marked: Mapping[str, object]) -> list[str]:
         """Return the names of the requirement files that are now installed."""

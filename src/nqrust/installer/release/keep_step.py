@@ -12,6 +12,7 @@ from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
 from nqrust.installer.release.bundled import DESCRIPTOR, GUEST_AGENT, HELPER, damaged, read_release
 from nqrust.installer.release.folders import ensure_private
+from nqrust.installer.verbs.file.former import set_beside, undo_former
 from nqrust.installer.verbs.file.undo import undo_directory
 
 
@@ -20,7 +21,7 @@ class KeepRelease:
     """Copy the release in `source` (descriptor and artifacts, about a megabyte) to `directory`.
 
     The copy excludes third-party wheels: they are pinned by hash, and a repair of an environment downloads them again. The step
-    copies beside `directory` and renames, so the copy is complete or absent.
+    copies beside `directory` and renames, so the copy is complete or absent. A rollback puts back the release that it replaces.
     """
 
     version: str
@@ -46,8 +47,10 @@ class KeepRelease:
         return Needed(tuple(f"~ {self.directory}/{name}" for name in wrong)) if wrong else Satisfied()
 
     def prepare(self, host: Host) -> Prepared:
-        if read_release(host, self.directory) is not None:
-            return Prepared(Origin.modified, ())
+        kept = read_release(host, self.directory)
+        if kept is not None:
+            other = kept.version != self.version
+            return Prepared(Origin.modified, (undo_former(self.directory, kept.version, marker=DESCRIPTOR),) if other else ())
         return Prepared(Origin.created, (undo_directory(self.directory, tree=True),))
 
     def apply(self, host: Host) -> None:
@@ -68,6 +71,9 @@ class KeepRelease:
                 host.copy_file(f"{self.source}/{name}", target, mode=0o755 if name in (GUEST_AGENT, HELPER) else 0o644)
             except PathMissing:
                 continue  # this host did not need this artifact, so nothing fetched it
+        kept = read_release(host, self.directory)
+        if kept is not None and kept.version != self.version:
+            set_beside(host, self.directory, kept.version)
         host.remove_tree(self.directory)
         host.rename(new, self.directory)
 

@@ -17,12 +17,15 @@ from nqrust.host.errors import HostError
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Command, Completed
 from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.step import Needed, Origin, Satisfied
+from nqrust.installer.engine.verb import UndoContext
 from nqrust.installer.platform.venv import PythonEnvironment
 from nqrust.installer.release import compiled
 from nqrust.installer.release.compiled import RARE
 from nqrust.installer.release.interpreter import interpreter
 from nqrust.installer.release.wheelhouse import Wheelhouse
+from nqrust.installer.verbs.registry import revert
 
 PYTHON = interpreter()
 
@@ -80,6 +83,19 @@ def test_venv_is_built_offline_and_its_scripts_run(tmp_path: Path, alpha: Path) 
     assert subprocess.run([script], capture_output=True, text=True, check=True).stdout == "alpha runs\n"
     assert list((tmp_path / "venv").rglob("alpha.cpython-*.pyc")), "compiled, because services may not write there"
     assert not (tmp_path / "venv/bin/pip").exists()
+
+
+def test_the_venv_of_the_release_before_works_again_after_a_rollback(tmp_path: Path, alpha: Path) -> None:
+    host, newer = LocalHost(), environment(tmp_path, alpha, lock(tmp_path, make_wheel(tmp_path / "wheels", "beta")), version="2")
+    environment(tmp_path, alpha).apply(host)
+    prepared = newer.prepare(host)
+    newer.apply(host)
+    newer.verify(host)
+    for undo in prepared.undo:
+        revert(UndoContext(host, Originals(host, str(tmp_path / "originals"))), undo)
+    assert isinstance(environment(tmp_path, alpha).inspect(host), Satisfied)
+    done = subprocess.run([tmp_path / "venv/bin/alpha"], capture_output=True, text=True, check=True)
+    assert done.stdout == "alpha runs\n" and not list(tmp_path.glob("venv?*")) + list(tmp_path.rglob("beta"))
 
 
 def test_venv_scripts_ignore_python_variables_of_the_caller(tmp_path: Path, alpha: Path) -> None:

@@ -263,6 +263,10 @@ def directory(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     yield call("remove_tree" if args.get("tree") else "remove_directory", args["path"])
 
 
+def former(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
+    yield call("remove_tree", args["beside"])
+
+
 def contents(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     yield call("remove_contents", args["path"])
 

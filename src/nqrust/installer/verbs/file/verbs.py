@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nqrust.installer.engine.verb import Verb
-from nqrust.installer.verbs.file import forecast, shell, undo, words
+from nqrust.installer.verbs.file import forecast, former, shell, undo, words
 from nqrust.installer.verbs.file.capturing import capture
 
 
@@ -20,5 +20,6 @@ VERBS = (
     Verb("directory", undo.directory, words.directory, shell.directory, forecast=forecast.folder, shared_folder=_shared),
     Verb("contents", undo.contents, words.contents, shell.contents, forecast=forecast.folder),
     Verb("mode", undo.mode, words.mode, shell.mode),
+    Verb(former.NAME, former.former, former.words, shell.former, forecast=former.foreseen),
     Verb("symlink", undo.symlink, words.symlink, shell.symlink, forecast=forecast.symlink, replaces=True),
 )
