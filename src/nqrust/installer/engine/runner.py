@@ -126,9 +126,12 @@ class Runner:
         result.seconds = self.host.monotonic() - began
         return result
 
-    def run(self, plan: Plan, verb: str, version: str, settings: dict[str, Any], *, retiring: bool = False) -> RunResult:
+    def run(
+        self, plan: Plan, verb: str, version: str, settings: dict[str, Any], *, retiring: bool = False, part: bool = False
+    ) -> RunResult:
         """Bring the host to the plan. Writes no journal if nothing needs a change. `retiring`: the plan is complete, so steps
-        missing from it are removed after everything else is done. Never raises NqrError: see `failure`."""
+        missing from it are removed after everything else is done. `part`: of a plan, which does not finish a run that it continues.
+        Never raises NqrError: see `failure`."""
         receipt = Receipt.of(self.journal)
         continued = {verb, "rollback", *(FORWARD_ONLY if verb == "install" else ())}
         cut_off = receipt.with_continued(run.id for run in receipt.unfinished if run.verb in continued)
@@ -175,7 +178,7 @@ class Runner:
         if result.failure is not None:
             self._failed(result, {result.run, *receipt.undoable(set(resumes))}, opened)
         else:
-            if opened:
+            if opened and not (part and resumes):
                 self.journal.append("end", result.run, outcome="ok")
             if retiring:
                 self._retire(result, plan, verb, version, settings)

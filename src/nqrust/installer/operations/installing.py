@@ -63,7 +63,7 @@ def _phase(site: Site, request: Request, name: str, events: Reporter) -> Prospec
             proofs = proving.prove(context, site.host, events, fresh=True)
             return summary.finished(RunResult("verify", failure=proving.unproven(proofs)), proofs, context, request)
         with _watching(events, context.interruption) as interruption:
-            result = _run(_runner(site, request, events, interruption), whole, context, request)
+            result = _run(_runner(site, request, events, interruption), whole, context, request, part=True)
         return summary.finished(result, (), context, request)
 
     if name in _LOOKS:
@@ -141,9 +141,11 @@ def _watching(events: Reporter, state: Interruption) -> AbstractContextManager[I
     return watching(told, state)
 
 
-def _run(runner: Runner, plan: Plan, context: Context, request: Request, *, retiring: bool = False) -> RunResult:
+def _run(
+    runner: Runner, plan: Plan, context: Context, request: Request, *, retiring: bool = False, part: bool = False
+) -> RunResult:
     settings = request.settings.model_dump(mode="json")
-    return runner.run(plan, "install", context.release.version, settings, retiring=retiring)
+    return runner.run(plan, "install", context.release.version, settings, retiring=retiring, part=part)
 
 
 def _runner(site: ChangingSite, request: Request, events: Reporter, interruption: Interruption) -> Runner:

@@ -170,6 +170,32 @@ def test_interrupt_during_a_proof_rolls_back(
     assert bench.state() == before
 
 
+def test_a_phase_alone_does_not_finish_an_interrupted_install() -> None:
+    host = FakeHost.debian12()
+    host.put_directory(STATE, mode=0o700)
+    bench = Bench(host)
+    before = bench.state()
+    phases = [PhasePlan(name, "t", (File(f"/etc/{name}", "x"),)) for name in ("first", "second", "third")]
+    whole = Plan(tuple(phases))
+    for name in ("second", "first"):  # the first one is done already
+        bench.store.next_process(after=3)
+        with suppress(Killed):
+            bench.install(whole)
+        bench.store.next_process()
+        alone = Plan(tuple(phase for phase in phases if phase.name == name))
+        assert bench.runner().run(alone, "install", "1", {}, part=True).outcome == "ok"
+        assert [run.verb for run in bench.receipt.unfinished] == ["install"], "`nqr status` still says so"
+        assert not bench.go_back(all_of_it=False).failed and bench.state() == before, "and a rollback takes back both"
+        bench.store.data = b""
+    bench.store.next_process(after=3)
+    with suppress(Killed):
+        bench.install(whole)
+    bench.store.next_process()
+    bench.runner().run(Plan((phases[2],)), "install", "1", {}, part=True)
+    done = bench.install(whole)
+    assert (done.outcome, done.resumed, done.changed) == ("ok", True, 1) and not bench.receipt.unfinished
+
+
 class FillingStore(KillingStore):
     """From the n-th append on, only the space reserved for a rollback is free."""
 
