@@ -108,7 +108,10 @@ def plan(context: Context) -> PhasePlan:
             File(supervisord.config, supervisord.render_main(), mode=0o644),
             SupervisordRunning(supervisord),
         ]
-    return PhasePlan("deps", "Packages and the release", tuple(steps), keeps=(*_supervisord_ids(context), REPOSITORY))
+    # Releases in their folders stay to go back to, and run on the Python that they came with.
+    pythons = (f"own-python:{layout.install_dir}/python/*", f"directory:{layout.install_dir}/python")
+    keeps = (*_supervisord_ids(context), REPOSITORY, *pythons)
+    return PhasePlan("deps", "Packages and the release", tuple(steps), keeps=keeps)
 
 
 def _reach(context: Context) -> list[Step]:

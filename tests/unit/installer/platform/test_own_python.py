@@ -14,6 +14,7 @@ from tests.unit.installer.verbs.lifecycle import planned, round_trip
 from nqrust.host.port import Command
 from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.plan import Plan
 from nqrust.installer.phases import deps
 from nqrust.installer.platform.own_python import COMPLETE, OwnPython
 from nqrust.installer.platform.venv import PythonEnvironment
@@ -72,6 +73,15 @@ def test_services_run_on_the_copy(monkeypatch: pytest.MonkeyPatch, prefix: str, 
     monkeypatch.setattr(module.os.path, "realpath", lambda path: path)
     monkeypatch.setattr(module.os.path, "exists", lambda path: brought and path == f"{prefix}/{BROUGHT}")
     assert interpreter("/opt/nqrust-microvm") == expected
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_python_of_a_release_before_stays_for_a_rollback(own: bool) -> None:
+    """With a newer Python, and on a system that has one by now."""
+    python = Interpreter(f"{HOME}/bin/python3.12", "3.12.16", "/x", *((HOME, SOURCE) if own else ()))
+    plan = Plan((deps.plan(Context(Settings(), fit(), SECRETS, ReleaseFiles(RELEASE, "/x"), python)),))
+    former = OwnPython(SOURCE, "/opt/nqrust-microvm/python/3.11.9", "python3.11")
+    assert plan.asks_for(former.id) and plan.asks_for("directory:/opt/nqrust-microvm/python")
 
 
 @pytest.mark.parametrize("own", [True, False])
