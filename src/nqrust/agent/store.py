@@ -31,7 +31,8 @@ class VmRecord(VmPlaced):
     """The record of one VM on this host. `asked` is run or stop: if `asked` is run and the VM is gone, it died.
 
     `injected` is a digest of all that was written into the disk, empty while it is written, and `written` has one of each part.
-    `token_sha256` is the hash of the token in it, `network_written` a description of the written network configuration.
+    `relay_url`: where its guest agent was told to report to. `token_sha256` is the hash of the token in it, `network_written`
+    a description of the written network configuration.
     """
 
     user: int = 0
@@ -41,6 +42,7 @@ class VmRecord(VmPlaced):
     accel: str = ""
     injected: str = ""
     written: dict[str, str] = Field(default={})
+    relay_url: str = ""
     network_written: str = ""
     token_sha256: str = ""
     created_at: datetime

@@ -78,7 +78,7 @@ def test_a_record_of_an_earlier_version_brings_no_key_and_no_password_back(lived
     path = lived_in.vm_dir() / "vm.json"
     record = json.loads(path.read_text())
     before = record["injected"]
-    del record["written"]
+    del record["written"], record["relay_url"]
     path.write_text(json.dumps(record))
     disk = (lived_in.vm_dir() / "disk.ext4").read_bytes()
     lived_in.service.put(lived_in.spec(**WISHES))
@@ -89,6 +89,15 @@ def test_a_record_of_an_earlier_version_brings_no_key_and_no_password_back(lived
     assert "TOKEN=token-2" in cat(lived_in, CONF)
     now = json.loads(path.read_text())
     assert now["injected"] != before and set(now["written"]) == {CONF, KEYS, "/etc/hostname", "user ana"}
+
+
+def test_a_bridge_without_an_address_leaves_the_former_one_in_the_disk(lived_in: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved(lived_in, monkeypatch, "")
+    disk = (lived_in.vm_dir() / "disk.ext4").read_bytes()
+    lived_in.service.put(lived_in.spec(**WISHES))
+    assert (lived_in.vm_dir() / "disk.ext4").read_bytes() == disk
+    lived_in.service.put(lived_in.spec(**WISHES, guest_token="token-2"))
+    assert cat(lived_in, CONF) == conf("http://10.0.0.1:19091", "token-2")
 
 
 def test_a_restored_disk_gets_what_changed_since_its_snapshot(lived_in: Bench) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from nqrust.agent import facts, survivors, untrusted
@@ -211,6 +212,8 @@ class VmService(Starter):
         attached = [volume.device for volume in record.volumes] if new else spec.attached
         volumes.settle(self.host, self.store, self.settings.volumes_dir, record, attached, spec.detached)
         self.host.remove(exit_status(self.store.directory(spec.id)))
+        if not identity.manager_url:  # the bridge has no address yet: its former one is likely to come back
+            identity = replace(identity, manager_url=record.relay_url)
         if new:
             with self._new_disk(spec, record, identity, writer) as making:
                 yield making

@@ -159,7 +159,7 @@ class Starter:
 
     def _written(self, record: VmRecord, identity: Identity) -> None:
         """Write down what is in the VM's disk."""
-        record.injected, record.written = identity.digest, identity.digests
+        record.injected, record.written, record.relay_url = identity.digest, identity.digests, identity.manager_url
         record.token_sha256 = hash_token(identity.token.reveal())
         self.store.write(record)
 
