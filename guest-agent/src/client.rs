@@ -12,14 +12,15 @@ const MAX_HEAD: usize = 4096;
 /// Sends a report; Ok on any 2xx. The error ends a sentence of the log, and never contains the token.
 pub fn post_report(config: &Config, body: &str) -> Result<(), String> {
     let started = Instant::now();
-    let address = resolve(&config.manager)?;
+    let manager = config.manager.as_ref().ok_or("MANAGER_URL is empty")?;
+    let address = resolve(manager)?;
     let mut stream = TcpStream::connect_timeout(&address, DEADLINE).map_err(|e| e.to_string())?;
     let _ = stream.set_nodelay(true);
     stream
         .set_write_timeout(Some(DEADLINE))
         .map_err(|e| e.to_string())?;
     stream
-        .write_all(request(config, body).as_bytes())
+        .write_all(request(config, manager, body).as_bytes())
         .map_err(|e| e.to_string())?;
 
     let mut head = Vec::with_capacity(256);
@@ -62,8 +63,8 @@ fn resolve(endpoint: &Endpoint) -> Result<SocketAddr, String> {
         .ok_or_else(|| format!("{} has no address", endpoint.host))
 }
 
-fn request(config: &Config, body: &str) -> String {
-    let Endpoint { host, port, prefix } = &config.manager;
+fn request(config: &Config, manager: &Endpoint, body: &str) -> String {
+    let Endpoint { host, port, prefix } = manager;
     let host = if host.contains(':') {
         format!("[{host}]")
     } else {
@@ -159,6 +160,15 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         assert!(post_report(&config(port), "{}").is_err());
+    }
+
+    #[test]
+    fn no_host_to_report_to() {
+        let config = Config::parse("VM_ID=v1\nMANAGER_URL=\nTOKEN=secret\n").unwrap();
+        assert_eq!(
+            post_report(&config, "{}").unwrap_err(),
+            "MANAGER_URL is empty"
+        );
     }
 
     #[test]

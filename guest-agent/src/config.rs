@@ -16,7 +16,8 @@ pub struct Endpoint {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Config {
     pub vm_id: String,
-    pub manager: Endpoint,
+    /// Empty where the host had no address yet when it wrote the file: it still connects to this guest.
+    pub manager: Option<Endpoint>,
     pub token: String,
     pub listen: String,
     /// Whether the host may start programs here.
@@ -57,7 +58,8 @@ impl Config {
             let value = unquote(value.trim());
             match key.trim() {
                 "VM_ID" => vm_id = Some(value.to_string()),
-                "MANAGER_URL" => manager = Some(parse_url(value)?),
+                "MANAGER_URL" if value.is_empty() => manager = Some(None),
+                "MANAGER_URL" => manager = Some(Some(parse_url(value)?)),
                 "TOKEN" => token = value.to_string(),
                 "LISTEN" => listen = value.to_string(),
                 "EXEC" => exec = !matches!(value, "off" | "no" | "false" | "0"),
@@ -146,15 +148,21 @@ mod tests {
         assert_eq!(c.vm_id, "vm-1");
         assert_eq!(
             c.manager,
-            Endpoint {
+            Some(Endpoint {
                 host: "10.0.0.1".into(),
                 port: 19091,
                 prefix: String::new()
-            }
+            })
         );
         assert_eq!(c.token, "abc=");
         assert_eq!(c.listen, DEFAULT_LISTEN);
         assert!(!format!("{c:?}").contains("abc"));
+    }
+
+    #[test]
+    fn a_host_without_an_address_is_no_error() {
+        let c = Config::parse("VM_ID=vm-1\nMANAGER_URL=\nTOKEN=abc\n").unwrap();
+        assert_eq!((c.manager, c.token.as_str(), c.exec), (None, "abc", true));
     }
 
     #[test]

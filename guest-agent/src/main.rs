@@ -88,7 +88,7 @@ fn main() -> ExitCode {
     };
     if arguments.once {
         // Only the configuration knows the relay; without one the agent tries port 53 of the gateway.
-        let relay = Config::load(&arguments.config).ok().map(|c| c.manager);
+        let relay = Config::load(&arguments.config).ok().and_then(|c| c.manager);
         println!("{}", Collector::new(relay).collect().to_json());
         return ExitCode::SUCCESS;
     }
@@ -114,7 +114,7 @@ fn run(config: &Config) {
     server::spawn(config.listen.clone(), Arc::clone(&latest));
     transport::spawn(config.exec);
 
-    let mut collector = Collector::new(Some(config.manager.clone()));
+    let mut collector = Collector::new(config.manager.clone());
     let mut jitter = Jitter::seeded();
     let mut reported_once = false;
     let mut last_was_good = true;
@@ -146,7 +146,7 @@ fn run(config: &Config) {
             }
         }
         sent_at = Some(Instant::now());
-        std::thread::sleep(if reported_once {
+        std::thread::sleep(if reported_once || config.manager.is_none() {
             jitter.around(INTERVAL)
         } else {
             UNTIL_FIRST
