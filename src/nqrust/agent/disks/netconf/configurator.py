@@ -9,7 +9,7 @@ from typing import Protocol
 from nqrust.agent.disks.netconf.image import Image, Wanted
 
 MARK = "NQRust-MicroVM"
-NOTE = f"# Written by {MARK} before the VM's first boot; written again when its name, keys or users change.\n"
+NOTE = f"# Written by {MARK} before the VM's first boot; written again when its name changes.\n"
 
 
 @dataclass(frozen=True)
