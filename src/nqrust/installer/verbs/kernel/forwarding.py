@@ -16,7 +16,7 @@ from nqrust.host.facts.reading import names, text
 from nqrust.host.port import Host, Kind, command
 
 FORWARDING = "net.ipv4.ip_forward"
-OWN_FILE = "/etc/sysctl.d/90-nqrust-microvm.conf"
+OWN_FILE = f"/etc/sysctl.d/90-{product.PRODUCT}.conf"
 FILE = "/proc/sys/net/ipv4/ip_forward"
 
 _ON = r"^[ \t]*-?[ \t]*net[./]ipv4[./](ip_forward|conf[./]all[./]forwarding)[ \t]*=[ \t]*1[ \t]*$"
