@@ -47,8 +47,12 @@ class Entry:
         return (undo.verb, str(undo.args.get("name"))) not in self.decided
 
     @property
+    def halves(self) -> tuple[Undo, ...]:
+        return tuple(undo for undo in self.undo if undo.half)
+
+    @property
     def retain(self) -> Retain:
-        """The strongest reason to keep the entry: it is kept whole."""
+        """The strongest reason to keep the entry: it is kept whole, but for `halves`."""
         return next((u.retain for u in self.undo if u.retain is not Retain.nothing), Retain.nothing)
 
 

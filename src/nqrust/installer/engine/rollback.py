@@ -61,6 +61,7 @@ def roll_back(
                 journal.append("retained", run, entry=entry.seq)
             retained += 1
             staying += entry.undo
+            failed += _clear_halves(verbs, context, entry)
             continue
         events.emit(StepStarted(entry.phase, entry.step_id, entry.kind, entry.describe))
         began = context.host.monotonic()
@@ -117,6 +118,16 @@ def roll_back(
         _finished(events, entry, "kept" if left else "undone", context.host.monotonic() - began, why)
     kept += _settle(verbs, context, journal, run, waiting, failed)
     return RollbackResult(undone, retained, tuple(kept), tuple(failed), tuple(waits))
+
+
+def _clear_halves(verbs: Verbs, context: UndoContext, entry: Entry) -> list[str]:
+    """Remove what an interruption left of an entry that stays. Return what failed."""
+    try:
+        for undo in entry.halves:
+            verbs.revert(context, undo)
+    except (NqrError, HostError) as error:
+        return [f"{entry.describe}: {error}"]
+    return []
 
 
 def _finished(events: Reporter, entry: Entry, outcome: str, seconds: float, note: str) -> None:

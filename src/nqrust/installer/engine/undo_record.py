@@ -39,6 +39,11 @@ class Undo:
         """Where the thing is; empty if it has no place in the file system."""
         return str(self.args.get("path", ""))
 
+    @property
+    def half(self) -> bool:
+        """Whether the thing is what an interrupted step leaves. It goes also where the rest of its entry stays."""
+        return bool(self.args.get("half"))
+
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Undo:
         return cls(record["verb"], dict(record["args"]), Retain(record.get("retain", "")))

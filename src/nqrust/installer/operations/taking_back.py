@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from nqrust.contract import paths
@@ -55,7 +55,8 @@ def of_uninstall(site: Site, options: RunOptions) -> PlanPreview:
     """Return the changes `uninstall` would make with these options."""
     entries, retain = site.receipt.entries, retaining(options)
     kept = tuple(e for e in entries if retain(e))
-    back, stays = _back(undo_context(site, kept), tuple(e for e in entries if not retain(e)), "uninstall")
+    going = (*(e for e in entries if not retain(e)), *_halves(site.host, kept))
+    back, stays = _back(undo_context(site, kept), going, "uninstall")
     stays = (*(StaysPreview(e.step_id, e.describe, _WHY[e.retain]) for e in kept), *stays)
     phases = [back] if entries else []
     whole = not kept and not any(stay.recorded for stay in stays)
@@ -63,6 +64,13 @@ def of_uninstall(site: Site, options: RunOptions) -> PlanPreview:
     stays += () if whole else _bootstrap_stays(site.host, "stays until an uninstall takes back the rest")
     none = () if entries else ("nqr has installed nothing on this host.",)
     return PlanPreview("uninstall", tuple(phases), none, stays)
+
+
+def _halves(host: Host, kept: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield what goes of entries that stay."""
+    for entry in kept:
+        if halves := tuple(undo for undo in entry.halves if host.exists(undo.path)):
+            yield replace(entry, undo=halves)
 
 
 def of_rollback(site: Site) -> PlanPreview:

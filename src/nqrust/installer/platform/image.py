@@ -27,7 +27,7 @@ from nqrust.installer.engine.step import (
 )
 from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.platform.registered_images import Registry
-from nqrust.installer.verbs.file.undo import undo_directory
+from nqrust.installer.verbs.file.undo import undo_directory, undo_half
 from nqrust.installer.verbs.resource.undo import undo_resource
 
 RECIPES = {"tiny": "nqrust.image.tiny", "container-runtime": "nqrust.image.container"}
@@ -94,7 +94,7 @@ class BuiltImage:
 
     def prepare(self, host: Host) -> Prepared:
         if host.stat(self.path) is None:
-            half = undo_directory(folder.staging_of(self.path), tree=True)
+            half = undo_half(folder.staging_of(self.path))
             whole = undo_directory(self.path, tree=True, retain=Retain.data)
             if self.registry is None:
                 return Prepared(Origin.created, (whole, half))

@@ -25,7 +25,7 @@ from nqrust.installer.engine.step import Conflict
 from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.verbs.account.undo import undo_group, undo_user
 from nqrust.installer.verbs.file.file import File
-from nqrust.installer.verbs.file.undo import undo_file
+from nqrust.installer.verbs.file.undo import undo_directory, undo_file, undo_half
 
 __all__ = ["bench"]
 
@@ -180,6 +180,25 @@ def test_the_managers_user_stays_with_the_images_that_are_its(bench: Bench) -> N
         assert uninstall(**options).outcome == "ok" and {"nqrust"} <= bench.host.users.keys() & bench.host.groups.keys()
     assert uninstall(purge_data=True).outcome == "ok" and not bench.receipt.entries
     assert "nqrust" not in bench.host.users.keys() | bench.host.groups.keys()
+
+
+def test_an_uninstall_that_keeps_images_removes_one_that_is_half_built(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    half = f"{LAYOUT.image_dir}/.base.building"
+    image = undo_directory(f"{LAYOUT.image_dir}/base", tree=True, retain=Retain.data)
+    bench.run(*FOLDERS, Made("image", (image, undo_half(half))), ends=False)
+    for name in ("base", ".base.building"):
+        bench.host.put(f"{LAYOUT.image_dir}/{name}/rootfs.ext4", "x")
+    preview = uninstall(dry_run=True).preview
+    assert preview is not None and f"remove {half}/ with all in it" in [
+        line for phase in preview.phases for step in phase.changes for line in step.diff
+    ]
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.host, "remove_tree", lambda path: fails(bench.host))
+        done = uninstall()
+    assert done.failure is not None and "image: " in done.failure.what and bench.host.exists(half)
+    assert uninstall().outcome == "ok"
+    assert not bench.host.exists(half) and bench.host.exists(f"{LAYOUT.image_dir}/base/rootfs.ext4")
+    assert uninstall(purge_data=True).outcome == "ok" and not bench.receipt.entries
 
 
 def test_settings_that_this_nqr_cannot_read_lose_no_vm(bench: Bench) -> None:

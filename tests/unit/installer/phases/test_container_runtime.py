@@ -70,7 +70,7 @@ def test_preflight_refuses_a_container_runtime_that_cannot_be_built() -> None:
 def test_uninstall_keeps_the_container_image_and_removes_a_partial_build() -> None:
     whole, half = BuiltImage("/srv/images", "/agent", recipe="container-runtime").prepare(FakeHost.debian12()).undo
     assert (whole.args["path"], whole.retain) == ("/srv/images/container-runtime", Retain.data)
-    assert half.args["path"] == "/srv/images/.container-runtime.building" and half.retain is Retain.nothing
+    assert half.args["path"] == "/srv/images/.container-runtime.building" and half.half and not whole.half
 
 
 def test_a_failed_build_keeps_its_code_and_cure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,11 @@ def undo_directory(path: str, *, tree: bool = False, retain: Retain = Retain.not
     return Undo("directory", {"path": path, "tree": tree}, retain)
 
 
+def undo_half(path: str) -> Undo:
+    """Remove a directory that an interrupted step left, also where the rest of the step's records stay."""
+    return Undo("directory", {"path": path, "tree": True, "half": True})
+
+
 def undo_contents(path: str, *, retain: Retain = Retain.nothing) -> Undo:
     """Empty a directory that existed before nqr and was empty; the directory stays."""
     return Undo("contents", {"path": path}, retain)

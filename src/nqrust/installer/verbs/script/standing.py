@@ -123,7 +123,7 @@ def render(
     ]
     for entry in newest_first:
         if guard := _GUARDS[entry.retain]:
-            parts += [f"{guard} || {line}\n" for line in that_stays(entry)]
+            parts += [f"{guard} || {line}\n" for line in that_stays(all_of_it, entry)]
     states: dict[str, tuple[Entry, Undo]] = {}  # a unit's oldest record has its original state
     for entry in newest_first:
         guard = _GUARDS[entry.retain]

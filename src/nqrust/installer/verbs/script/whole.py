@@ -24,7 +24,7 @@ def render(context: UndoContext, entries: Iterable[Entry], *, retain: Callable[[
     """
     everything = sorted(entries, key=lambda e: e.seq, reverse=True)
     newest_first = [e for e in everything if not retain(e)]
-    parts = [PRELUDE, *(f"{line}\n" for entry in everything if retain(entry) for line in that_stays(entry))]
+    parts = [PRELUDE, *(f"{line}\n" for entry in everything if retain(entry) for line in that_stays(context, entry))]
     parts += [f"{line}\n" for line in VERBS.rest_script(undo for entry in newest_first for undo in entry.undo)]
     states: dict[str, tuple[Entry, Undo]] = {}  # a unit's oldest record has its original state
     for entry in newest_first:
@@ -42,9 +42,13 @@ def render(context: UndoContext, entries: Iterable[Entry], *, retain: Callable[[
     return "".join(parts) + epilogue + "echo 'Done.'\n"
 
 
-def that_stays(entry: Entry) -> Iterator[str]:
-    """Yield calls that say what stays with this entry, so that no folder around it goes."""
-    return (call("stays", undo.path) for undo in entry.undo if undo.path)
+def that_stays(context: UndoContext, entry: Entry) -> Iterator[str]:
+    """Yield calls that say what stays with this entry, so that no folder around it goes, and that remove its halves."""
+    for undo in entry.undo:
+        if undo.half:
+            yield from lines_of(context, undo)
+        elif undo.path:
+            yield call("stays", undo.path)
 
 
 def lines_of(context: UndoContext, undo: Undo) -> Iterator[str]:

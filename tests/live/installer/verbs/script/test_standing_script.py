@@ -16,7 +16,7 @@ from nqrust.installer.engine.receipt import Entry, Receipt
 from nqrust.installer.engine.step import Origin
 from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.release.bootstrap_record import BootstrapRecord, farewell
-from nqrust.installer.verbs.file.undo import undo_directory, undo_file
+from nqrust.installer.verbs.file.undo import undo_directory, undo_file, undo_half
 from nqrust.installer.verbs.packages import traces
 from nqrust.installer.verbs.packages.undo import undo_packages
 from nqrust.installer.verbs.script import standing as standing_script
@@ -114,6 +114,17 @@ def test_undo_script_leaves_the_folders_around_what_stays(tmp_path: Path) -> Non
         done = sh(text, "--non-interactive", *(["--purge-data"] if stays == {"gone"} else []), option, root=tmp_path)
         assert done.returncode == 0 and left(tmp_path) == stays and dump.exists() == ("opt" in stays), done.stdout + done.stderr
         assert ("opt with what stays in it" in done.stdout) == ("opt" in stays), done.stdout
+
+
+def test_undo_script_that_keeps_images_removes_one_that_is_half_built(tmp_path: Path) -> None:
+    for name in ("whole", "half"):
+        (tmp_path / name / "x").mkdir(parents=True)
+    image = entry(1, undo_directory(f"{tmp_path}/whole", tree=True, retain=Retain.data), undo_half(f"{tmp_path}/half"))
+    assert sh(render(image), "--dry-run", root=tmp_path).returncode == 0 and left(tmp_path) == {"whole", "half"}
+    assert sh(render(image), "--non-interactive", root=tmp_path).returncode == 0 and left(tmp_path) == {"whole"}
+    (tmp_path / "half").mkdir()
+    text = whole_script.render(context(), (image,), retain=lambda e: True)
+    assert sh(text, root=tmp_path).returncode == 0 and left(tmp_path) == {"whole"}
 
 
 @pytest.mark.parametrize("database", [True, False])
