@@ -11,6 +11,7 @@ from nqrust.host.port import Host
 from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.engine.step import Inspection, Needed, Origin, Prepared, Satisfied, verify_by_inspection
 from nqrust.installer.release.bundled import DESCRIPTOR, GUEST_AGENT, HELPER, damaged, read_release
+from nqrust.installer.release.descriptor import Release
 from nqrust.installer.release.folders import ensure_private
 from nqrust.installer.verbs.file.former import set_beside, undo_former
 from nqrust.installer.verbs.file.undo import undo_directory
@@ -63,6 +64,17 @@ class KeepRelease:
             )
         new = f"{self.directory}.new"
         host.remove_tree(new)
+        try:
+            self._copy(host, release, new)
+            kept = read_release(host, self.directory)
+            if kept is not None and kept.version != self.version:
+                set_beside(host, self.directory, kept.version)
+            host.remove_tree(self.directory)
+            host.rename(new, self.directory)
+        finally:
+            host.remove_tree(new)
+
+    def _copy(self, host: Host, release: Release, new: str) -> None:
         host.mkdir(new, mode=0o755)
         for name in (*(artifact.name for artifact in release.artifacts), DESCRIPTOR):
             target = f"{new}/{name}"
@@ -71,11 +83,6 @@ class KeepRelease:
                 host.copy_file(f"{self.source}/{name}", target, mode=0o755 if name in (GUEST_AGENT, HELPER) else 0o644)
             except PathMissing:
                 continue  # this host did not need this artifact, so nothing fetched it
-        kept = read_release(host, self.directory)
-        if kept is not None and kept.version != self.version:
-            set_beside(host, self.directory, kept.version)
-        host.remove_tree(self.directory)
-        host.rename(new, self.directory)
 
     def verify(self, host: Host) -> None:
         verify_by_inspection(self, host)
