@@ -92,6 +92,8 @@ class ImageRef(BaseModel):
 
 ADDRESS_TAKEN = "NQR-NET-709"
 """Code of an agent's answer: another VM of the host has that address."""
+DISK_MISSING = "NQR-VMM-142"
+"""Code of an agent's answer: the disk that the VM had on this host is not there."""
 
 
 class VmPlaced(VmSized, VmKept):
@@ -156,6 +158,7 @@ class VmSpec(VmPlaced):
         default=[], max_length=25, description="what it had and is to have no more; without `data` they are kept"
     )
     run: bool = Field(default=True, description="False: prepare the disk, do not start")
+    made: bool = Field(default=False, description="it has had a disk on this host, which never makes another one for it")
 
 
 BELIEVED_GENERATION = 2**30

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from nqrust.client import calls
 from nqrust.client.errors import Refused, WaitFailed
@@ -95,6 +96,8 @@ async def test_restart_starts_a_vm_its_host_never_had(manager: Any) -> None:
     vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
     await manager.until("web1", "running")
     agent.vms.clear()
+    async with manager.core.db.transaction() as session:
+        await session.execute(text("UPDATE vms SET made = false"))
     await manager.admin.send(calls.restart_vm("web1", StopRequest(timeout_seconds=0)))
     await manager.until("web1", "running")
     assert vm.id in agent.vms

@@ -127,6 +127,20 @@ SITUATIONS: dict[str, tuple[list[VmRow], dict[str, Inventory], list[type]]] = {
     "row older than its host, gone there": ([vm()], inventory(seen("stopped", generation=9)), [Behind]),
     "row older than its host, being changed": ([vm(busy=True)], inventory(seen(generation=4)), []),
     "row older than its host, to be deleted": ([vm(D.deleted, S.failed)], inventory(seen(generation=4)), [Repeat]),
+    "host rebooted, disk not mounted": ([vm(made=True)], inventory(boot_id="boot-2"), [Ended]),
+    "host rebooted, disk not mounted, no autostart": ([vm(made=True, autostart=False)], inventory(boot_id="boot-2"), [LeaveDead]),
+    "disk still not mounted": ([vm(state=S.stopped, made=True)], inventory(boot_id="boot-2"), []),
+    "disk mounted again": ([vm(state=S.stopped, made=True)], inventory(seen("failed"), boot_id="boot-2"), [Repeat]),
+    "host rebooted, disk mounted": ([vm(made=True)], inventory(seen("failed"), boot_id="boot-2"), [Restart]),
+    "vanished with its disk": ([vm(made=True)], inventory(), [Ended]),
+    "died, only its disk is gone": ([vm(made=True)], inventory(seen("failed").model_copy(update={"disk": False})), [Ended]),
+    "paused, then gone with its disk": ([vm(D.paused, S.paused, made=True)], inventory(), [Ended]),
+    "was to be paused, disk still not mounted": ([vm(D.paused, S.stopped, made=True)], inventory(), []),
+    "runs on while its disk is not seen": ([vm(made=True)], inventory(seen().model_copy(update={"disk": False})), []),
+    "to stop, disk not mounted": ([vm(D.stopped, S.running, made=True)], inventory(), [Observed]),
+    "to go, disk not mounted": ([vm(D.deleted, S.failed, made=True)], inventory(), [Repeat]),
+    "a volume's change, disk not mounted": ([vm(D.stopped, S.stopped, unsettled=True, made=True)], inventory(), []),
+    "was to start, never had a disk": ([vm(state=S.stopped)], inventory(), [Repeat]),
     "no answer, not offline yet": ([vm()], {}, []),
 }
 
@@ -188,6 +202,7 @@ def test_unknown_vms_and_taps_are_checked_against_recorded_deletes() -> None:
     ("action", "expected"),
     [
         (Restart("v1", 3, "it crashed", timedelta(0)), Ended("v1", 3, "it crashed")),
+        (Ended("v1", 3, "no disk", without_disk=True), Ended("v1", 3, "no disk", without_disk=True)),
         (LeaveDead("v1", 3, "powered off", failed=False), LeaveDead("v1", 3, "powered off", failed=False)),
         (Repeat("v1", 3, "start"), None),
         (FinishDelete("h1", "v1", "web1"), None),
@@ -237,6 +252,7 @@ rows_strategy = st.lists(
         autostart=st.booleans(),
         policy=st.sampled_from(RestartPolicy),
         host_boot_id=st.sampled_from([None, "boot-1", "boot-0"]),
+        made=st.booleans(),
         restarts=st.integers(0, 50),
     ),
     unique_by=lambda row: row.id,
@@ -287,6 +303,9 @@ def test_diff_invariants_hold_in_any_situation(
                 assert row.desired in (D.running, D.paused)
                 alive = {v.id for v in inventories[row.host_id or ""].vms if v.state in ("running", "paused")}
                 assert row.id not in alive, "nothing that runs is started again"
+            if isinstance(action, Restart) or (isinstance(action, Repeat) and action.kind == "start"):
+                disks = {v.id for v in inventories[row.host_id or ""].vms if v.disk}
+                assert row.id in disks or not row.made, "no disk is made again"
         assert not isinstance(action, (FinishDelete, RemoveTap)), "nobody deleted anything"
         if isinstance(action, RemoveCanary):
             assert action.vm_id not in by_id and action.name == CANARY

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from nqrust.agent import facts, survivors, untrusted
 from nqrust.agent.disks import disks, volumes
 from nqrust.agent.disks import writers as disk_writers
-from nqrust.agent.errors import AgentError, Conflict, unknown_vm
+from nqrust.agent.errors import AgentError, Conflict, Refused, unknown_vm
 from nqrust.agent.network import addresses
 from nqrust.agent.scopes import launch
 from nqrust.agent.scopes.port import Scope, console_log, exit_status
@@ -26,7 +26,7 @@ from nqrust.agent.vms import appearing, ends, holds, machines
 from nqrust.agent.vms.making import Making
 from nqrust.agent.vms.starting import Starter
 from nqrust.agent.vms.status import CONTINUES
-from nqrust.contract.agent import Inventory, VmSpec, VmStatus
+from nqrust.contract.agent import DISK_MISSING, Inventory, VmSpec, VmStatus
 from nqrust.contract.vms import NetworkConfig, StopRequest
 from nqrust.host.errors import HostError
 from nqrust.host.secret import Secret
@@ -204,11 +204,18 @@ class VmService(Starter):
     @contextlib.contextmanager
     def _disk_of(self, spec: VmSpec, record: VmRecord, identity: disks.Identity) -> Iterator[Making | None]:
         """Make or rewrite the VM's disk. Yield a new disk that is to be made while the VM starts."""
+        disk, writer = self.store.disk(spec.id), disk_writers.writer(record.image.rootfs_type, self.settings.helper)
+        new = not self.host.exists(disk)
+        if new and spec.made:
+            raise Refused(
+                DISK_MISSING,
+                f"The disk of VM {spec.name} is not on this host: {disk}.",
+                f"Mount the file system of {self.settings.run_dir}: the VM then starts. If the disk is lost, restore the folder of "
+                "the VM from a backup, or delete the VM and create it again.",
+            )
         with self._claiming:
             self.store.claim_user(record)
         self.end_survivors(spec.id)
-        disk, writer = self.store.disk(spec.id), disk_writers.writer(record.image.rootfs_type, self.settings.helper)
-        new = not self.host.exists(disk)
         attached = [volume.device for volume in record.volumes] if new else spec.attached
         volumes.settle(self.host, self.store, self.settings.volumes_dir, record, attached, spec.detached)
         self.host.remove(exit_status(self.store.directory(spec.id)))

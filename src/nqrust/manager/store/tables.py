@@ -229,6 +229,8 @@ class Vm(Base):
     started_at: Mapped[datetime | None]
     limits: Mapped[dict[str, Any] | None]
     exit_code: Mapped[int | None] = mapped_column(Integer)
+    made: Mapped[bool] = mapped_column(Boolean, default=False, server_default=text("false"))
+    """Its host has had its disk."""
     spec: Mapped[VmKept] = mapped_column(Document(VmKept))
     network_written: Mapped[str] = mapped_column(server_default=text("''"))
 

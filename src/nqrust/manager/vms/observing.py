@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
+from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.agent import VmStatus
@@ -11,6 +12,8 @@ from nqrust.contract.text import plain
 from nqrust.contract.vms import VmState
 from nqrust.manager import events
 from nqrust.manager.clock import now
+from nqrust.manager.core.core import Core
+from nqrust.manager.store.arrays import among
 from nqrust.manager.store.tables import Host, Vm
 
 _VMMS = {"qemu": "QEMU", "firecracker": "Firecracker"}
@@ -32,6 +35,7 @@ def observe(
     before = row.state
     row.network_written = plain(status.network_written) or row.network_written
     row.exit_code = status.exit_code
+    row.made = row.made or status.disk
     if generation is not None:
         row.observed_generation = max(row.observed_generation, generation)
     if status.state in ("running", "paused"):
@@ -70,6 +74,13 @@ def observe(
         row.state = VmState.stopped.value
         if before not in (VmState.stopped.value, VmState.pending.value):
             record(session, row, "Stopped", f"VM {row.name} stopped.")
+
+
+async def disks(core: Core, found: Mapping[str, Collection[str]]) -> None:
+    """Record that these VMs have a disk on their host. `found`: ids by host."""
+    async with core.db.transaction() as session:
+        for host_id, ids in found.items():
+            await session.execute(update(Vm).where(Vm.host_id == host_id, among(Vm.id, ids)).values(made=True))
 
 
 def _means(status: VmStatus) -> str:

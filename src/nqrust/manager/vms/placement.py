@@ -245,6 +245,7 @@ async def specification(session: AsyncSession, vm: Vm, run: bool) -> VmSpec:
         attached=[one.device for one in kept.volumes if one.change == "attaching"],
         detached=[one.model_copy(update={"change": None}) for one in kept.volumes if one.change in _GOES],
         run=run,
+        made=vm.made,
         **{
             **dict(kept),
             "ssh_keys": [tidy(key) for key in kept.ssh_keys],

@@ -11,6 +11,11 @@ STEADY_AFTER = timedelta(minutes=10)
 FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=5)
 
+WITHOUT_DISK = (
+    "Its disk is not on its host. Mount the file system of the host's data folder: the VM then starts. If the disk is lost, "
+    "restore the folder of the VM from a backup, or delete the VM and create it again."
+)
+
 
 def comes_back(policy: RestartPolicy, clean: bool) -> bool:
     """Return whether it restarts. `clean`: its guest powered off."""

@@ -110,8 +110,11 @@ async def _vm(core: Core, action: diff.VmAction) -> None:
         elif isinstance(action, diff.Ended):
             observing.stopped(vm)
             vm.state, vm.error = VmState.stopped.value, action.reason
-            message = f"VM {vm.name} ended, and the reconciler is off. {action.reason}"
-            record(session, vm, "VmEnded", message, "warning")
+            if action.without_disk:
+                record(session, vm, "DiskMissing", f"VM {vm.name} does not start. {action.reason}", "error")
+            else:
+                message = f"VM {vm.name} ended, and the reconciler is off. {action.reason}"
+                record(session, vm, "VmEnded", message, "warning")
         elif isinstance(action, diff.Repeat):
             wanted, error = DesiredState(vm.desired_state), vm.error
             await operations.enqueue(session, vm, action.kind, wanted, ACTOR)

@@ -31,7 +31,7 @@ RETRY_FAILED_AFTER = timedelta(seconds=60)
 class VmRow:
     """A VM's row. `busy`: an operation is open. `failed_at`: when the last operation failed.
 
-    `unsettled`: its host must still learn of a volume to attach or detach.
+    `unsettled`: its host must still learn of a volume to attach or detach. `made`: its host has had its disk.
     """
 
     id: str
@@ -50,6 +50,7 @@ class VmRow:
     failed_at: datetime | None = None
     forwards: frozenset[tuple[str, int, int]] = frozenset()
     unsettled: bool = False
+    made: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,11 @@ class LeaveDead(VmAction):
 
 @dataclass(frozen=True)
 class Ended(VmAction):
-    """It should run again, but the reconciler may not act: the row shows it as stopped, and the wanted state stays."""
+    """It should run again, but the reconciler may not act, or the disk is not there. The row shows it as stopped, and the wanted
+    state stays."""
 
     reason: str
+    without_disk: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,7 @@ def diff(
             continue
         try:
             seen = {status.id: status for status in inventory.vms}
-            found = [action for vm in by_host.get(host.id, []) for action in _known(vm, seen.get(vm.id), inventory.boot_id, now)]
+            found = [one for vm in by_host.get(host.id, []) for one in _placed(vm, seen.get(vm.id), inventory.boot_id, now)]
             found += _strangers(host, rows, seen.values(), now, deleted)
             found += _taps(host, rows, seen, inventory.taps, now, taps_seen, deleted)
         except Exception as error:  # the agent is no more trusted than a guest, and the other hosts go on
@@ -232,6 +235,18 @@ def diff(
 
 def _lost_sight(vm: VmRow) -> bool:
     return not vm.busy and vm.state in (VmState.running, VmState.paused, VmState.starting, VmState.stopping)
+
+
+def _placed(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> list[Action]:
+    """Decide about a VM of this host. Nothing starts where the VM had a disk and has none, as before its file system is mounted."""
+    found = _known(vm, status, boot_id, now)
+    if not vm.made or (status is not None and status.disk):
+        return found
+    if vm.state is not VmState.stopped and any(isinstance(one, Restart) for one in found):
+        return [Ended(vm.id, vm.generation, restarts.WITHOUT_DISK, without_disk=True)]
+    return [
+        one for one in found if not (isinstance(one, Restart) or (isinstance(one, Repeat) and one.kind in ("start", "update")))
+    ]
 
 
 def _known(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> list[Action]:
@@ -299,7 +314,7 @@ def only_seen(action: Action) -> Action | None:
     """Reduce a decision to recording the observed state, where nothing may be done."""
     if isinstance(action, Restart):
         return Ended(action.vm_id, action.generation, action.reason)
-    kept = (HostChanged, Unusable, Observed, Unknown, LeaveDead, Adopt, Behind, Unrecorded, UnknownTap)
+    kept = (HostChanged, Unusable, Observed, Unknown, LeaveDead, Adopt, Behind, Unrecorded, UnknownTap, Ended)
     return action if isinstance(action, kept) else None
 
 

@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.agent import ADDRESS_TAKEN, VmStatus
+from nqrust.contract.agent import ADDRESS_TAKEN, DISK_MISSING, VmStatus
 from nqrust.contract.text import plain
 from nqrust.contract.vms import DesiredState, StopRequest, VmState
 from nqrust.manager import events, metrics
@@ -93,6 +93,8 @@ async def run(core: Core, operation_id: int) -> None:
     except AgentSaidNo as error:
         if error.status in _RETRIED:
             await _put_off(core, vm, operation, Again(str(error), limited=True))
+        elif error.problem.code == DISK_MISSING:
+            await _fail(core, vm, operation, f"{error} {error.problem.cure}", without_disk=True)
         else:
             await _fail(core, vm, operation, str(error))
     except GivenUp as error:
@@ -301,8 +303,9 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-async def _fail(core: Core, vm: Vm, operation: Operation, reason: str) -> None:
-    """Give up: record the reason in the VM, and reset the wanted state to a possible one."""
+async def _fail(core: Core, vm: Vm, operation: Operation, reason: str, without_disk: bool = False) -> None:
+    """Give up: record the reason in the VM, and reset the wanted state to a possible one. `without_disk`: the reconciler starts it
+    once its disk is there."""
     reason = sentence(reason)
     metrics.OPERATIONS.labels(operation.kind, "failed").inc()
     async with core.db.transaction() as session:
@@ -323,6 +326,9 @@ async def _fail(core: Core, vm: Vm, operation: Operation, reason: str) -> None:
             row.desired_state, row.state = DesiredState.running.value, VmState.running.value
         elif operation.kind == "resume":
             row.desired_state, row.state = DesiredState.paused.value, VmState.paused.value
+        elif without_disk and operation.kind != "delete":
+            observing.stopped(row)
+            row.state = VmState.stopped.value
         else:
             row.state = VmState.failed.value
         message = f"VM {row.name}: {operation.kind} failed. {reason}"

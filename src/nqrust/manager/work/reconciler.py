@@ -27,7 +27,7 @@ from nqrust.manager.core.liveness import host_state
 from nqrust.manager.errors import DatabaseAway
 from nqrust.manager.store.tables import SPEC, Host, Operation, Vm
 from nqrust.manager.unknown_vms import service as unknown_vms
-from nqrust.manager.vms import tombstones
+from nqrust.manager.vms import observing, tombstones
 from nqrust.manager.volumes import service as volumes
 from nqrust.manager.work import acts, diff
 from nqrust.manager.work.turns import AgentAction, Turns
@@ -75,6 +75,10 @@ class Reconciler:
         free = await volumes.free(self._core)
         inventories = await self._inventories(hosts)
         await _each("VolumesObserved", inventories, lambda found: volumes.observed(self._core, found, free))
+        unmade = {row.id: row.host_id for row in rows if not row.made}
+        disks = {host: [vm.id for vm in one.vms if vm.disk and unmade.get(vm.id) == host] for host, one in inventories.items()}
+        if any(disks.values()):
+            await _each("DisksObserved", disks, lambda found: observing.disks(self._core, found))
         host_rows = [
             diff.HostRow(
                 id=host.id,
@@ -136,6 +140,7 @@ class Reconciler:
             failed.c.at,
             SPEC["forwards"],
             volumes.UNSETTLED,
+            Vm.made,
         )
         async with self._core.db.transaction() as session:
             # Hosts first, then open operations, then rows: a change in between makes a row look busy or newer.
@@ -162,6 +167,7 @@ class Reconciler:
                 failed_at=row[12],
                 forwards=diff.ports(PortForward.model_construct(**one) for one in row[13]),
                 unsettled=row[14],
+                made=row[15],
             )
             for row in found
         ]

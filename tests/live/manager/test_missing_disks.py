@@ -1,0 +1,120 @@
+"""VMs whose disks are not on their host, as after a boot without a mount: they wait, and no disk is made for them again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from nqrust.client import calls
+from nqrust.client.errors import WaitFailed
+from nqrust.contract.vms import StopRequest, VmCreate, VmState
+from nqrust.manager.store.tables import Host
+from nqrust.manager.work import diff
+from nqrust.manager.work.reconciler import Reconciler
+
+
+@pytest.fixture()
+def reconciler(manager: Any, monkeypatch: pytest.MonkeyPatch) -> Reconciler:
+    monkeypatch.setattr(diff, "RETRY_FAILED_AFTER", diff.timedelta(0))
+    return Reconciler(manager.core)
+
+
+async def running(manager: Any, name: str = "web1", **more: Any) -> Any:
+    await manager.admin.send(calls.create_vm(VmCreate(name=name, image="tiny", **more)))
+    return await manager.until(name, "running")
+
+
+async def boot(manager: Any, agent: Any) -> dict[str, Any]:
+    """Boot the host without its data folder. Return what is on the disk that is not mounted."""
+    for status in agent.vms.values():
+        status.state, status.started_at, status.exit_reason = "failed", None, "its host went down"
+    disk, agent.vms = agent.vms, {}
+    agent.boot_id = "boot-2"
+    async with manager.core.db.transaction() as session:
+        host = await session.scalar(select(Host))
+        assert host is not None
+        host.boot_id = "boot-2"
+    agent.calls.clear()
+    return disk
+
+
+def done_to(agent: Any) -> list[str]:
+    return [verb for verb, _ in agent.calls if verb not in ("inventory", "get")]
+
+
+async def told(manager: Any, name: str, reason: str) -> list[str]:
+    events = (await manager.admin.send(calls.vm_events(name))).items
+    return [event.message for event in events if event.reason == reason]
+
+
+async def test_vms_wait_for_their_disks_after_a_boot_and_then_start(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    await running(manager, "auto")
+    await running(manager, "manual", autostart=False)
+    disk = await boot(manager, agent)
+    for _ in range(3):
+        await reconciler.once()
+    assert done_to(agent) == [], "no disk is made again"
+    waiting = await manager.admin.send(calls.get_vm("auto"))
+    assert (waiting.state, waiting.desired_state.value) == (VmState.stopped, "running")
+    assert "Mount the file system of the host's data folder" in waiting.error
+    assert len(await told(manager, "auto", "DiskMissing")) == 1
+    agent.vms = disk
+    await reconciler.once()
+    assert (await manager.until("auto", "running")).error == ""
+    assert (await manager.admin.send(calls.get_vm("manual"))).state is VmState.stopped
+    assert agent.specs[waiting.id].made
+
+
+async def test_a_start_without_the_disk_is_refused_and_made_good_later(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    vm = await running(manager)
+    await manager.admin.send(calls.stop_vm("web1", StopRequest(force=True)))
+    await manager.until("web1", "stopped")
+    disk = await boot(manager, agent)
+    asked = await manager.admin.send(calls.start_vm("web1"))
+    with pytest.raises(WaitFailed, match="is not on this host"):
+        await manager.admin.wait_for("web1", "running", 10, since=asked.generation)
+    found = await manager.admin.send(calls.get_vm("web1"))
+    assert (found.state, found.desired_state.value) == (VmState.stopped, "running")
+    await reconciler.once()
+    assert done_to(agent) == ["put"]
+    agent.vms = disk
+    await reconciler.once()
+    await manager.until("web1", "running")
+    assert agent.vms[vm.id].state == "running"
+
+
+async def test_a_vm_without_its_disk_can_be_deleted(manager: Any, reconciler: Reconciler) -> None:
+    """Its host was replaced by an empty machine."""
+    _, agent, _ = await manager.host()
+    vm = await running(manager)
+    await boot(manager, agent)
+    await reconciler.once()
+    await manager.admin.send(calls.delete_vm("web1"))
+    await manager.until(vm.id, "deleted")
+    await running(manager)
+
+
+async def test_disks_of_before_the_upgrade_are_known_after_one_pass(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    await running(manager)
+    async with manager.core.db.transaction() as session:
+        await session.execute(text("UPDATE vms SET made = false"))
+    await reconciler.once()
+    await boot(manager, agent)
+    await reconciler.once()
+    assert done_to(agent) == []
+
+
+async def test_a_vm_that_never_got_a_disk_starts_later(manager: Any) -> None:
+    _, agent, _ = await manager.host()
+    agent.refuse = (422, "no room")
+    vm = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
+    await manager.until("web1", lambda seen: seen.state is VmState.failed)
+    agent.refuse = None
+    await manager.admin.send(calls.start_vm("web1"))
+    await manager.until("web1", "running")
+    assert not agent.specs[vm.id].made
