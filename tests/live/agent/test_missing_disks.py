@@ -12,6 +12,7 @@ from nqrust.contract.vms import StopRequest
 
 from .conftest import VM, Bench
 
+OTHER = "7d0c2b1e-92a1-4c7e-8f3a-2b6f5a1c9d10"
 VOLUME = [{"device": "vdb", "size_mib": 16, "keep": False}]
 
 
@@ -51,3 +52,22 @@ def test_a_lost_disk_is_not_replaced(bench: Bench) -> None:
 
 def test_an_earlier_manager_does_not_tell_and_gets_a_disk(bench: Bench) -> None:
     assert bench.service.put(bench.spec(made=False)).disk
+
+
+def test_disks_that_are_restored_alone_are_the_vms_again(bench: Bench) -> None:
+    """Its record stays away: it names a user, which another VM of a new machine has by now."""
+    bench.service.put(bench.spec(volumes=VOLUME))
+    bench.service.stop(VM, StopRequest())
+    backup = bench.root / "backup"
+    bench.vm_dir().rename(backup)
+    other = bench.service.put(bench.spec(OTHER, name="web2", ip="10.0.0.21"))
+    bench.vm_dir().mkdir(mode=0o710)
+    for name in ("disk.ext4", "vdb.raw"):
+        (bench.vm_dir() / name).write_bytes((backup / name).read_bytes())
+    assert bench.service.status(VM).disk
+    for _ in range(2):
+        status = bench.service.put(bench.spec(volumes=VOLUME, made=True, generation=7))
+        assert (status.state, status.generation) == ("running", 7)
+        bench.service.stop(VM, StopRequest())
+    users = {record.user for record in bench.service.store.all()}
+    assert len(users) == 2 and bench.service.status(other.id).state == "running"

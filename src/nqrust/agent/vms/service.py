@@ -210,8 +210,8 @@ class VmService(Starter):
             raise Refused(
                 DISK_MISSING,
                 f"The disk of VM {spec.name} is not on this host: {disk}.",
-                f"Mount the file system of {self.settings.run_dir}: the VM then starts. If the disk is lost, restore the folder of "
-                "the VM from a backup, or delete the VM and create it again.",
+                f"Mount the file system of {self.settings.run_dir}: the VM then starts. If the disk is lost, restore it from a backup, "
+                "or delete the VM and create it again.",
             )
         with self._claiming:
             self.store.claim_user(record)

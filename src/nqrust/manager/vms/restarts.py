@@ -13,7 +13,7 @@ LONGEST_PAUSE = timedelta(minutes=5)
 
 WITHOUT_DISK = (
     "Its disk is not on its host. Mount the file system of the host's data folder: the VM then starts. If the disk is lost, "
-    "restore the folder of the VM from a backup, or delete the VM and create it again."
+    "restore it from a backup, or delete the VM and create it again."
 )
 
 
