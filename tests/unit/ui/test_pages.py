@@ -106,6 +106,10 @@ def test_overview_lists_what_needs_attention() -> None:
     loud = Overview([vm(VmState.failed, error="Out of disk.")], [host(HostState.offline), host(accel="tcg")], [])
     assert [tone for tone, _, _ in attention(loud)] == ["bad", "bad", "calm"]
     assert "Out of disk." in attention(loud)[1][1]
+    waits = vm(VmState.stopped, desired_state=DesiredState.running, error="Its disk is not on its host.")
+    assert attention(Overview([waits], [host()], [])) == [
+        ("bad", "VM web1 does not run: Its disk is not on its host.", "/vms/web1")
+    ]
     silent = Overview([], [host(HostState.degraded)], [])
     assert re.fullmatch(r"Host \S+ was last seen .+ ago\.", attention(silent)[0][1])
 

@@ -14,7 +14,7 @@ from nqrust.client import calls
 from nqrust.contract.events import EventList
 from nqrust.contract.hosts import Host, HostState
 from nqrust.contract.images import Image
-from nqrust.contract.vms import Vm, VmState
+from nqrust.contract.vms import DesiredState, Vm, VmState
 from nqrust.ui import format as fmt
 from nqrust.ui import parts, session
 from nqrust.ui.frame import entrance, frame, head
@@ -40,6 +40,8 @@ def attention(data: Overview) -> list[tuple[str, str, str]]:
     for vm in data.vms:
         if vm.state is VmState.failed:
             found.append(("bad", f"VM {vm.name} failed: {vm.error or 'no reason given'}", f"/vms/{vm.name}"))
+        elif vm.state is VmState.stopped and vm.desired_state is DesiredState.running and vm.error:
+            found.append(("bad", f"VM {vm.name} does not run: {vm.error}", f"/vms/{vm.name}"))
     for image in data.images:
         if image.state != "ready":
             found.append(("", f"Image {image.name} is {image.state}.", "/images"))
