@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,24 @@ def test_the_kernel_of_a_vm_stays_while_newer_vms_come_and_go(bench: Bench) -> N
     bench.service.put(bench.spec(image=image))
     assert boots(bench) == bench.image
     assert [path.name for path in (bench.root / "fc" / "images-cache").iterdir()] == [bench.image.kernel.sha256]
+
+
+def test_a_vm_of_an_earlier_agent_keeps_its_kernel_without_the_one_for_firecracker(bench: Bench) -> None:
+    bench.vmm.capabilities = replace(bench.vmm.capabilities, elf_kernel=False)
+    elf = bench.root / "images" / "tiny" / "vmlinux"
+    elf.write_bytes(b"elf kernel")
+    bench.image = bench.image.model_copy(update={"kernel_elf": blob(elf)})
+    bench.service.put(bench.spec())
+    bench.service.stop(VM, StopRequest())
+    (bench.root / "fc" / "images-cache" / blob(elf).sha256).unlink()
+    elf.write_bytes(b"newer elf kernel")
+    image = newer(bench, kernel_elf=blob(elf))
+    bench.service.put(bench.spec(image=image))
+    assert boots(bench) == bench.image
+    bench.service.stop(VM, StopRequest())
+    bench.vmm.capabilities = replace(bench.vmm.capabilities, elf_kernel=True)
+    bench.service.put(bench.spec(image=image))
+    assert boots(bench).kernel_elf == image.kernel_elf, "one that the host can get"
 
 
 def test_a_record_that_cannot_be_read_keeps_the_kernels(bench: Bench) -> None:

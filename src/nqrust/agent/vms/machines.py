@@ -49,12 +49,14 @@ def largest_file(host: Host, machine: Machine, disk_mib: int) -> int:
     return max(largest_saved(machine.memory_mib), disk_mib << 20, *(one.size for one in found if one))
 
 
-def image_of_disk(blobs: Blobs, wanted: ImageRef, before: ImageRef) -> ImageRef:
+def image_of_disk(blobs: Blobs, driver: Vmm, wanted: ImageRef, before: ImageRef) -> ImageRef:
     """Return the image that a disk of `before` boots with: its modules fit its own kernel only.
 
     `wanted`: the present version. The kernel is of this one if the former is nowhere, such as after a restore without the cache.
     """
-    if wanted == before or all(blobs.here(before.name, blob) for blob in boot_files(before)):
+    # Before 0.3.0, hosts with QEMU kept no ELF kernel.
+    needed = [blob for blob in boot_files(before) if blob is not before.kernel_elf or driver.capabilities.elf_kernel]
+    if wanted == before or all(blobs.here(before.name, blob) for blob in needed):
         return before
     return before.model_copy(update={name: getattr(wanted, name) for name in ("name", "kernel", "kernel_elf", "initrd")})
 

@@ -77,7 +77,8 @@ class VmService(Starter):
         self.store.check_address(spec)
         record = VmRecord.of(spec, before)
         if before is not None and self.host.exists(self.store.disk(spec.id)):
-            record.image = machines.image_of_disk(self.blobs, spec.image, before.image)
+            driver = self.drivers[self.verdict().vmm]
+            record.image = machines.image_of_disk(self.blobs, driver, spec.image, before.image)
         scope = self._settled(spec.id)
         if scope is not None:
             volumes.check_still(self.host, self.store, record, before, spec.detached)
