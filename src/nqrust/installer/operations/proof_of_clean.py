@@ -10,6 +10,7 @@ from nqrust.host.errors import HostError, ParseError
 from nqrust.host.port import Host
 from nqrust.installer import fingerprint
 from nqrust.installer.engine.events import Notice, Reporter
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.fingerprint.model import Difference, Fingerprint
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.verbs.kernel import forwarding
@@ -47,9 +48,9 @@ def kept(host: Host) -> Fingerprint | None:
         return None
 
 
-def differences(host: Host, before: Fingerprint) -> list[Difference]:
-    """Return the differences from `before`, except files that this program still needs to finish."""
-    found, elsewhere = _compared(host, before, fingerprint.take(host)), _elsewhere(host)
+def differences(host: Host, before: Fingerprint, *, forwards: bool = False) -> list[Difference]:
+    """Return the differences from `before`, except files that this program still needs to finish. `forwards`: as of `tell`."""
+    found, elsewhere = _compared(host, before, fingerprint.take(host), forwards), _elsewhere(host)
     return [
         one for one in found
         if one.section not in ("files", "folders") or not (_is_ours(one.key) or _is_below(one.key, elsewhere))
@@ -58,25 +59,30 @@ def differences(host: Host, before: Fingerprint) -> list[Difference]:
 
 def differences_later(host: Host, before: Fingerprint, now: Fingerprint) -> list[Difference]:
     """Return the differences at any time after the uninstall. Ignores removals of bootstrap folders that `before` lists."""
-    return [one for one in _compared(host, before, now) if one.after is not None or not _is_ours(one.key)]
+    found = _compared(host, before, now, bool(forwarding.signs(host)))
+    return [one for one in found if one.after is not None or not _is_ours(one.key)]
 
 
-def _compared(host: Host, before: Fingerprint, now: Fingerprint) -> list[Difference]:
+def _compared(host: Host, before: Fingerprint, now: Fingerprint, forwards: bool) -> list[Difference]:
     """Return the differences, without forwarding that is on because others use it."""
     found = fingerprint.compare(before, now)
-    turned_on = Difference("sysctls", forwarding.FORWARDING, "0", "1")
-    if turned_on not in found or not forwarding.signs(host):
+    if not forwards or Difference("sysctls", forwarding.FORWARDING, "0", "1") not in found:
         return found
     return [one for one in found if one.section != "sysctls" or not _WITH_FORWARDING.match(one.key)]
 
 
-def tell(host: Host, events: Reporter) -> tuple[str, ...]:
-    """Return sentences for the summary of a complete uninstall."""
+def kept_forwarding(journal: Journal) -> bool:
+    """Return whether a revert left forwarding on for others. The programs that list their rules may have gone since."""
+    return any(record.type == "kept" and record.body.get("where") == forwarding.FILE for record in journal.records)
+
+
+def tell(host: Host, events: Reporter, *, forwards: bool = False) -> tuple[str, ...]:
+    """Return sentences for the summary of a complete uninstall. `forwards`: it left forwarding on for others."""
     before = kept(host)
     if before is None:
         return ()
     try:
-        found = differences(host, before)
+        found = differences(host, before, forwards=forwards)
     except HostError as error:
         events.emit(Notice("warning", f"nqr could not compare the host with its state before the install: {error}."))
         return ()

@@ -95,7 +95,7 @@ def _rollback(site: ChangingSite, request: Request, events: Reporter) -> Summary
         site.journal.append("end", id, outcome="rolled_back" if not result.failed else "failed")
     proof: tuple[str, ...] = ()
     if not result.failed and not site.receipt.entries:
-        proof = proof_of_clean.tell(site.host, events)
+        proof = proof_of_clean.tell(site.host, events, forwards=proof_of_clean.kept_forwarding(site.journal))
         _forget(site)
     else:
         site.journal.append("end", run, outcome="ok" if not result.failed else "failed")
@@ -136,7 +136,7 @@ def _uninstall(site: ChangingSite, request: Request, events: Reporter) -> Summar
     if Receipt.of(site.journal).entries:
         site.journal.append("end", run, outcome="ok")
         return _timed(_summary(result, request, "uninstall", kept), site.host, began)
-    proof = proof_of_clean.tell(site.host, events)
+    proof = proof_of_clean.tell(site.host, events, forwards=proof_of_clean.kept_forwarding(site.journal))
     farewell = _farewell(site.host, options.keep_packages)
     _forget(site)
     done = _timed(_summary(result, request, "uninstall", kept, farewell), site.host, began)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.fakes.journal import MemoryJournalStore
 
 from nqrust.contract import paths
 from nqrust.installer import fingerprint
 from nqrust.installer.engine.events import NullReporter
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.fingerprint.model import Fingerprint
 from nqrust.installer.operations import proof_of_clean
 from nqrust.installer.release import bootstrap_record
@@ -86,15 +88,29 @@ def test_later_check_allows_a_removed_bootstrap_cache_but_not_a_new_one(host: Fa
     assert [one.key for one in proof_of_clean.differences_later(host, seen, Fingerprint(2.0, {"folders": {}}))] == ["/var/cache"]
 
 
-@pytest.mark.parametrize(("by", "told_of"), [("", True), ("net.ipv4.ip_forward = 1\n", False)])
-def test_forwarding_that_others_use_is_no_remainder(
-    host: FakeHost, seen: dict[str, dict[str, object]], by: str, told_of: bool
-) -> None:
+@pytest.mark.parametrize("forwards", [False, True])
+def test_forwarding_that_others_use_is_no_remainder(host: FakeHost, seen: dict[str, dict[str, object]], forwards: bool) -> None:
     with_it = dict.fromkeys(("net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding", "net.ipv4.conf.eth0/5.forwarding"), "1")
     seen["sysctls"] = {**dict.fromkeys(with_it, "0"), "net.ipv4.conf.all.accept_redirects": "1", "vm.swappiness": "60"}
     proof_of_clean.remember(host)
-    host.put("/etc/sysctl.d/k8s.conf", by)
+    before = proof_of_clean.kept(host)
+    assert before is not None
+    if forwards:
+        host.put("/etc/sysctl.d/k8s.conf", "net.ipv4.ip_forward = 1\n")
     seen["sysctls"].update({**with_it, "net.ipv4.conf.all.accept_redirects": "0"})
-    assert any("net.ipv4" in line for line in told(host)) is told_of
+    lines = proof_of_clean.tell(host, NullReporter(), forwards=forwards)
+    assert any("net.ipv4" in line for line in lines) is not forwards
+    later = proof_of_clean.differences_later(host, before, Fingerprint(2.0, dict(seen)))
+    assert bool(later) is not forwards, "by then, only the rules and settings tell"
     seen["sysctls"]["vm.swappiness"] = "10"
-    assert any("vm.swappiness" in line for line in told(host)), "the rest is compared"
+    lines = proof_of_clean.tell(host, NullReporter(), forwards=forwards)
+    assert any("vm.swappiness" in line for line in lines), "the rest is compared"
+
+
+def test_the_journal_tells_that_forwarding_was_left_on(host: FakeHost) -> None:
+    """By the end of an uninstall, iptables and nft may have gone."""
+    journal = Journal(MemoryJournalStore(), host.now)
+    journal.append("kept", "run", entry=1, why="edited", where="/etc/x")
+    assert not proof_of_clean.kept_forwarding(journal)
+    journal.append("kept", "run", entry=2, why="others forward", where="/proc/sys/net/ipv4/ip_forward")
+    assert proof_of_clean.kept_forwarding(journal)
