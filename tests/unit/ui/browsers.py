@@ -109,6 +109,5 @@ async def opened(port: int, client: httpx.AsyncClient, path: str = "/sign-in") -
         yield Opened(named[1], json.loads(html.unescape(drawn[1])), found)
 
 
-async def fill_in(page: Opened, username: str, password: str) -> None:
-    for name, value in (("User name", username), ("Password", password)):
-        await page.socket.send(page.event(page.having("update:value", name), "update:value", value))
+async def sign_in(page: Opened, name: str, password: str) -> None:
+    await page.socket.send(page.event(page.having("submit"), "submit", {"username": name, "password": password}))

@@ -6,7 +6,7 @@ import asyncio
 import re
 
 import httpx
-from tests.unit.ui.browsers import fill_in, opened, web_ui
+from tests.unit.ui.browsers import opened, sign_in, web_ui
 
 from nqrust.ui import session
 
@@ -35,13 +35,10 @@ async def test_a_flood_of_sign_ins_keeps_no_other_user_waiting() -> None:
     server = await asyncio.start_server(manager, "127.0.0.1", 0)
     with web_ui(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as (port, _):
         async with httpx.AsyncClient(timeout=30) as hostile, opened(port, hostile) as flooded:
-            form, password = flooded.having("submit"), flooded.having("update:value", "Password")
-            await fill_in(flooded, "viewer", "x")
 
             async def flood() -> None:
                 while True:
-                    await flooded.socket.send(flooded.event(password, "update:value", "x"))
-                    await flooded.socket.send(flooded.event(form, "submit", {}))
+                    await sign_in(flooded, "viewer", "x")
 
             async def read() -> None:
                 async for _ in flooded.socket:
@@ -52,8 +49,7 @@ async def test_a_flood_of_sign_ins_keeps_no_other_user_waiting() -> None:
             assert len(asked) > 10
             proxied = {"X-Forwarded-For": "192.0.2.2"}
             async with httpx.AsyncClient(timeout=30, headers=proxied) as client, opened(port, client) as page:
-                await fill_in(page, "honest", "honest")
-                await page.socket.send(page.event(page.having("submit"), "submit", {}))
+                await sign_in(page, "honest", "honest")
                 await page.until("Wrong user name or password", 8)
             for task in running:
                 task.cancel()

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from tests.browser.world import PASSWORD
 from tests.places import ROOT
-from tests.unit.ui.browsers import answers, fill_in, free_port, opened, web_ui
+from tests.unit.ui.browsers import answers, free_port, opened, sign_in, web_ui
 
 from nqrust.ui import session
 from nqrust.ui.__main__ import STORAGE_VARIABLE
@@ -32,8 +32,7 @@ async def test_a_page_keeps_few_dialogs() -> None:
             with web_ui(f"http://127.0.0.1:{number}") as (port, process):
                 async with httpx.AsyncClient(timeout=30) as client:
                     async with opened(port, client) as page:
-                        await fill_in(page, "victor", PASSWORD)
-                        await page.socket.send(page.event(page.having("submit"), "submit", {}))
+                        await sign_in(page, "victor", PASSWORD)
                         await page.until('"open"')
                     async with opened(port, client, "/images") as page:
                         entry, before = page.having("click", "Change password"), _memory(process)

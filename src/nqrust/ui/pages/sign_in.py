@@ -37,7 +37,8 @@ async def sign_in(to: str = "/") -> RedirectResponse | None:
         asking = asyncio.Lock()
 
         async def submit(event: GenericEventArguments) -> None:
-            typed = {field: str(event.args.get(field, "")) for field in ("username", "password")}
+            sent = event.args if isinstance(event.args, dict) else {}  # a stranger's program sends anything
+            typed = {field: str(sent.get(field, "")) for field in ("username", "password")}
             if asking.locked():  # a browser does not send twice, but others do
                 return
             trouble.clear_away()

@@ -78,7 +78,7 @@ def test_forwarding_goes_off_with_nobody_else(host: FakeHost) -> None:
     _, records = applied(host, Sysctl(FORWARDING, "1"))
     listed(host, *OWN)
     assert not forwards_for_others(host, records)
-    assert forecast.sysctl(UndoContext(host, Originals(host, ORIGINALS)), records[0].args) == ""
+    assert forecast.sysctl(UndoContext(host, Originals(host, ORIGINALS)), records[0].args) is None
     assert reverted(host, records) == [Reverted()] and host.read_text(FILE) == "0\n"
 
 
