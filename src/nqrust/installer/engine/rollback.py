@@ -51,16 +51,17 @@ def roll_back(
     context = replace(context, tell=lambda text: events.emit(Notice("info", text)))
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
     going = [entry for entry in newest_first if not retain(entry)]
-    seqs = {entry.seq for entry in newest_first}
+    seqs = {entry.seq for entry in going}
     others = [entry for entry in Receipt.of(journal).entries if entry.retained and entry.seq not in seqs]
-    staying = [undo for entry in others for undo in entry.undo]
+    stays = [entry for entry in newest_first if entry.seq not in seqs]
+    staying = [undo for entry in (*others, *stays) for undo in entry.undo]
+    staying += [undo for entry in going for undo in entry.undo if spared.why(undo)]  # older ones, too: a user of theirs waits
     verbs.rest(context, (undo for entry in going for undo in entry.undo))
     for entry in newest_first:
         if retain(entry):
             if not entry.retained:
                 journal.append("retained", run, entry=entry.seq)
             retained += 1
-            staying += entry.undo
             failed += _clear_halves(verbs, context, entry)
             continue
         events.emit(StepStarted(entry.phase, entry.step_id, entry.kind, entry.describe))
@@ -74,6 +75,8 @@ def roll_back(
         try:
             if missed and verbs.any(entry.undo, lambda verb: verb.brings_programs):
                 raise HostError("packages stay until what failed before, which may need their programs, is undone")
+            if failed and verbs.any(entry.undo, lambda verb: verb.last):
+                raise HostError("it stays until what failed before is undone")
             now = replace(with_older(context, entry, going), staying=tuple(staying))
             outcomes = _revert_entry(verbs, now, entry, spared)
         except Exception as error:  # bugs in nqr too: the rest is still reverted

@@ -90,7 +90,7 @@ class Verb:
     `words` describes the revert; `forecast` describes it where only a look at the host can tell. `script` yields shell lines
     that do it without nqr. `capture` completes a record before its step changes anything; `conclude` returns the digest of
     what is known after the step. `needs_programs`: it runs programs that nqr's packages may have brought. After one of these
-    fails, records of verbs with `brings_programs` stay. `replaces`: an earlier file at its path is stored. `shared_folder`:
+    fails, records of verbs with `brings_programs` stay. `last`: its records stay after any failure. `replaces`: an earlier file at its path is stored. `shared_folder`:
     the folder of a record that others may use too. `once`: the thing of a record, empty for most verbs. After a revert of it
     failed, other records of the same thing wait for the next run: each attempt costs the host something. `rest` stops, before
     the first revert, a program that would set again what other records revert; its own record decides whether it starts again.
@@ -107,6 +107,7 @@ class Verb:
     conclude: Callable[[Originals, dict[str, Any]], str] = lambda originals, args: ""
     needs_programs: bool = False
     brings_programs: bool = False
+    last: bool = False
     replaces: bool = False
     shared_folder: Callable[[dict[str, Any]], str] = lambda args: ""
     once: Callable[[dict[str, Any]], str] = lambda args: ""

@@ -172,7 +172,9 @@ def test_the_managers_user_stays_with_the_images_that_are_its(bench: Bench) -> N
     for program, accounts in (("userdel", bench.host.users), ("groupdel", bench.host.groups)):
         bench.host.on(program, prefix=True, answer=lambda host, cmd, accounts=accounts: accounts.pop(cmd.argv[-1]) and None)
     bench.host.on("usermod", prefix=True, answer="")
-    bench.run(Made("group", (undo_group("nqrust"),)), Made("user", (undo_user("nqrust"),)), *FOLDERS)
+    bench.run(
+        *FOLDERS, Made("group", (undo_group("nqrust"),)), Made("user", (undo_user("nqrust"),))
+    )  # in the order of the phases
     bench.host.put(f"{LAYOUT.image_dir}/mine/rootfs.ext4", "x", owner="nqrust")
     preview = uninstall(dry_run=True).preview
     assert preview is not None and "group nqrust stays with the user nqrust" in [stay.why for stay in preview.stays]

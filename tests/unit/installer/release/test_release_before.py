@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from tests.fakes.host import FakeHost
@@ -19,7 +20,7 @@ from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
 from nqrust.installer.engine.receipt import unfinished_entries
 from nqrust.installer.engine.rollback import RollbackResult
-from nqrust.installer.engine.verb import UndoContext
+from nqrust.installer.engine.verb import Forecast, UndoContext
 from nqrust.installer.operations.site import ChangingSite
 from nqrust.installer.platform.venv import MARKER, PythonEnvironment
 from nqrust.installer.release.bundled import read_release
@@ -27,6 +28,7 @@ from nqrust.installer.release.keep_step import KeepRelease
 from nqrust.installer.request import Request
 from nqrust.installer.settings.model import Settings
 from nqrust.installer.verbs.file.directory import Directory
+from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.file.former import undo_former
 from nqrust.installer.verbs.registry import VERBS
 
@@ -132,6 +134,45 @@ def test_one_release_before_is_kept(bench: Bench, install: object) -> None:
     (told,) = [one for _, one in forecast(VERBS, a_context(bench), bench.receipt.entries[-1:])]
     assert back(bench).kept == told.stays == (f"{KEPT} stays at version 2: version 1 is no longer kept",)
     assert there(bench) == "2"
+
+
+def test_a_release_that_is_installed_again_is_the_one_before(bench: Bench, install: object) -> None:
+    assert callable(install)
+    for version in ("2", "1", "2"):
+        install(version)
+    assert sorted(bench.host.listdir(HOME)) == ["bundle", "bundle-1"]
+    back(bench)
+    assert there(bench) == "1"
+
+
+def test_the_newer_nqr_stays_until_everything_else_is_undone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one before may not know the records that are left."""
+    newer = Plan((*of("2").phases, PhasePlan("later", "t", (File("/opt/later", b"x"),))))
+    assert bench.run(newer).outcome == "ok"
+    with monkeypatch.context() as broken:
+        broken.setattr(bench.host, "remove", refused)
+        first = back(bench)
+    assert len(first.failed) == 2 and there(bench) == "2"
+    assert not back(bench).failed and there(bench) == "1"
+
+
+def refused(path: str) -> None:
+    raise NoSpace(path, "it cannot be removed")
+
+
+def test_a_rollback_says_that_the_nqr_before_has_no_guards(bench: Bench) -> None:
+    said: list[str] = []
+    host = bench.host
+    host.put("/usr/bin/python3.11", "x", mode=0o755)
+    for version, warned in (("0.2.0", True), ("0.3.0", False)):
+        record = undo_former(f"{HOME}/venv", version, marker=MARKER, needs="/usr/bin/python3.11")
+        host.put(f"{HOME}/venv-{version}/{MARKER}", json.dumps({"version": version}))
+        host.put(f"{HOME}/venv/{MARKER}", json.dumps({"version": "9"}))
+        told = VERBS.get("former").forecast(a_context(bench), record.args)  # type: ignore[union-attr]
+        said.clear()
+        VERBS.revert(replace(a_context(bench), tell=said.append), record)
+        assert [line.startswith(f"nqr {version} is back: with it, run no second rollback") for line in said] == [True] * warned
+        assert isinstance(told, Forecast) and told.lines[1:] == tuple(said)
 
 
 def environment(version: str) -> PythonEnvironment:

@@ -6,6 +6,7 @@ One that is not the newest goes after the next upgrade, so that at most one wait
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,8 @@ from nqrust.installer.engine.undo_record import Undo
 from nqrust.installer.engine.verb import Forecast, Kept, Outcome, Reverted, UndoContext
 
 NAME = "former"
+_GUARDED = (0, 3)
+"""The first version whose rollback leaves what users have."""
 
 
 def undo_former(path: str, version: str, *, marker: str, needs: str = "") -> Undo:
@@ -46,6 +49,8 @@ def former(context: UndoContext, args: dict[str, Any]) -> Outcome:
         host.rename(path, gone)
     host.rename(waits, path)
     host.remove_tree(gone)
+    if args["needs"] and (warning := unguarded(str(args["version"]))):
+        context.tell(warning)
     return Reverted()
 
 
@@ -55,7 +60,18 @@ def foreseen(context: UndoContext, args: dict[str, Any]) -> Forecast:
     if _version(context.host, args) == args["version"]:
         return Forecast((f"{args['path']} is as it was",))
     why = _stays(context.host, args)
-    return Forecast(stays=(why,)) if why else Forecast((words(args),))
+    if why:
+        return Forecast(stays=(why,))
+    warning = unguarded(str(args["version"])) if args["needs"] else ""
+    return Forecast((words(args), *filter(None, (warning,))))
+
+
+def unguarded(version: str) -> str:
+    """Return a warning of the nqr of this version; empty if it needs none."""
+    numbers = tuple(int(one) for one in re.findall(r"\d+", version)[:2])
+    if numbers >= _GUARDED:
+        return ""
+    return f"nqr {version} is back: with it, run no second rollback, which would remove VMs, images and the database"
 
 
 def words(args: dict[str, Any]) -> str:
@@ -64,12 +80,10 @@ def words(args: dict[str, Any]) -> str:
 
 def forget_older(host: Host, undos: Iterable[Undo]) -> None:
     """Remove what waits beside a place, but not what the newest of these records names. `undos`: oldest first."""
-    newest: dict[str, str] = {}
-    for args in [undo.args for undo in undos if undo.verb == NAME]:
-        older = newest.get(args["path"], args["beside"])
-        newest[args["path"]] = args["beside"]
-        if older != args["beside"]:
-            host.remove_tree(older)
+    found = [undo.args for undo in undos if undo.verb == NAME]
+    newest = {args["path"]: args["beside"] for args in found}
+    for older in {str(args["beside"]) for args in found} - set(newest.values()):
+        host.remove_tree(older)
 
 
 def _goes(context: UndoContext, path: str) -> bool:

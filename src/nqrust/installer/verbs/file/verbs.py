@@ -20,6 +20,6 @@ VERBS = (
     Verb("directory", undo.directory, words.directory, shell.directory, forecast=forecast.folder, shared_folder=_shared),
     Verb("contents", undo.contents, words.contents, shell.contents, forecast=forecast.folder),
     Verb("mode", undo.mode, words.mode, shell.mode),
-    Verb(former.NAME, former.former, former.words, shell.former, forecast=former.foreseen),
+    Verb(former.NAME, former.former, former.words, shell.former, forecast=former.foreseen, last=True),
     Verb("symlink", undo.symlink, words.symlink, shell.symlink, forecast=forecast.symlink, replaces=True),
 )
