@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from nqrust.agent.errors import Refused
+from nqrust.contract.names import kept_volume_name
+from nqrust.contract.vms import StopRequest
 from nqrust.contract.volumes import KeptVolume
 
 from .conftest import VM, Bench
@@ -93,6 +95,23 @@ def test_a_vm_that_runs_keeps_the_name_of_its_volume(bench: Bench) -> None:
     assert refused.value.code == "NQR-VMM-119"
     bench.service.delete(VM)
     assert kept(bench) == {"data1.raw": b"mine"}
+
+
+@pytest.mark.parametrize("run", [False, True])
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_vm_that_gets_another_name_has_its_volume_on(bench: Bench, keep: bool, run: bool) -> None:
+    """As `nqr vm adopt --name` does it."""
+    volume = {"device": "vdb", "size_mib": 16, "keep": keep}
+    put(bench, 1, [volume], run=run)
+    (bench.vm_dir() / "vdb.raw").write_bytes(b"mine")
+    old = kept_volume_name("web1", "vdb", VM)
+    its = [{**volume, "kept_as": old}]
+    for generation in (2, 3):
+        assert put(bench, generation, its, name="web2", run=run).name == "web2"
+    assert (bench.vm_dir() / "vdb.raw").read_bytes() == b"mine" and not folder(bench).exists()
+    bench.service.stop(VM, StopRequest(force=True))
+    put(bench, 4, [], name="web2", detached=[{**its[0], "data": "keep"}])
+    assert kept(bench) == {f"{old}.raw": b"mine"}
 
 
 @pytest.mark.parametrize("nth", range(1, 6))

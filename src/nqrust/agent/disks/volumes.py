@@ -55,7 +55,7 @@ def settle(
 
 def check_still(host: Host, store: Store, record: VmRecord, before: VmRecord | None, detached: Sequence[Volume]) -> None:
     """Raise Refused if a running VM would gain or lose a volume."""
-    had = _names(record, before.volumes) if before else {}
+    had = _names(before, before.volumes) if before else {}
     leaves = any(host.exists(store.volume(record.id, volume.device)) for volume in detached)
     if leaves or had != _names(record, record.volumes):
         raise Refused("NQR-VMM-119", f"VM {record.name} runs; its volumes cannot change.", "Stop the VM first.")
@@ -146,7 +146,7 @@ def _keep_others(
 ) -> None:
     """Move to `folder` what the VM has and the request does not mean."""
     before = store.read(record.id)
-    had = _names(record, before.volumes) if before else {}
+    had = _names(before, before.volumes) if before else {}
     meant = _names(record, (*record.volumes, *detached))
     for device in _files(host, store, record.id):
         name = had.get(device)
