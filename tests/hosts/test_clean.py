@@ -18,6 +18,7 @@ from tests.hosts.product import nqr
 pytestmark = pytest.mark.timeout(2400)
 
 STATE = "/var/lib/nqrust-microvm"
+UNDO = f"{STATE}/undo.sh"
 EVERYTHING = ("uninstall", "--purge-data", "--drop-database", "--non-interactive")
 CACHES_AND_LOGS = (
     ("/var/cache/", "caches; ours goes with the uninstall, the others' are derived anew"),
@@ -206,6 +207,38 @@ def test_what_the_user_edited_is_kept_and_reported(installed: Installed) -> None
     assert [path for path in edited if path not in said] == []
     assert host.read("/etc/nqrust-microvm/notes.txt") == "mine\n"
     assert host.run("systemctl list-units --all --no-legend 'nqrust*'").stdout == ""
+
+
+OTHERS = """set -e
+ip link add docker9 type bridge
+iptables -t nat -A POSTROUTING -s 172.31.0.0/16 ! -o docker9 -j MASQUERADE
+"""
+FORWARDING = "/proc/sys/net/ipv4/ip_forward"
+
+
+def test_what_others_use_and_what_was_marked_since_stay(installed: Installed) -> None:
+    """A program that forwards came after nqr. The administrator asked for a package that was automatic."""
+    host = installed.host
+    host.restore(installed.disk)
+    marked = next(name for name in host.run("apt-mark showauto").stdout.split() if name in installed.before.data["packages"])
+    host.run(f"apt-mark manual {marked}")
+    ready = host.snapshot()
+    for way in ("nqr", "script"):
+        host.restore(ready)
+        host.wait_for(f"grep -qx 1 {FORWARDING}")
+        host.run(OTHERS)
+        command = [UNDO, *EVERYTHING[1:]] if way == "script" else ["nqr", *EVERYTHING]
+        dry = host.run([*command, "--dry-run"])
+        assert "undo: set net.ipv4.ip_forward" not in dry.stdout and host.read(FORWARDING) == "1\n", dry.describe()
+        said = host.run(command, timeout=600)
+        assert "net.ipv4.ip_forward stays 1, because others forward packets" in said.stdout, said.describe()
+        assert "~ net.ipv4.ip_forward" not in said.stdout, said.describe()
+        assert host.read(FORWARDING) == "1\n" and marked in host.run("apt-mark showmanual").stdout.split()
+        left = installed.before.diff(host.fingerprint())
+        theirs = re.compile(
+            rf"docker9|172\.31\.|. (rules|links|routes) |forwarding|ip_forward|all/accept_redirects|{re.escape(marked)}"
+        )
+        assert [line for line in left if not theirs.search(line)] == [], said.describe()
 
 
 @pytest.mark.matrix
