@@ -94,6 +94,10 @@ ADDRESS_TAKEN = "NQR-NET-709"
 """Code of an agent's answer: another VM of the host has that address."""
 DISK_MISSING = "NQR-VMM-142"
 """Code of an agent's answer: the disk that the VM had on this host is not there."""
+DISK_LOST = (
+    "If the disk is lost, restore a snapshot, which also sets the volumes back, or a backup. To keep only the volumes, use "
+    "`nqr volume detach --keep`. A delete of the VM deletes its snapshots and the volumes that are not marked to be kept."
+)
 
 
 class VmPlaced(VmSized, VmKept):

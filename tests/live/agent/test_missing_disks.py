@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from nqrust.agent.errors import Refused
+from nqrust.agent.errors import NotFound, Refused
+from nqrust.agent.vms.snapshots import Snapshots
 from nqrust.contract.agent import DISK_MISSING
+from nqrust.contract.names import kept_volume_name
 from nqrust.contract.vms import StopRequest
 
 from .conftest import VM, Bench
@@ -43,11 +45,60 @@ def test_a_lost_disk_is_not_replaced(bench: Bench) -> None:
     bench.service.stop(VM, StopRequest())
     (bench.vm_dir() / "disk.ext4").unlink()
     for _ in range(2):
+        bench.service.put(bench.spec(made=True, run=False))
         with pytest.raises(Refused) as refused:
             bench.service.put(bench.spec(made=True))
         assert refused.value.code == DISK_MISSING
     bench.service.delete(VM)
     assert not bench.vm_dir().exists()
+
+
+@pytest.fixture
+def lost(bench: Bench) -> Bench:
+    """A VM with a snapshot and a volume without the mark, whose own disk is lost."""
+    bench.service.put(bench.spec(volumes=VOLUME))
+    bench.service.stop(VM, StopRequest(force=True))
+    (bench.vm_dir() / "vdb.raw").write_bytes(b"then")
+    Snapshots(bench.service).create(VM, "a", "r1")
+    (bench.vm_dir() / "vdb.raw").write_bytes(b"mine")
+    (bench.vm_dir() / "disk.ext4").unlink()
+    return bench
+
+
+def test_a_snapshot_brings_a_lost_disk_back(lost: Bench) -> None:
+    saved = (lost.vm_dir() / "snapshots" / "a" / "disk.ext4").read_bytes()
+    assert Snapshots(lost.service).restore(VM, "a").disk
+    assert (lost.vm_dir() / "disk.ext4").read_bytes() == saved and (lost.vm_dir() / "vdb.raw").read_bytes() == b"then"
+    assert lost.service.put(lost.spec(volumes=VOLUME, made=True, generation=2)).state == "running"
+
+
+def test_volumes_leave_a_vm_whose_disk_is_lost(lost: Bench) -> None:
+    """And a snapshot then still has a disk for it, of the image that its disk was made of."""
+    newer = lost.image.model_copy(update={"root_device": "/dev/vda1"})
+    going = [{**VOLUME[0], "data": "keep"}]
+    status = lost.service.put(lost.spec(detached=going, made=True, run=False, generation=2, image=newer))
+    assert (status.state, status.disk) == ("stopped", False)
+    kept = lost.root / "fc" / "volumes" / f"{kept_volume_name('web1', 'vdb', VM)}.raw"
+    assert kept.read_bytes() == b"mine"
+    record = lost.service.store.read(VM)
+    assert record is not None and record.image == lost.image
+    assert Snapshots(lost.service).restore(VM, "a").disk
+
+
+def test_a_lost_volume_is_not_made_empty_for_a_vm_without_its_disk(lost: Bench) -> None:
+    (lost.vm_dir() / "vdb.raw").unlink()
+    lost.service.put(lost.spec(volumes=VOLUME, made=True, run=False, generation=2))
+    assert not (lost.vm_dir() / "vdb.raw").exists()
+
+
+def test_the_cure_for_a_lost_disk_says_what_a_delete_loses(lost: Bench) -> None:
+    with pytest.raises(Refused) as refused:
+        lost.service.put(lost.spec(volumes=VOLUME, made=True))
+    cure = refused.value.cure
+    assert cure.index("snapshot") < cure.index("volume detach --keep") < cure.index("A delete of the VM deletes its snapshots")
+    with pytest.raises(NotFound) as missing:
+        Snapshots(lost.service).create(VM, "b", "r2")
+    assert missing.value.code == "NQR-API-702" and "a lost one" in missing.value.cure
 
 
 def test_an_earlier_manager_does_not_tell_and_gets_a_disk(bench: Bench) -> None:

@@ -99,7 +99,7 @@ class SimulatedAgent:
         holder = next((one for one in others if spec.ip and one.ip == spec.ip), None)
         if holder is not None:
             raise self._no(409, "NQR-NET-709", f"VM {holder.name} has the address.")
-        if spec.made and not (spec.id in self.vms and self.vms[spec.id].disk):
+        if spec.made and not (spec.id in self.vms and (self.vms[spec.id].disk or not spec.run)):
             raise self._no(422, "NQR-VMM-142", "The disk of the VM is not on this host.")
         self.specs[spec.id] = spec
         known = self.vms.get(spec.id)

@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 
 from nqrust.client import calls
 from nqrust.client.errors import WaitFailed
-from nqrust.contract.vms import StopRequest, VmCreate, VmState
+from nqrust.contract.vms import StopRequest, VmCreate, VmState, VolumeCreate
 from nqrust.manager.store.tables import Host
 from nqrust.manager.work import diff
 from nqrust.manager.work.reconciler import Reconciler
@@ -96,6 +96,34 @@ async def test_a_vm_without_its_disk_can_be_deleted(manager: Any, reconciler: Re
     await manager.admin.send(calls.delete_vm("web1"))
     await manager.until(vm.id, "deleted")
     await running(manager)
+
+
+@pytest.mark.parametrize("has", ["snapshot", "volume"])
+async def test_what_is_left_of_a_vm_whose_disk_is_lost_is_not(manager: Any, reconciler: Reconciler, has: str) -> None:
+    _, agent, _ = await manager.host()
+    vm = await running(manager, volumes=[VolumeCreate(size_mib=16)])
+    stop = calls.stop_vm("web1", StopRequest(force=True))
+    if has == "snapshot":
+        await manager.admin.send(stop)
+        await manager.until("web1", "stopped")
+        await manager.admin.send(calls.create_snapshot("web1", "a"))
+        await manager.until("web1", lambda seen: seen.observed_generation == seen.generation)
+        await manager.admin.send(calls.start_vm("web1"))
+        await manager.until("web1", "running")
+    found = agent.vms[vm.id]
+    found.state, found.disk, found.started_at, found.exit_reason = "failed", False, None, "its host went down"
+    await reconciler.once()
+    waiting = await manager.admin.send(calls.get_vm("web1"))
+    assert waiting.state is VmState.stopped and "restore a snapshot" in waiting.error and "volume detach --keep" in waiting.error
+    if has == "snapshot":
+        asked = await manager.admin.send(calls.restore_snapshot("web1", "a"))
+        await manager.admin.wait_for("web1", "stopped", 10, since=asked.generation)
+    else:
+        await manager.admin.send(stop)
+        await manager.until("web1", lambda seen: seen.desired_state.value == "stopped" and seen.state is VmState.stopped)
+        await manager.admin.send(calls.detach_volume("web1", "vdb", "keep"))
+        await manager.until("web1", lambda seen: not seen.volumes)
+        assert [one.name for one in (await manager.admin.send(calls.list_volumes())).items] == [f"web1-vdb-{vm.id}"]
 
 
 async def test_disks_of_before_the_upgrade_are_known_after_one_pass(manager: Any, reconciler: Reconciler) -> None:

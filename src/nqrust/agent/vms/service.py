@@ -26,7 +26,7 @@ from nqrust.agent.vms import appearing, ends, holds, machines
 from nqrust.agent.vms.making import Making
 from nqrust.agent.vms.starting import Starter
 from nqrust.agent.vms.status import CONTINUES
-from nqrust.contract.agent import DISK_MISSING, Inventory, VmSpec, VmStatus
+from nqrust.contract.agent import DISK_LOST, DISK_MISSING, Inventory, VmSpec, VmStatus
 from nqrust.contract.vms import NetworkConfig, StopRequest
 from nqrust.host.errors import HostError
 from nqrust.host.secret import Secret
@@ -76,7 +76,7 @@ class VmService(Starter):
         self.forwards.check(spec, before)
         self.store.check_address(spec)
         record = VmRecord.of(spec, before)
-        if before is not None and self.host.exists(self.store.disk(spec.id)):
+        if before is not None and (spec.made or self.host.exists(self.store.disk(spec.id))):
             driver = self.drivers[self.verdict().vmm]
             record.image = machines.image_of_disk(self.blobs, driver, spec.image, before.image)
         scope = self._settled(spec.id)
@@ -204,15 +204,17 @@ class VmService(Starter):
 
     @contextlib.contextmanager
     def _disk_of(self, spec: VmSpec, record: VmRecord, identity: disks.Identity) -> Iterator[Making | None]:
-        """Make or rewrite the VM's disk. Yield a new disk that is to be made while the VM starts."""
+        """Make or rewrite the VM's disk. Yield a new disk that is to be made while the VM starts.
+
+        Nothing makes a lost disk again. Without a start, the VM's volumes can still leave it."""
         disk, writer = self.store.disk(spec.id), disk_writers.writer(record.image.rootfs_type, self.settings.helper)
-        new = not self.host.exists(disk)
-        if new and spec.made:
+        absent = not self.host.exists(disk)
+        new, lost = absent and not spec.made, absent and spec.made
+        if lost and (spec.run or self.store.read(spec.id) is None):
             raise Refused(
                 DISK_MISSING,
                 f"The disk of VM {spec.name} is not on this host: {disk}.",
-                f"Mount the file system of {self.settings.run_dir}: the VM then starts. If the disk is lost, restore it from a backup, "
-                "or delete the VM and create it again.",
+                f"Mount the file system of {self.settings.run_dir}: the VM then starts. {DISK_LOST}",
             )
         with self._claiming:
             self.store.claim_user(record)
@@ -220,6 +222,9 @@ class VmService(Starter):
         attached = [volume.device for volume in record.volumes] if new else spec.attached
         volumes.settle(self.host, self.store, self.settings.volumes_dir, record, attached, spec.detached)
         self.host.remove(exit_status(self.store.directory(spec.id)))
+        if lost:
+            yield None
+            return
         if not identity.manager_url:  # the bridge has no address yet: its former one is likely to come back
             identity = replace(identity, manager_url=record.relay_url)
         if new:

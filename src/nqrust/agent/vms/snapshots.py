@@ -61,7 +61,7 @@ class Snapshots:
         from an older manager and gives any of that name. Raises NotFound, Refused (the VMM cannot snapshot a running VM), Failed,
         HostError (no space).
         """
-        record, folder = self._of(vm_id, name)
+        record, folder = self._of(vm_id, name, needs_disk=True)
         parent, part, old = folder.rpartition("/")[0], f"{folder}.new", f"{folder}.old"
         if self._host.exists(old) and not self._host.exists(folder):  # a replacement was cut off
             self._host.rename(old, folder)
@@ -123,7 +123,7 @@ class Snapshots:
         `generation`: of the manager's row. Raises NotFound, Refused (it runs), Conflict (an older generation), Failed.
         """
         self._store.told(vm_id, generation)
-        record, folder = self._of(vm_id, name)
+        record, folder = self._of(vm_id, name, needs_disk=False)  # the snapshot has one
         meta = self._meta(folder)
         if meta is None:
             raise NotFound("NQR-VMM-114", f"VM {record.name} has no snapshot {name} here.", "`nqr vm snapshot ls` lists them.")
@@ -252,13 +252,17 @@ class Snapshots:
         volumes = {self._store.volume(record.id, volume.device): volume.size_mib for volume in record.volumes}
         return {**volumes, self._store.disk(record.id): record.disk_mib}
 
-    def _of(self, vm_id: str, name: str) -> tuple[VmRecord, str]:
+    def _of(self, vm_id: str, name: str, *, needs_disk: bool) -> tuple[VmRecord, str]:
         check_id(vm_id)
         record = self._store.read(vm_id)
         if record is None:
             self._service.status(vm_id)  # tells a VM without a disk from none
-        if record is None or not self._host.exists(self._store.disk(vm_id)):
-            raise NotFound("NQR-API-702", f"VM {vm_id} has no disk on this host.", "Start the VM once.")
+        if record is None or (needs_disk and not self._host.exists(self._store.disk(vm_id))):
+            raise NotFound(
+                "NQR-API-702",
+                f"VM {vm_id} has no disk on this host.",
+                "Start the VM: its host makes its first disk, or says how you get a lost one back.",
+            )
         return record, self._folder(vm_id, name)
 
     def _folder(self, vm_id: str, name: str) -> str:

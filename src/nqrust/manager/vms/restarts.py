@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from nqrust.contract.agent import DISK_LOST
 from nqrust.contract.vms import RestartPolicy
 
 STEADY_AFTER = timedelta(minutes=10)
@@ -11,10 +12,7 @@ STEADY_AFTER = timedelta(minutes=10)
 FIRST_PAUSE = timedelta(seconds=5)
 LONGEST_PAUSE = timedelta(minutes=5)
 
-WITHOUT_DISK = (
-    "Its disk is not on its host. Mount the file system of the host's data folder: the VM then starts. If the disk is lost, "
-    "restore it from a backup, or delete the VM and create it again."
-)
+WITHOUT_DISK = f"Its disk is not on its host. Mount the file system of the host's data folder: the VM then starts. {DISK_LOST}"
 
 
 def comes_back(policy: RestartPolicy, clean: bool) -> bool:
