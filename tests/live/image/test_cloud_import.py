@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from tests.live.agent.journals import debugfs, dirty, leave_in_journal
 from tests.live.image import cloud_disks as disks
 
 from nqrust.host.local import LocalHost
@@ -26,7 +27,7 @@ from nqrust.image.cloud.importing import Imported
 from nqrust.image.errors import ImageError
 from nqrust.image.progress import silent
 
-_NEEDS = ("qemu-img", "mke2fs", "debugfs", "unshare", "setpriv", "prlimit")
+_NEEDS = ("qemu-img", "mke2fs", "debugfs", "e2fsck", "unshare", "setpriv", "prlimit")
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or bool(disks.has(*_NEEDS)), reason=f"needs root and {' '.join(disks.has(*_NEEDS) or _NEEDS)}"
 )
@@ -117,6 +118,30 @@ def test_boot_partition_of_its_own(work: Path) -> None:
     boot, root = disks.ext4(work / "boot", work / "boot.img", 16), disks.ext4(folder, work / "root", 32)
     disk = disks.gpt(work / "disk", [disks.Part(16, disks.LINUX, boot), disks.Part(1, disks.LINUX, root, disks.ROOT_ID)])
     assert imported(work, disk).manifest.kernel.size == len(ELF)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_disk_of_a_killed_machine_is_read_and_written_after_its_journal(work: Path, whole: bool) -> None:
+    root, own, kernel = disks.ext4(tree(work / "tree"), work / "root", 32), work / "own", work / "kernel"
+    own.write_text("of the guest\n")
+    kernel.write_bytes(ELF + b"upgraded")
+    upgrade = ["cd /boot", f"rm vmlinuz-{VERSION}", f"write {kernel} vmlinuz-{VERSION}"]
+    leave_in_journal(root, "mkdir /srv", "cd /srv", *(f"write {own} file{n}" for n in range(12)), *upgrade)
+    made = imported(work, root if whole else disks.cloud_disk(root, work / "raw"))
+    rootfs = work / "images/deb/rootfs.ext4"
+    assert not dirty(rootfs) and subprocess.run(["e2fsck", "-fn", str(rootfs)], check=False).returncode == 0
+    assert [told(rootfs, f"cat /srv/file{n}") for n in range(12)] == ["of the guest\n"] * 12
+    assert told(rootfs, "cat /usr/sbin/nqr-guest-agent") == "\x7fELF the guest agent"
+    assert made.manifest.kernel.size == len(ELF) + len("upgraded")
+
+
+def test_file_system_that_only_a_guess_repairs_is_refused(work: Path) -> None:
+    root = disks.ext4(tree(work / "tree"), work / "root", 32)
+    debugfs(root, "mkdir /var", "set_inode_field /var mode 0", "set_super_value state 2")
+    with pytest.raises(ImageError) as caught:
+        imported(work, disks.cloud_disk(root, work / "disk"))
+    assert caught.value.code == "NQR-IMG-057" and "RUN fsck MANUALLY" in caught.value.what
+    assert list((work / "images").iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["xfs", "btrfs"])

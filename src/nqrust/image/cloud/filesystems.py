@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
-from nqrust.host.errors import CommandFailed, PathError
+from nqrust.host.errors import CommandFailed, CommandTimedOut, OutputTooLong, PathError
 from nqrust.host.facts import superblock
 from nqrust.image.cloud.sandbox import Sandbox
 from nqrust.image.errors import ImageError
@@ -62,12 +63,28 @@ class _Copies:
 
 
 class Ext4(_Copies):
+    @cached_property
+    def replayed(self) -> str:
+        """`part`, after e2fsck(8) replayed the journal of a machine that was killed: debugfs reads none.
+
+        It also repairs what a boot of the machine repairs. Raises ImageError NQR-IMG-057, HostError.
+        """
+        try:
+            self.sandbox.run("e2fsck", "-p", self.part, ok=(0, 1))  # 1: it repaired something
+        except (CommandFailed, CommandTimedOut, OutputTooLong) as error:
+            raise ImageError(
+                "NQR-IMG-057",
+                f"A file system of the image is damaged ({error}).",
+                "Shut its machine down and copy the disk again, or repair the file system with e2fsck.",
+            ) from error
+        return self.part
+
     def names(self, folder: str) -> list[str]:
-        told = self.sandbox.run("debugfs", "-R", f"ls -p {folder}", self.part).stdout
+        told = self.sandbox.run("debugfs", "-R", f"ls -p {folder}", self.replayed).stdout
         return sorted(name for name in _ENTRY.findall(told) if _NAME.fullmatch(name) and name not in (".", ".."))
 
     def _copy(self, path: str) -> None:
-        self.sandbox.run("debugfs", "-R", f"dump {path} {_COPY}", self.part)
+        self.sandbox.run("debugfs", "-R", f"dump {path} {_COPY}", self.replayed)
 
 
 class Grub(_Copies):
@@ -106,7 +123,7 @@ def write_ext4(sandbox: Sandbox, part: str, files: Sequence[tuple[str, bytes, in
 
     Their folders must exist. Raises ImageError NQR-IMG-057, HostError.
     """
-    host, owner, lines = sandbox.host, str(sandbox.user), []
+    host, owner, reader, lines = sandbox.host, str(sandbox.user), Ext4(sandbox, part), []
     for number, (path, content, mode) in enumerate(files):
         host.write_file(sandbox.path(f"put{number}"), content, mode=0o600, owner=owner, group=owner, synced=False)
         folder, _, name = path.rpartition("/")
@@ -118,10 +135,9 @@ def write_ext4(sandbox: Sandbox, part: str, files: Sequence[tuple[str, bytes, in
     script = "".join(f"{line}\n" for line in lines)
     host.write_file(sandbox.path("script"), script.encode(), mode=0o600, owner=owner, group=owner, synced=False)
     try:
-        sandbox.run("debugfs", "-w", "-f", "script", part)
+        sandbox.run("debugfs", "-w", "-f", "script", reader.replayed)
     except CommandFailed as error:
         raise _unwritten(str(error)) from error
-    reader = Ext4(sandbox, part)
     for path, content, _ in files:
         if content and reader.read(path, len(content)) != content:
             raise _unwritten(f"{path} does not fit")
