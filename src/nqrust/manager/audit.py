@@ -5,7 +5,6 @@ It has every change, every refused change and every console. Refusals of one sen
 
 from __future__ import annotations
 
-import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -108,10 +107,10 @@ async def write(
     try:
         async with core.db.entries() as session:
             session.add_all(Audit(**one) for one in (*late, entry))
-    except (DatabaseAway, asyncio.CancelledError) as error:
+    except BaseException as error:
         core.late.extend((*late, entry))
         log.error("audit entry waits for the database", method=method, path=path, status=status, actor=actor)
-        if isinstance(error, asyncio.CancelledError):
+        if not isinstance(error, DatabaseAway):
             raise
 
 

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import InternalError
 from tests.live.manager.test_audit import entries, refused, user
 
 from nqrust.client import calls
@@ -91,6 +93,28 @@ async def test_entries_wait_for_a_database_that_goes_away(manager: Any, monkeypa
     told = await entries(manager, action="create_template")
     assert [e.target for e in reversed(told)] == ["first", "second", "third"] and not manager.core.late
     assert [e.at for e in told] == sorted((e.at for e in told), reverse=True)
+
+
+async def test_entries_wait_for_a_database_that_only_answers_questions(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a standby after a failover."""
+    state, takes = {"request_id": "r1", "source": "192.0.2.1"}, manager.core.db.entries
+
+    @asynccontextmanager
+    async def standby() -> AsyncIterator[Any]:
+        async with takes() as session:
+            await session.execute(text("SET TRANSACTION READ ONLY"))
+            yield session
+
+    async def record(path: str) -> None:
+        await audit.write(manager.core, state, actor="root", method="POST", path=path, status=201, action="", target="")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(manager.core.db, "entries", standby)
+        for path in ("/1", "/2"):
+            with pytest.raises(InternalError, match="read-only"):
+                await record(path)
+    await record("/3")
+    assert [e.path for e in await entries(manager, request_id="r1")] == ["/3", "/2", "/1"] and not manager.core.late
 
 
 async def test_text_that_the_database_cannot_store_costs_no_entry(manager: Any) -> None:
