@@ -100,6 +100,40 @@ def test_a_bridge_without_an_address_leaves_the_former_one_in_the_disk(lived_in:
     assert cat(lived_in, CONF) == conf("http://10.0.0.1:19091", "token-2")
 
 
+def test_a_bridge_without_an_address_leaves_the_one_that_an_earlier_version_wrote(
+    lived_in: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = lived_in.vm_dir() / "vm.json"
+    record = json.loads(path.read_text())
+    del record["written"], record["relay_url"]
+    path.write_text(json.dumps(record))
+    moved(lived_in, monkeypatch, "")
+    for _ in range(2):
+        lived_in.service.put(lived_in.spec(**WISHES))
+        assert cat(lived_in, CONF) == conf("http://10.0.0.1:19091", "token-1")
+    moved(lived_in, monkeypatch, "http://192.0.2.9:19091")
+    lived_in.service.put(lived_in.spec(**WISHES))
+    assert cat(lived_in, CONF) == conf("http://192.0.2.9:19091", "token-1")
+    path.write_text(json.dumps(record))
+    moved(lived_in, monkeypatch, "")
+    lived_in.service.put(lived_in.spec(**WISHES, guest_token="token-2"))
+    assert cat(lived_in, CONF) == conf("", "token-2"), "the former one is nowhere but in the disk"
+
+
+@pytest.mark.parametrize("token", ["token-1", "token-2"])
+def test_a_write_of_an_earlier_version_that_was_cut_off_is_done_without_an_address(
+    lived_in: Bench, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    path = lived_in.vm_dir() / "vm.json"
+    record = json.loads(path.read_text())
+    del record["written"], record["relay_url"]
+    path.write_text(json.dumps({**record, "injected": ""}))
+    debugfs(lived_in.vm_dir() / "disk.ext4", f"rm {CONF}")
+    moved(lived_in, monkeypatch, "")
+    lived_in.service.put(lived_in.spec(**WISHES, guest_token=token))
+    assert cat(lived_in, CONF) == conf("", token)
+
+
 def test_a_restored_disk_gets_what_changed_since_its_snapshot(lived_in: Bench) -> None:
     snapshots = Snapshots(lived_in.service)
     snapshots.create(VM, "before")

@@ -27,6 +27,8 @@ from nqrust.agent.vms.making import Making
 from nqrust.agent.vms.starting import Starter
 from nqrust.agent.vms.status import CONTINUES
 from nqrust.contract.agent import DISK_LOST, DISK_MISSING, Inventory, VmSpec, VmStatus
+from nqrust.contract.credentials import hash_token
+from nqrust.contract.paths import GUEST_AGENT_CONF
 from nqrust.contract.vms import NetworkConfig, StopRequest
 from nqrust.host.errors import HostError
 from nqrust.host.secret import Secret
@@ -231,7 +233,11 @@ class VmService(Starter):
             with self._new_disk(spec, record, identity, writer) as making:
                 yield making
             return
-        self._write_again(record, identity.beside(record.injected, record.written), writer)
+        again = identity.beside(record.injected, record.written)
+        if not identity.manager_url and record.injected and record.token_sha256 == hash_token(spec.guest_token):
+            # Before 0.3.0, no record had the address. The disk has it, and the token.
+            again = replace(again, unchanged=again.unchanged | {GUEST_AGENT_CONF})
+        self._write_again(record, again, writer)
         self._written(record, identity)
         yield None
 
