@@ -195,13 +195,16 @@ def take_back(host: Host, path: str, keep_free: int) -> None:
 
     A process that had it can have passed its descriptor to one that lives on, over a socket (unix(7)): neither a new owner nor
     the end of its user's processes closes that one. If something still has the file open after a second, for reading or for
-    writing, a copy takes its place. `keep_free`: bytes that the copy leaves free. Raises Failed (no plain file), PathError, NoSpace.
+    writing, a copy takes its place. The file of before is emptied for a writer, which would keep its room. A reader may be a backup,
+    and that would be cut short. `keep_free`: bytes that the copy leaves free. Raises Failed (no plain file), PathError, NoSpace.
     """
     hand_over(host, path, 0)
     with opened(path) as descriptor:
         if _closed(host, descriptor, fcntl.F_WRLCK):
             return
-    host.copy_file(path, path, mode=0o600, keep_free=keep_free)
+        host.copy_file(path, path, mode=0o600, keep_free=keep_free)
+        if not _closed(host, descriptor, fcntl.F_RDLCK):
+            _empty(descriptor)
 
 
 def _closed(host: Host, descriptor: int, lease: int) -> bool:
