@@ -118,14 +118,20 @@ class Store:
 
     def claim_user(self, record: VmRecord) -> None:
         """Give the VM a user that no other VM and no process of this host has, and write that down. Not for two VMs at once."""
-        new = not record.user
+        new, folder = not record.user, self._host.exists(self.directory(record.id))
         if new:
             record.user = self.free_user()
         self.prepare(record.id, record.user)
-        if new:
-            # Of what is there: the volumes of `record` are not settled, and one that the old record names may not be lost.
-            before = self.read(record.id)
+        if not new:
+            return
+        # Of what is there: the volumes of `record` are not settled, and one that the old record names may not be lost.
+        before = self.read(record.id)
+        try:
             self.write(before.model_copy(update={"user": record.user}) if before else record)
+        except HostError:
+            if not folder:  # one without a record keeps files of images on the disk
+                self._host.remove_tree(self.directory(record.id))
+            raise
 
     def read(self, vm_id: str) -> VmRecord | None:
         """Return the record, or None if there is none or it is not readable."""

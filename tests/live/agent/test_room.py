@@ -18,6 +18,10 @@ MIB = 1 << 20
 FULL, ROOM = 3 * MIB, 600 * MIB
 
 
+def no_space(self: LocalHost, path: str, *rest: object, **more: object) -> None:
+    raise NoSpace(path, "No space left on device")
+
+
 @pytest.fixture
 def available(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What the file system of the VMs has left, in bytes, of 100 GiB."""
@@ -105,12 +109,25 @@ def test_no_snapshot_of_a_vm_without_room(halted: Bench) -> None:
     assert str(halted.vm_dir()) in halted.vmm.without_room
 
 
+def test_a_vm_that_finds_no_room_leaves_no_folder(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One without a record would keep the files of images from leaving the full disk."""
+    with monkeypatch.context() as full:
+        full.setattr(LocalHost, "write_file", no_space)
+        with pytest.raises(NoSpace):
+            bench.service.put(bench.spec())
+    assert not bench.vm_dir().exists() and bench.service.store.images() == []
+    bench.vm_dir().mkdir()
+    (bench.vm_dir() / "disk.ext4").write_bytes(b"of a backup")
+    with monkeypatch.context() as full:
+        full.setattr(LocalHost, "write_file", no_space)
+        with pytest.raises(NoSpace):
+            bench.service.put(bench.spec(made=True))
+    assert (bench.vm_dir() / "disk.ext4").read_bytes() == b"of a backup"
+
+
 @pytest.mark.parametrize("verb", ["stop", "delete"])
 def test_a_full_disk_stops_nobody_who_makes_room(halted: Bench, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
-    def full(self: LocalHost, path: str, *rest: object, **more: object) -> None:
-        raise NoSpace(path, "No space left on device")
-
-    monkeypatch.setattr(LocalHost, "write_file", full)
+    monkeypatch.setattr(LocalHost, "write_file", no_space)
     if verb == "delete":
         halted.service.delete(VM)
         assert not halted.vm_dir().exists()

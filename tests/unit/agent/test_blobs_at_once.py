@@ -36,7 +36,7 @@ class Manager:
         self.slow: set[bytes] = set()
         self.begun, self.goes_on = threading.Event(), threading.Event()
         self.fetched: list[bytes] = []
-        self.images: list[ImageRef] = []
+        self.images: list[ImageRef] | None = []
         self.blobs = Blobs(self.host, "/srv/images", CACHE, self.fetch, lambda: self.images)
 
     def fetch(self, image: str, wanted: Blob, path: str) -> None:
@@ -119,6 +119,22 @@ def test_a_root_file_system_stays_while_a_vm_has_its_image_and_the_reserve_is_fr
     manager.images = []
     manager.blobs.forget()
     assert manager.cached() == set()
+
+
+def test_only_kernels_stay_on_a_full_disk_while_a_record_cannot_be_read(manager: Manager) -> None:
+    manager.images = None
+    manager.read(ROOTFS)
+    manager.blobs.cached("big", blob(KERNEL))
+    manager.host.usage = usage(513)
+    manager.blobs.forget()
+    assert manager.cached() == {ROOTFS, KERNEL}
+    with manager.blobs.readable("big", blob(OTHER)):
+        manager.host.usage = usage(511)
+        manager.blobs.make_room()
+        assert manager.cached() == {OTHER, KERNEL}, "nor does what is being copied go"
+    manager.host.put(f"{CACHE}/{blob(ROOTFS).sha256}.part", b"of an agent that ended", mode=0o644)
+    manager.blobs.make_room()
+    assert manager.host.listdir(CACHE) == [blob(KERNEL).sha256]
 
 
 def test_a_root_file_system_makes_way_for_the_one_that_is_wanted(manager: Manager) -> None:

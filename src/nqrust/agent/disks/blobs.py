@@ -24,6 +24,7 @@ Fetch = Callable[[str, Blob, str], None]
 """`fetch(image, blob, path)` downloads into `path`; raises Failed."""
 
 _PART = ".part"
+_ROOTS_ALONE = 0o600
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 
@@ -66,7 +67,7 @@ class Blobs:
         with self._working(blob.sha256):
             own = f"{self._root}/{image}/{blob.file}"
             found = self._fitting(own, blob)
-            verified = Verified(own, found) if found else Verified(self._kept(image, blob, 0o600))
+            verified = Verified(own, found) if found else Verified(self._kept(image, blob, _ROOTS_ALONE))
             self.make_room(blob.size)
             yield verified
 
@@ -110,14 +111,20 @@ class Blobs:
                 mine.lock.release()
 
     def _unneeded(self, names: Iterable[str], wanted: int) -> list[str]:
+        room = self._has_room(wanted)
         if (images := self._images()) is None:
-            return []
+            return [] if room else [name for name in names if name.endswith(_PART) or self._is_root_file_system(name)]
         images = list(images)
         blobs = [blob for image in images for blob in (image.kernel, image.kernel_elf, image.initrd) if blob]
-        if self._has_room(wanted):
+        if room:
             blobs += [image.rootfs for image in images]
         needed = {blob.sha256 for blob in blobs}
         return [name for name in names if name not in needed]
+
+    def _is_root_file_system(self, name: str) -> bool:
+        """Whether no VMM may open it. A kernel that goes may be nowhere else."""
+        found = self._host.stat(f"{self._cache}/{name}")
+        return found is not None and found.mode == _ROOTS_ALONE
 
     def _has_room(self, wanted: int) -> bool:
         usage = self._host.disk_usage(self._cache)
