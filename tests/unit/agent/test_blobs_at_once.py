@@ -76,13 +76,17 @@ def manager() -> Manager:
 
 
 def test_a_download_holds_up_no_other_vm(manager: Manager) -> None:
+    beside = f"{CACHE}/.{blob(ROOTFS).sha256}.part.nqr-new"  # of a copy of the host's own file
     with manager.downloading(ROOTFS, times=3):
+        manager.host.put(beside, b"half")
         manager.blobs.cached("tiny", blob(KERNEL))
         manager.blobs.forget()
         assert manager.cached() == set(), "no VM needs the kernel"
-        assert manager.host.exists(f"{CACHE}/{blob(ROOTFS).sha256}.part")
+        assert manager.host.exists(f"{CACHE}/{blob(ROOTFS).sha256}.part") and manager.host.exists(beside)
         assert manager.read(OTHER)
     assert sorted(manager.fetched) == sorted([ROOTFS, OTHER, KERNEL]), "one download for the three VMs that wait for it"
+    manager.blobs.forget()
+    assert not manager.host.exists(beside)
 
 
 def test_a_file_that_is_being_copied_stays(manager: Manager) -> None:

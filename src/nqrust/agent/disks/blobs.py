@@ -25,6 +25,7 @@ Fetch = Callable[[str, Blob, str], None]
 
 _PART = ".part"
 _ROOTS_ALONE = 0o600
+_SHA256 = re.compile("[0-9a-f]{64}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 
@@ -100,7 +101,8 @@ class Blobs:
             self.forget(wanted)
 
     def _drop(self, name: str, wanted: int) -> None:
-        with self._working(name.removesuffix(_PART)) as mine:
+        found = _SHA256.search(name)  # a copy of a part has a name of its own
+        with self._working(found[0] if found else name) as mine:
             if not mine.lock.acquire(blocking=False):
                 return
             try:
