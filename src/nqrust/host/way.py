@@ -28,6 +28,22 @@ def way(host: Host, path: str) -> Iterator[tuple[str, Stat]]:
             return
 
 
+def leads(host: Host, path: str) -> Iterator[str]:
+    """Yield an absolute path, then the one that each link on the way turns it into. The last is without links, as far as it exists."""
+    at, ahead, links = "/", _parts(path), 0
+    yield path
+    while ahead:
+        at = posixpath.join(at, ahead.pop(0))
+        stat = host.stat(at)
+        if stat is not None and stat.kind is Kind.symlink:
+            links += 1
+            if links > _LINKS:
+                return
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(at), host.readlink(at), *ahead))
+            at, ahead = "/", _parts(path)
+            yield path
+
+
 def led_by_others(host: Host, folder: str, *users: int) -> str | None:
     """Return what a user besides root and `users` can change on the way to a folder: a folder or a link. That user can lead
     elsewhere what others write there by its path. None: nobody can."""

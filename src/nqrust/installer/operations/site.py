@@ -17,6 +17,7 @@ from nqrust.host.facts.model import Facts
 from nqrust.host.local import LocalHost
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
+from nqrust.host.way import leads
 from nqrust.image.guest_agent import find_program
 from nqrust.installer import secret_store
 from nqrust.installer.context import Context, ReleaseFiles, Secrets
@@ -29,6 +30,7 @@ from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.receipt import Receipt
 from nqrust.installer.engine.step import Satisfied, Step
 from nqrust.installer.operations import database_authority, own_certificate
+from nqrust.installer.phases.services import folders_of_services
 from nqrust.installer.platform import node
 from nqrust.installer.platform.firecracker.source import Source, source
 from nqrust.installer.release.build_step import BuildRelease
@@ -191,6 +193,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *
         vms=bool(site.vms),
         routed=routed(site.host, undos),
         forwards=forwards_for_others(site.host, undos),
+        leads={folder: tuple(leads(site.host, folder)) for folder in folders_of_services(settings.layout)},
         tell=lambda text: events.emit(Notice("info", text)),
         interruption=request.run.interruption,
         reach=reach(site.host.environment()),

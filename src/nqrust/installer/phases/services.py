@@ -115,12 +115,31 @@ def _manager(context: Context) -> Unit:
         wants=("network-online.target", *(("postgresql.service",) if local else ())),
         hardening=Hardening.sudo if sudo.may_become_root(context, "manager") else Hardening.strict,
         read_write=(layout.image_dir, *_managers_folders(context)),
-        folders=(layout.image_dir, paths.STATE_DIR),
+        folders=_with_links(context, _managers(layout)),
     )
     own = (layout.own_certificate,) if context.own_tls else ()
     # It reads bootstrap.json and the authority again without a restart.
     reads = (layout.manager_env, *own, layout.current_link)
     return Unit(spec, reads, (_version, manager_env, _own_certificate), migrates=True)
+
+
+def folders_of_services(layout: paths.Layout) -> tuple[str, ...]:
+    """Return the folders whose file systems services wait for."""
+    return tuple(dict.fromkeys((*_managers(layout), *_agents(layout))))
+
+
+def _managers(layout: paths.Layout) -> tuple[str, ...]:
+    return layout.image_dir, paths.STATE_DIR
+
+
+def _agents(layout: paths.Layout) -> tuple[str, ...]:
+    """An administrator can give each its own file system. VMs that exist have what they need of their images in the cache."""
+    return layout.vms_dir, layout.volumes_dir, layout.image_cache_dir, paths.STATE_DIR
+
+
+def _with_links(context: Context, folders: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the folders, and where links to them lead: a supervisor follows none."""
+    return tuple(dict.fromkeys(path for folder in folders for path in context.leads.get(folder, (folder,))))
 
 
 def _managers_folders(context: Context) -> tuple[str, ...]:
@@ -146,7 +165,7 @@ def _agent(context: Context) -> Unit:
         wants=("network-online.target", NETWORK, *dhcp),
         hardening=Hardening.host,
         keeps_children=True,
-        folders=(context.layout.data_dir, context.layout.image_dir, paths.STATE_DIR),
+        folders=_with_links(context, _agents(context.layout)),
         stop_seconds=90,  # at a shutdown it waits for its guests
     )
     return Unit(spec, (context.layout.agent_env, context.layout.current_link), (_version, agent_env))

@@ -3,12 +3,11 @@ what is in them."""
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator
 
 from nqrust.contract import paths
 from nqrust.host.port import Host
-from nqrust.host.way import way
+from nqrust.host.way import leads
 from nqrust.installer.preflight.findings import Finding, error
 from nqrust.installer.settings.model import Settings
 
@@ -38,7 +37,7 @@ def checks(settings: Settings, host: Host, known: bool) -> Iterator[Finding]:
     if known:
         return
     folders = _options(settings.layout)
-    real = {option: _real(host, path) for option, path in folders.items()}
+    real = {option: [*leads(host, path)][-1] for option, path in folders.items()}
     faults = {
         option: fault
         for option, path in folders.items()
@@ -84,16 +83,6 @@ def _is_in_another(option: str, real: dict[str, str]) -> str | None:
         if other != "DATA_DIR" or path == folder or any(_inside(path, one) for one in own):
             return f"is in {other} ({folder})"
     return None
-
-
-def _real(host: Host, path: str) -> str:
-    """Return the path without links, as far as it exists."""
-    there, rest = path, ""
-    while there != "/" and host.stat(there) is None:
-        there, name = posixpath.split(there)
-        rest = posixpath.join(name, rest) if rest else name
-    *_, (at, _) = way(host, there)
-    return posixpath.join(at, rest) if rest else at
 
 
 def _inside(path: str, folder: str) -> bool:

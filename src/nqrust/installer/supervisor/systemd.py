@@ -134,7 +134,7 @@ def _unit_section(spec: ServiceSpec, systemd: Systemd) -> list[str]:
         if names:
             lines.append(f"{key}={' '.join(systemd.unit_name(name) for name in names)}")
     if spec.folders:  # fstab mounts a file system with `nofail` or `_netdev` at any time of the boot
-        lines.append(f"RequiresMountsFor={' '.join(spec.folders)}")
+        lines.append(f"RequiresMountsFor={' '.join(map(quoted, spec.folders))}")
     if spec.restart.value != "no":
         lines.append("StartLimitIntervalSec=0")
     return lines

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import posixpath
+from typing import Any
+
 import pytest
 from tests.fakes.host import FakeHost
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_container_runtime import asked, steps
+from tests.unit.installer.release.test_bundle_use import context
 from tests.unit.installer.verbs.lifecycle import applied, reverted
 
 from nqrust.agent.scopes import launch
 from nqrust.agent.settings import Settings
 from nqrust.contract import names, paths
 from nqrust.installer.engine.step import Satisfied
+from nqrust.installer.phases.services import our_services
 from nqrust.installer.platform.vm_home import VmHome
 from nqrust.installer.verbs.file.directory import Directory
 from nqrust.installer.verbs.file.mode import Mode
@@ -50,3 +55,32 @@ def test_installer_and_agent_agree_on_the_folder_that_vms_users_pass_through() -
     applied(host, home)
     launch.prepare(host, Settings())
     assert isinstance(home.inspect(host), Satisfied)
+
+
+def waits(monkeypatch: pytest.MonkeyPatch, links: dict[str, str], **settings: Any) -> dict[str, tuple[str, ...]]:
+    """Return the folders whose file systems each service waits for, on a host with these links."""
+    host = FakeHost.debian12()
+    for link, target in links.items():
+        host.put_directory(posixpath.dirname(link))
+        host.symlink(target, link)
+    monkeypatch.setattr(FakeHost, "debian12", lambda: host)
+    return {spec.name.removeprefix("nqrust-"): spec.folders for spec in our_services(context(monkeypatch, **settings))}
+
+
+def test_a_service_waits_for_the_folders_that_it_needs_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system can be mounted on one of them alone. VMs that exist start without the folder of images."""
+    found = waits(monkeypatch, {})
+    assert found["agent"] == ("/srv/fc/vms", "/srv/fc/volumes", "/srv/fc/images-cache", paths.STATE_DIR)
+    assert found["manager"] == ("/srv/images", paths.STATE_DIR) and found["ui"] == ()
+
+
+def test_a_service_waits_for_the_file_systems_that_links_lead_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd follows none, and the file system at the end of one may not be there yet."""
+    links = {"/srv/fc": "/mnt/a/fc", "/mnt/a/fc": "../b", "/mnt/b/volumes": "/nas/of mine", "/data/images": "images"}
+    found = waits(monkeypatch, links, paths={"image_dir": "/data/images"})
+    assert found["agent"] == (
+        *("/srv/fc/vms", "/mnt/a/fc/vms", "/mnt/b/vms"),
+        *("/srv/fc/volumes", "/mnt/a/fc/volumes", "/mnt/b/volumes", "/nas/of mine"),
+        *("/srv/fc/images-cache", "/mnt/a/fc/images-cache", "/mnt/b/images-cache", paths.STATE_DIR),
+    )
+    assert found["manager"] == ("/data/images", paths.STATE_DIR), "a link to itself leads nowhere"

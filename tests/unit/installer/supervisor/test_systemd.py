@@ -52,6 +52,8 @@ def test_memory_has_a_limit_where_the_service_asks_for_one() -> None:
 def test_a_service_waits_for_the_file_systems_of_its_folders() -> None:
     lines = SYSTEMD.render(dataclasses.replace(SPEC, folders=("/srv/fc", "/srv/images"))).splitlines()
     assert "RequiresMountsFor=/srv/fc /srv/images" in lines[: lines.index("[Service]")]
+    odd = SYSTEMD.render(dataclasses.replace(SPEC, folders=("/srv/fc", "/nas/of mine", "/nas/100%"))).splitlines()
+    assert 'RequiresMountsFor=/srv/fc "/nas/of mine" "/nas/100%%"' in odd, "a link may lead there"
     assert "RequiresMountsFor" not in SYSTEMD.render(SPEC)
 
 
