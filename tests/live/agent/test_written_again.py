@@ -67,6 +67,16 @@ def test_another_address_of_the_host_changes_nothing_else(lived_in: Bench, monke
     assert own(lived_in) == OWN
 
 
+def test_lines_of_others_for_the_guest_agent_go_when_its_file_is_replaced(lived_in: Bench, tmp_path: Path) -> None:
+    theirs = conf(lived_in.service.relay_url(), "token-1") + "EXEC=off\n"
+    (tmp_path / "conf").write_text(theirs)
+    debugfs(lived_in.vm_dir() / "disk.ext4", "cd /etc", "rm guest-agent.conf", f"write {tmp_path}/conf guest-agent.conf")
+    lived_in.service.put(lived_in.spec(**WISHES))
+    assert cat(lived_in, CONF) == theirs
+    lived_in.service.put(lived_in.spec(**WISHES, guest_token="token-2"))
+    assert cat(lived_in, CONF) == conf(lived_in.service.relay_url(), "token-2")
+
+
 def test_what_changed_is_written(lived_in: Bench) -> None:
     bob = GuestUser(name="bob", ssh_keys=[KEY])
     lived_in.service.put(lived_in.spec(**{**WISHES, "name": "web2", "users": [ANA, bob]}))
