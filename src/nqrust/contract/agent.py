@@ -95,7 +95,7 @@ ADDRESS_TAKEN = "NQR-NET-709"
 DISK_MISSING = "NQR-VMM-142"
 """Code of an agent's answer: the disk that the VM had on this host is not there."""
 DISK_LOST = (
-    "If the disk is lost, restore a snapshot, which also sets the volumes back, or a backup. To keep only the volumes, use "
+    "If the disk is lost, restore a backup or a snapshot. A snapshot also sets the volumes back. To keep only the volumes, use "
     "`nqr volume detach --keep`. A delete of the VM deletes its snapshots and the volumes that are not marked to be kept."
 )
 

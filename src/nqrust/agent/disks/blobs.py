@@ -39,7 +39,7 @@ class Verified:
 
 @dataclass
 class _Work:
-    """What goes on with one file. `holders`: threads at work on it, or waiting for `lock`. `coming`: bytes that `part` gets."""
+    """The work on one file. `holders`: threads at work on it, or waiting for `lock`. `coming`: bytes that `part` gets."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     holders: int = 0
@@ -106,7 +106,7 @@ class Blobs:
             if not mine.lock.acquire(blocking=False):
                 return
             try:
-                # Who comes from here on waits for the lock, and finds no file. The record of a VM may be written since.
+                # Threads that come from here on wait for the lock, and find no file. The record of a VM may be written since.
                 if mine.holders == 1 and self._unneeded([name], wanted):
                     self._host.remove(f"{self._cache}/{name}")
             finally:

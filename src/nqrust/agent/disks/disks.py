@@ -125,7 +125,7 @@ class Identity:
         """Return it without the parts that a disk has. `injected`, `written`: `digest` and `digests` of what the disk got."""
         digests = self.digests
         same = {part for part, digest in digests.items() if written.get(part) == digest}
-        if injected and not written:  # of a version that kept one digest of all. What a VM gets once does not change.
+        if injected and not written:  # of a version that kept one digest of all. Parts that a VM gets once do not change.
             same = {part for part in digests if injected == self.digest or part in _ONCE or part.startswith(_USER)}
         return replace(self, unchanged=frozenset(same))
 

@@ -63,7 +63,7 @@ class Snapshots:
         """
         record, folder = self._of(vm_id, name, needs_disk=True)
         parent, part, old = folder.rpartition("/")[0], f"{folder}.new", f"{folder}.old"
-        if self._host.exists(old) and not self._host.exists(folder):  # a replacement was cut off
+        if self._host.exists(old) and not self._host.exists(folder):  # a replacement was interrupted
             self._host.rename(old, folder)
         known = self._meta(folder)
         if known is not None and request in ("", known.request):
@@ -185,7 +185,7 @@ class Snapshots:
         return [meta.found() for meta in metas if meta is not None]
 
     def delete(self, vm_id: str, name: str) -> None:
-        """Delete the snapshot. A missing one is not an error. One whose deletion fails or is cut off is complete or gone."""
+        """Delete the snapshot. A missing one is not an error. One whose deletion fails or is interrupted is complete or gone."""
         folder = self._folder(vm_id, name)
         for rest in (f"{folder}.new", f"{folder}.old"):
             self._host.remove_tree(rest)

@@ -13,7 +13,7 @@ from nqrust.ui import format as fmt
 from nqrust.ui import frame, parts, session
 from nqrust.ui.forms import Trouble
 
-# What was typed goes with the submission: before a page has its connection, NiceGUI keeps no order between its events.
+# The submission has the fields with it: before a page has its connection, NiceGUI keeps no order between its events.
 _WITH_FIELDS = "event => emit(Object.fromEntries(new FormData(event.target)))"
 
 
