@@ -114,7 +114,9 @@ async def test_what_is_left_of_a_vm_whose_disk_is_lost_is_not(manager: Any, reco
     found.state, found.disk, found.started_at, found.exit_reason = "failed", False, None, "its host went down"
     await reconciler.once()
     waiting = await manager.admin.send(calls.get_vm("web1"))
-    assert waiting.state is VmState.stopped and "a backup or a snapshot" in waiting.error and "volume detach --keep" in waiting.error
+    assert (
+        waiting.state is VmState.stopped and "a backup or a snapshot" in waiting.error and "volume detach --keep" in waiting.error
+    )
     if has == "snapshot":
         asked = await manager.admin.send(calls.restore_snapshot("web1", "a"))
         await manager.admin.wait_for("web1", "stopped", 10, since=asked.generation)
