@@ -7,9 +7,11 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -324,6 +326,30 @@ def bench(tmp_path: Path, make_ext4: Callable[..., Path]) -> Bench:
         )
     )
     return Bench(service, scopes, vmm, taps, forwards, image, tmp_path)
+
+
+class Cut(BaseException):
+    """The agent is killed here."""
+
+
+@contextmanager
+def killed_at(nth: int, host: object, *names: str) -> Iterator[None]:
+    """Kill the agent where the block calls one of these methods of `host` for the nth time."""
+    steps = 0
+    with pytest.MonkeyPatch.context() as patched:
+        for name in names:
+            real = getattr(host, name)
+
+            def step(*arguments: Any, _real: Any = real, **options: Any) -> Any:
+                nonlocal steps
+                steps += 1
+                if steps == nth:
+                    raise Cut
+                return _real(*arguments, **options)
+
+            patched.setattr(host, name, step)
+        with suppress(Cut):
+            yield
 
 
 NEEDS = ("screen", "tc")

@@ -21,7 +21,7 @@ from nqrust.host import durable
 from nqrust.host.errors import NoSpace, PathError, PathMissing
 from nqrust.host.port import DiskUsage
 
-from .conftest import VM, Bench
+from .conftest import VM, Bench, Cut
 
 VOLUMES = [{"device": "vdb", "size_mib": 16, "keep": False}]
 
@@ -73,10 +73,6 @@ def test_a_snapshot_of_an_earlier_version_is_no_answer_to_a_request(bench: Bench
     (bench.vm_dir() / "disk.ext4").write_bytes(b"today")
     snapshots.create(VM, "before", "one")
     assert (meta.parent / "disk.ext4").read_bytes() == b"today"
-
-
-class Cut(BaseException):
-    """The agent is killed here."""
 
 
 @pytest.mark.parametrize("verb", ["create", "delete"])

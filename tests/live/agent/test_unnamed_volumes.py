@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,11 @@ from nqrust.contract.names import kept_volume_name
 from nqrust.contract.vms import StopRequest
 from nqrust.contract.volumes import KeptVolume
 
-from .conftest import VM, Bench
+from .conftest import VM, Bench, killed_at
 
 UNMARKED = {"device": "vdc", "size_mib": 16, "keep": False, "kept_as": f"web1-vdc-{VM}-7"}
 DATA = [{"device": "vdb", "size_mib": 1, "keep": True, "name": "data1"}]
 LOST = f"lost-vdb-{VM}.raw"
-
-
-class Cut(BaseException):
-    """The agent is killed here."""
 
 
 def folder(bench: Bench) -> Path:
@@ -115,23 +110,10 @@ def test_a_vm_that_gets_another_name_has_its_volume_on(bench: Bench, keep: bool,
 
 
 @pytest.mark.parametrize("nth", range(1, 6))
-def test_a_volume_that_is_left_out_is_never_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
+def test_a_volume_that_is_left_out_is_never_lost(bench: Bench, nth: int) -> None:
     with_data(bench)
-    host, steps = bench.service.host, 0
-    with monkeypatch.context() as patched:
-        for name in ("rename", "remove", "write_file", "set_mode"):
-            real = getattr(host, name)
-
-            def step(*arguments: Any, _real: Any = real, **options: Any) -> Any:
-                nonlocal steps
-                steps += 1
-                if steps == nth:
-                    raise Cut
-                return _real(*arguments, **options)
-
-            patched.setattr(host, name, step)
-        with contextlib.suppress(Cut):
-            put(bench, 9, [])
+    with killed_at(nth, bench.service.host, "rename", "remove", "write_file", "set_mode"):
+        put(bench, 9, [])
     bench.service.delete(VM)
     assert kept(bench) == {"data1.raw": b"mine"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 from dataclasses import replace
@@ -18,7 +17,7 @@ from nqrust.contract.volumes import KeptVolume
 from nqrust.host.errors import NoSpace
 from nqrust.host.local import LocalHost
 
-from .conftest import VM, Bench
+from .conftest import VM, Bench, Cut, killed_at
 
 OTHER = "1b8f0c3e-5f0e-4a53-9f4e-6a1d2a8f7c12"
 EMPTY = [{"device": "vdb", "size_mib": 16, "keep": True}]
@@ -196,10 +195,6 @@ def test_a_letter_between_two_volumes_gets_a_drive_without_room(bench: Bench) ->
     assert bench.vmm.limited[-1][0] == 4, "each of them is limited"
 
 
-class Cut(BaseException):
-    """The agent is killed here."""
-
-
 @pytest.mark.parametrize("nth", range(1, 14))
 def test_cut_off_anywhere_and_asked_again_it_ends_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
     """vdb goes and is kept, vdd goes for good, vdc comes, vde is a kept one."""
@@ -245,32 +240,19 @@ def test_cut_off_anywhere_and_asked_again_it_ends_the_same(bench: Bench, monkeyp
 
 
 @pytest.mark.parametrize("nth", range(1, 9))
-def test_deleted_in_the_middle_of_it_no_kept_one_is_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
+def test_deleted_in_the_middle_of_it_no_kept_one_is_lost(bench: Bench, nth: int) -> None:
     folder(bench).mkdir()
     (folder(bench) / "data1.raw").write_bytes(b"kept")
     put(bench, 1, EMPTY)
     (bench.vm_dir() / "vdb.raw").write_bytes(b"mine")
-    host, steps = bench.service.host, 0
-    with monkeypatch.context() as patched:
-        for name in ("rename", "remove", "write_file", "set_mode"):
-            real = getattr(host, name)
-
-            def step(*arguments: Any, _real: Any = real, **options: Any) -> Any:
-                nonlocal steps
-                steps += 1
-                if steps == nth:
-                    raise Cut
-                return _real(*arguments, **options)
-
-            patched.setattr(host, name, step)
-        with contextlib.suppress(Cut):
-            put(
-                bench,
-                2,
-                [{"device": "vdc", "size_mib": 1, "keep": True, "name": "data1"}],
-                attached=["vdc"],
-                detached=[{**EMPTY[0], "data": "keep"}],
-            )
+    with killed_at(nth, bench.service.host, "rename", "remove", "write_file", "set_mode"):
+        put(
+            bench,
+            2,
+            [{"device": "vdc", "size_mib": 1, "keep": True, "name": "data1"}],
+            attached=["vdc"],
+            detached=[{**EMPTY[0], "data": "keep"}],
+        )
     bench.service.delete(VM)
     assert {path.name: path.read_bytes() for path in folder(bench).iterdir()} == {"data1.raw": b"kept", f"{NAME}.raw": b"mine"}
 
