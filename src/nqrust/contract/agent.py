@@ -89,6 +89,10 @@ class ImageRef(BaseModel):
     cmdline: str = Field(default="", max_length=65_536)
     root_device: Name = "/dev/vda"
 
+    @property
+    def boot_files(self) -> list[Blob]:
+        return [blob for blob in (self.kernel, self.kernel_elf, self.initrd) if blob]
+
 
 ADDRESS_TAKEN = "NQR-NET-709"
 """Code of an agent's answer: another VM of the host has that address."""
@@ -121,7 +125,7 @@ class VmPlaced(VmSized, VmKept):
 
 
 def _plain_image(image: ImageRef) -> ImageRef:
-    files = [blob.file for blob in (image.rootfs, image.kernel, image.kernel_elf, image.initrd) if blob]
+    files = [blob.file for blob in (image.rootfs, *image.boot_files)]
     for text in (image.name, image.rootfs_type, image.root_device, *files):
         word(text)
     if not one_line(image.cmdline).isascii():

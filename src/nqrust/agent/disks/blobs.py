@@ -117,7 +117,7 @@ class Blobs:
         if (images := self._images()) is None:
             return [] if room else [name for name in names if name.endswith(_PART) or self._is_root_file_system(name)]
         images = list(images)
-        blobs = [blob for image in images for blob in (image.kernel, image.kernel_elf, image.initrd) if blob]
+        blobs = [blob for image in images for blob in image.boot_files]
         if room:
             blobs += [image.rootfs for image in images]
         needed = {blob.sha256 for blob in blobs}

@@ -8,7 +8,6 @@ from nqrust.agent.disks.blobs import Blobs
 from nqrust.agent.store import Store, VmRecord
 from nqrust.agent.vmm.port import Machine, Vmm, largest_saved
 from nqrust.contract.agent import ImageRef
-from nqrust.contract.images import Blob
 from nqrust.host.port import Host
 
 
@@ -55,11 +54,7 @@ def image_of_disk(blobs: Blobs, driver: Vmm, wanted: ImageRef, before: ImageRef)
     `wanted`: the present version. The kernel is of this one if the former is nowhere, such as after a restore without the cache.
     """
     # Before 0.3.0, hosts with QEMU kept no ELF kernel.
-    needed = [blob for blob in boot_files(before) if blob is not before.kernel_elf or driver.capabilities.elf_kernel]
+    needed = [blob for blob in before.boot_files if blob is not before.kernel_elf or driver.capabilities.elf_kernel]
     if wanted == before or all(blobs.here(before.name, blob) for blob in needed):
         return before
     return before.model_copy(update={name: getattr(wanted, name) for name in ("name", "kernel", "kernel_elf", "initrd")})
-
-
-def boot_files(image: ImageRef) -> list[Blob]:
-    return [blob for blob in (image.kernel, image.kernel_elf, image.initrd) if blob]

@@ -257,7 +257,7 @@ class VmService(Starter):
     def _new_disk(
         self, spec: VmSpec, record: VmRecord, identity: disks.Identity, writer: disks.Writer
     ) -> Iterator[Making | None]:
-        for boot_file in machines.boot_files(spec.image):  # a later version of the image replaces them
+        for boot_file in spec.image.boot_files:  # a later version of the image replaces them
             self.blobs.cached(spec.image.name, boot_file)
         blob, disk = spec.image.rootfs, self.store.disk(spec.id)
         beside = spec.run and writer is disks.EXT4 and self.drivers[self.verdict().vmm].capabilities.reads_disks_last
