@@ -118,12 +118,11 @@ class Store:
 
     def claim_user(self, record: VmRecord) -> None:
         """Give the VM a user that no other VM and no process of this host has, and write that down. Not for two VMs at once."""
-        new, folder = not record.user, self._host.exists(self.directory(record.id))
-        if new:
-            record.user = self.free_user()
-        self.prepare(record.id, record.user)
-        if not new:
+        if record.user:
+            self.prepare(record.id, record.user)
             return
+        folder, record.user = self._host.exists(self.directory(record.id)), self.free_user()
+        self.prepare(record.id, record.user)
         # Of what is there: the volumes of `record` are not settled, and one that the old record names may not be lost.
         before = self.read(record.id)
         try:
