@@ -78,9 +78,9 @@ class Context:
     `build_roles`: package roles (distro/) for building the release on this host. `explicit`: settings that somebody chose, by
     dotted name. `first`: the journal has no record of this database. `own_database`: it says that nqr created the database.
     `former`: settings of all runs that changed this host, oldest first; their results may be in the way. `own_bridges`: bridges to
-    the LAN that nqr made. `vms`: this host has VMs. `routed`: the host forwarded packets before nqr. `forwards`: others rely on the
-    forwarding that nqr turned on. `leads`: folder of the platform -> itself, and where links on the way lead. `reach`: variables of proxies, mirrors and certificates. `tell` gets sentences for people.
-    `interruption`: the signal flag of the run.
+    the LAN that nqr made. `vms`: this host has VMs. `routed`: the host forwarded packets before nqr. `forwards` looks whether others
+    rely on the forwarding that nqr turned on. `leads`: folder of the platform -> itself, and where links on the way lead. `reach`:
+    variables of proxies, mirrors and certificates. `tell` gets sentences for people. `interruption`: the signal flag of the run.
     """
 
     settings: Settings
@@ -102,7 +102,7 @@ class Context:
     own_bridges: tuple[OwnBridge, ...] = ()
     vms: bool = False
     routed: bool = False
-    forwards: bool = False
+    forwards: Callable[[], bool] = field(default=lambda: False, repr=False, compare=False)
     leads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     looked: Supervisor | None = None  # the supervisor, with the states that it had
     reach: Mapping[str, str] = field(default_factory=dict, repr=False)

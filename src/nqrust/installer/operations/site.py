@@ -192,7 +192,7 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *
         own_bridges=site.own_bridges,
         vms=bool(site.vms),
         routed=routed(site.host, undos),
-        forwards=forwards_for_others(site.host, undos),
+        forwards=lambda: forwards_for_others(site.host, undos),
         leads={folder: tuple(leads(site.host, folder)) for folder in folders_of_services(settings.layout)},
         tell=lambda text: events.emit(Notice("info", text)),
         interruption=request.run.interruption,

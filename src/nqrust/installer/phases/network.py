@@ -186,7 +186,7 @@ def _on_the_lan(context: Context) -> list[Step]:
 
 def _keeps(context: Context) -> tuple[str, ...]:
     """Return forwarding if others found it on and rely on it. Its record stays, so an uninstall looks again."""
-    return (f"sysctl:{FORWARDING}",) if context.forwards else ()
+    return (f"sysctl:{FORWARDING}",) if context.forwards() else ()
 
 
 def _others(context: Context) -> set[str]:

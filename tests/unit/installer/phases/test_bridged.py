@@ -74,7 +74,7 @@ def test_the_network_phase_has_rules_for_vms_and_nothing_of_a_network_of_nqrs_ow
 
 def test_forwarding_that_others_use_stays_when_nat_becomes_bridged() -> None:
     for used in (True, False):
-        made = replace(context(former=(FORMER,)), forwards=used)
+        made = replace(context(former=(FORMER,)), forwards=lambda used=used: used)
         (phase,) = [one for one in planner.plan(made).phases if one.name == "network"]
         assert phase.keeps == (("sysctl:net.ipv4.ip_forward",) if used else ())
 

@@ -261,7 +261,7 @@ def test_ip_forwarding_that_a_neighbour_uses_stays(used: bool) -> None:
     here = bench()
     isolated = Settings.model_validate({"network": {"mode": "isolated"}})
     here.run(ledger(context(Settings())))
-    result = here.run(ledger(replace(context(isolated, Settings()), forwards=used)))
+    result = here.run(ledger(replace(context(isolated, Settings()), forwards=lambda: used)))
     assert ("sysctl:net.ipv4.ip_forward" in result.retired.gone) is not used
 
 
