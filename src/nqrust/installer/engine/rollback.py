@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from nqrust.host.errors import HostError
@@ -28,6 +28,19 @@ class RollbackResult:
     """Why some records stay for a later revert."""
 
 
+def stays(
+    receipt: Receipt,
+    entries: Collection[Entry],
+    retain: Callable[[Entry], bool] = lambda entry: False,
+    spared: Spared = NOTHING_SPARED,
+) -> list[Undo]:
+    """Return the records that stay when `entries` are undone. They count from the start: a user of theirs waits for older ones."""
+    going = [entry for entry in entries if not retain(entry)]
+    seqs, given = {entry.seq for entry in going}, {entry.seq for entry in entries}
+    kept = [entry for entry in receipt.entries if entry.seq not in seqs and (entry.retained or entry.seq in given)]
+    return [undo for entry in kept for undo in entry.undo] + [undo for entry in going for undo in entry.undo if spared.why(undo)]
+
+
 def roll_back(
     verbs: Verbs,
     context: UndoContext,
@@ -51,11 +64,7 @@ def roll_back(
     context = replace(context, tell=lambda text: events.emit(Notice("info", text)))
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
     going = [entry for entry in newest_first if not retain(entry)]
-    seqs = {entry.seq for entry in going}
-    others = [entry for entry in Receipt.of(journal).entries if entry.retained and entry.seq not in seqs]
-    stays = [entry for entry in newest_first if entry.seq not in seqs]
-    staying = [undo for entry in (*others, *stays) for undo in entry.undo]
-    staying += [undo for entry in going for undo in entry.undo if spared.why(undo)]  # older ones, too: a user of theirs waits
+    staying = stays(Receipt.of(journal), newest_first, retain, spared)
     verbs.rest(context, (undo for entry in going for undo in entry.undo))
     for entry in newest_first:
         if retain(entry):

@@ -90,10 +90,11 @@ class Verb:
     `words` describes the revert; `forecast` describes it where only a look at the host can tell. `script` yields shell lines
     that do it without nqr. `capture` completes a record before its step changes anything; `conclude` returns the digest of
     what is known after the step. `needs_programs`: it runs programs that nqr's packages may have brought. After one of these
-    fails, records of verbs with `brings_programs` stay. `last`: its records stay after any failure. `replaces`: an earlier file at its path is stored. `shared_folder`:
-    the folder of a record that others may use too. `once`: the thing of a record, empty for most verbs. After a revert of it
-    failed, other records of the same thing wait for the next run: each attempt costs the host something. `rest` stops, before
-    the first revert, a program that would set again what other records revert; its own record decides whether it starts again.
+    fails, records of verbs with `brings_programs` stay. `last`: its records stay after any failure. `replaces`: an earlier file
+    at its path is stored. `shared_folder`: the folder of a record that others may use too. `once`: the thing of a record, empty
+    for most verbs. After a revert of it failed, other records of the same thing wait for the next run: each attempt costs the
+    host something. `rest` stops, before the first revert, a program that would set again what other records revert; its own
+    record decides whether it starts again.
     `rest_script` yields shell lines for that. `stays_script` returns a shell command that succeeds where a revert would leave the
     thing of a record, or an empty string.
     """

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from nqrust.contract import paths
 from nqrust.host.port import Host
+from nqrust.installer.engine import rollback
 from nqrust.installer.engine.forecast import forecast
 from nqrust.installer.engine.receipt import Entry, unfinished_entries
 from nqrust.installer.engine.step import Origin
@@ -82,12 +83,11 @@ def of_rollback(site: Site) -> PlanPreview:
     stays: tuple[StaysPreview, ...] = ()
     if entries:
         spared = Belongings(site).spared
-        copies = tuple((entry, undo, why) for entry in entries for undo in entry.undo if (why := spared.why(undo)))
+        copies = tuple((entry, why) for entry in entries for undo in entry.undo if (why := spared.why(undo)))
         going = tuple(replace(entry, undo=tuple(undo for undo in entry.undo if not spared.why(undo))) for entry in entries)
-        others = (undo for entry in receipt.entries if entry.retained and entry not in entries for undo in entry.undo)
-        staying = (*others, *(undo for _, undo, _ in copies))
+        staying = tuple(rollback.stays(receipt, entries, spared=spared))
         back, stays = _back(UndoContext(site.host, site.originals, staying=staying), going, "rollback")
-        stays += tuple(StaysPreview(entry.step_id, entry.describe, why, recorded=True) for entry, _, why in copies)
+        stays += tuple(StaysPreview(entry.step_id, entry.describe, why, recorded=True) for entry, why in copies)
         phases.append(back)
     none = () if entries else ("There is nothing to roll back.",)
     if len(entries) == len(receipt.entries) and not any(stay.recorded for stay in stays):
