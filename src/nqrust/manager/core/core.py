@@ -36,9 +36,10 @@ LATE = 1000
 class Core:
     """`trust`: the certificates; None without TLS. `wake`: set if there may be an operation to run. `changed`: pulses after each operation.
 
-    `late`: entries of the audit log that the database could not take yet; the newest ones. `deleting`: names of kept volumes that their hosts are to delete now. `downloads`: running downloads by image id. `fetching` and
-    `checking` of images: two at a time. `lookups`: for the images of each user. `reboots`: time of the last event about a reboot of a VM's guest. `ui_key_sha256`: of the
-    key with which the web UI passes on the addresses of its users.
+    `late`: entries of the audit log that the database could not take yet; the newest ones. `deleting`: names of kept volumes that
+    their hosts are to delete now. `downloads`: running downloads by image id. `fetching` and `checking` of images: two at a time.
+    `lookups`: for the images of each user. `reboots`: time of the last event about a reboot of a VM's guest. `ui_key_sha256`: of
+    the key with which the web UI passes on the addresses of its users.
     """
 
     settings: Settings
