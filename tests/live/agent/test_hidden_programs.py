@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.live.agent.own_users import USER
 
 from nqrust.agent import survivors
 from nqrust.agent.users import become
@@ -16,7 +17,6 @@ from nqrust.contract.names import VM_USERS
 from nqrust.host.local import LocalHost
 
 HOST = LocalHost()
-USER = VM_USERS[1000 + os.getpid() % 60_000]  # of this run of the tests alone
 PYTHON = (sys.executable, "-I", "-S", "-c")
 RUNNER = """\
 import os

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 
 import pytest
 from tests.fakes.host import FakeHost
+from tests.live.agent.own_users import USER
 
 from nqrust.agent import users
 from nqrust.agent.api import console
@@ -30,10 +31,8 @@ from nqrust.agent.scopes.process import ProcessScopes
 from nqrust.agent.scopes.procfs import scope_of_cgroup, scope_of_environ, tops_of
 from nqrust.agent.scopes.systemd import SystemdScopes
 from nqrust.agent.settings import Settings
-from nqrust.contract.names import VM_USERS
 from nqrust.host.local import LocalHost
 
-USER = VM_USERS[1000 + os.getpid() % 60_000]  # of this run of the tests alone: a VM's processes are found by their user
 STAND_IN = ("tail", "-f", "/dev/null")
 """A VMM: no program that a launch itself runs bears its name."""
 
@@ -160,10 +159,10 @@ def real(tmp_path: Path) -> Iterator[tuple[ProcessScopes, Callable[..., Launch]]
     shutil.rmtree(state)
 
 
-def until(condition: Callable[[], object], seconds: float = 40.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 40.0, log: str = "") -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
+        assert time.monotonic() < end, f"it did not happen in time {Path(log).read_text()[-2000:] if log else ''}"
         time.sleep(0.05)
 
 
@@ -332,7 +331,7 @@ async def test_a_vmm_reaches_neither_memory_nor_namespaces_of_a_viewer(
         lines = [line for line in Path(spawned.log).read_text().splitlines() if line.startswith("[") and line.endswith("]")]
         return tuple(json.loads(lines[-1])) if lines else (0, {})
 
-    until(lambda: Path(spawned.log).exists() and told()[0])
+    until(lambda: Path(spawned.log).exists() and told()[0], log=spawned.log)
     (screen,) = [process.pid for process in scopes.all()["unit-test-1"].processes if process.comm == "screen"]
     store = SimpleNamespace(read=lambda _: SimpleNamespace(user=USER), directory=lambda _: spawned.directory)
     session = SimpleNamespace(host=LocalHost(), settings=scopes._settings, store=store)

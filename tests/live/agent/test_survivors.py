@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.live.agent.own_users import USER
 from tests.places import ROOT
 
 from nqrust.agent import survivors, users
@@ -26,7 +27,6 @@ from nqrust.agent.settings import Settings
 from nqrust.agent.users import become
 from nqrust.agent.vmm.port import largest_saved
 from nqrust.agent.vms.snapshots import Snapshots
-from nqrust.contract.names import VM_USERS
 from nqrust.contract.vms import StopRequest
 from nqrust.host.errors import OutputTooLong
 from nqrust.host.local import LocalHost
@@ -35,7 +35,6 @@ from nqrust.host.port import Command, Completed
 from .conftest import VM, Bench
 
 HOST = LocalHost()
-USER = VM_USERS[1000 + os.getpid() % 60_000]  # of this run of the tests alone
 BOMBER = USER + 2
 STATES: list[str] = []
 PYTHON = (sys.executable, "-I", "-S", "-c")
