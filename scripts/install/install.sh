@@ -219,7 +219,7 @@ apt_install() { # list file, packages
     fi
     write_down "$list" "$new"
     say "Installing $* (waits while another package manager runs) …"
-    apt install -- "$@" || { [ $fresh = no ] && apt update && apt install -- "$@"; } # (lists may be out of date)
+    apt --no-remove install -- "$@" || { [ $fresh = no ] && apt update && apt --no-remove install -- "$@"; } # (lists may be out of date)
 }
 dnf_new() { # as apt_new: the "Installing" tables; a name too long for its column stands alone in its line
     trusting_dnf --assumeno --setopt=install_weak_deps=False install "$@" 2>>"$LOG" 9>&- |
@@ -293,7 +293,7 @@ if [ "$manager" = apt ] && { [ -s "$CACHE/borrowed" ] || { [ -z "$python" ] && [
         [ $code = 2 ] || break
         sleep 2
     done
-    apt --fix-broken install || true
+    apt --no-remove --fix-broken install || true
 fi
 
 if [ -z "$python" ]; then

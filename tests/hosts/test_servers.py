@@ -18,7 +18,7 @@ SCRIPT = "/root/undo.sh"
 SERVER = (
     "linux-image-cloud-amd64", "initramfs-tools", "openssh-server", "cron", "logrotate", "rsyslog", "unattended-upgrades", "needrestart",
     "apt-listchanges", "locales", "man-db", "apparmor", "ufw", "polkitd", "libpam-systemd", "systemd-timesyncd", "e2fsprogs", "kmod",
-    "procps", "git", "curl", "screen", "iptables",
+    "procps", "git", "curl", "screen", "iptables", "busybox",
 )  # fmt: skip
 """Of what people have on their servers, what watches the installation of packages or does work after it."""
 

@@ -15,7 +15,6 @@ PACKAGES = {
     "nftables": ("nftables",),
     "iproute2": ("iproute2",),
     "e2fsprogs": ("e2fsprogs",),
-    "busybox": ("busybox-static",),
     "zstd": ("zstd",),
     "cpio": ("cpio",),
     "skopeo": ("skopeo",),

@@ -19,7 +19,6 @@ ROLES = (
     "nftables",
     "iproute2",
     "e2fsprogs",  # mke2fs, debugfs, resize2fs
-    "busybox",  # statically linked, for images
     "zstd",  # newer distributions compress kernels and modules with it
     "cpio",
     "skopeo",  # fetches container images

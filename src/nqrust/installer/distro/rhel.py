@@ -24,7 +24,6 @@ RHEL = Distro(
         "nftables": ("nftables",),
         "iproute2": ("iproute", "iproute-tc"),
         "e2fsprogs": ("e2fsprogs",),
-        "busybox": ("busybox",),  # from EPEL
         "zstd": ("zstd",),
         "cpio": ("cpio",),
         "skopeo": ("skopeo",),
@@ -48,7 +47,7 @@ RHEL = Distro(
         9: Edition({"iptables": ("iptables-nft",)}, versions={"nodejs": (16,), "sudo": (1, 9, 5)}),
         10: Edition({"python": ("python3",), "npm": ("nodejs-npm",)}, versions={"nodejs": (22,), "sudo": (1, 9, 15)}),
     },
-    extra_roles=frozenset({"screen", "busybox"}),
+    extra_roles=frozenset({"screen"}),
     extra_repository={
         "rocky": "epel-release",
         "almalinux": "epel-release",

@@ -19,7 +19,7 @@ from nqrust.installer.settings.firecracker import VERSION
 from nqrust.installer.verbs.packages.registry import collecting
 
 ROLES = (
-    "postgresql", "postgresql-client", "dnsmasq", "qemu", "screen", "iptables", "nftables", "iproute2", "e2fsprogs", "busybox",
+    "postgresql", "postgresql-client", "dnsmasq", "qemu", "screen", "iptables", "nftables", "iproute2", "e2fsprogs",
     "zstd", "kmod", "procps", "sudo", "skopeo",
 )  # fmt: skip
 """Package roles (distro/) of all installs on a host that has a Python: each mode and each network."""

@@ -33,7 +33,7 @@ REPOSITORY = "packages:repository"
 def roles(context: Context) -> list[str]:
     """Return the package roles (distro/) that this installation uses. Assumes no program on a minimal host."""
     settings, facts = context.settings, context.facts
-    wanted = ["iproute2", "e2fsprogs", "busybox", "zstd", *context.build_roles]
+    wanted = ["iproute2", "e2fsprogs", "zstd", *context.build_roles]
     if sudo.wanted(context):
         wanted.append("sudo")
     if facts.kernel.modules_loadable:

@@ -60,7 +60,7 @@ COMPONENTS = (
         name="guest-agent",
         kind=ComponentKind.binary,
         artifact=GUEST_AGENT,
-        packages=("busybox-static", "cpio"),
+        packages=("cpio",),
     ),
     Component(
         name="ui",

@@ -144,7 +144,7 @@ def test_an_unknown_package_name_fails() -> None:
     """The fake is strict: the name of RHEL 8 does not do on RHEL 9, where another package only answers to it."""
     row = {**NAMED["rocky-9"], "provides": {}}
     old = replace(next(step for step in _packages(plan_of(NAMED["rocky-8"])) if step.label == "platform"))
-    release = Release({*flat(row["has"]), "screen", "busybox"}, {"iptables": "iptables-nft"}, {})
+    release = Release({*flat(row["has"]), "screen"}, {"iptables": "iptables-nft"}, {})
     host = FakeHost.debian12()
     host.on("few", "add", prefix=True, changes=True, answer=release.install)
     step = replace(old, manager=Knowing(release=release))

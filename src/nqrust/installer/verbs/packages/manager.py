@@ -63,7 +63,7 @@ class Installing(Protocol):
         ...
 
     def installed(self, host: Host) -> dict[str, str]:
-        """Return fully installed packages: plain name -> version."""
+        """Return fully installed packages, and names that they provide: plain name -> version."""
         ...
 
     def recorded(self, host: Host) -> list[str]:
@@ -90,7 +90,7 @@ class Installing(Protocol):
 
     def would_bring(self, host: Host, names: Sequence[str]) -> list[str]:
         """Return every package that installing `names` would add, dependencies included, named as in `recorded`. Raises
-        CommandFailed if the transaction cannot be resolved."""
+        CommandFailed if the transaction cannot be resolved, StepFailed if it would remove a package."""
         ...
 
     def install(self, names: Sequence[str]) -> Command:

@@ -20,6 +20,7 @@ from nqrust.installer.verbs.packages.dnf.stream import ModuleStream
 from nqrust.installer.verbs.packages.manager import trusting
 from nqrust.installer.verbs.packages.step import PackageIndex, Packages, transaction_failed
 
+PROVIDES = {"dnsmasq-base-lua": "dnsmasq-base (= 1.0), dns-forwarder"}
 NEEDS = {"postgresql": ["postgresql-15", "libpq5"], "screen": [], "cowsay": []}
 LOCKS = "1: POSIX  ADVISORY  WRITE 812 08:01:{inode} 0 EOF\n2: POSIX  ADVISORY  READ 9 08:01:7 0 EOF\n"
 
@@ -33,6 +34,7 @@ class FakeApt:
     trouble: list[str] = field(default_factory=list)
     started_with_policy: list[bool] = field(default_factory=list)
     half_done: bool = False
+    removes: tuple[str, ...] = ()
 
     def attach(self, host: FakeHost) -> None:
         host.put("/var/lib/dpkg/status", "")
@@ -51,7 +53,8 @@ class FakeApt:
         host.on("apt-get", "install", prefix=True, changes=True, answer=lambda h, c: self.install(h, c))
 
     def rows(self) -> str:
-        return "".join(f"installed\t{n}\t{n}{':amd64' if n.startswith('lib') else ''}\t1.0\n" for n in sorted(self.installed))
+        rows = ((n, ":amd64" if n.startswith("lib") else "", PROVIDES.get(n, "")) for n in sorted(self.installed))
+        return "".join(f"installed\t{n}\t{n}{arch}\t1.0\t{provides}\n" for n, arch, provides in rows)
 
     def configure(self) -> None:
         self.half_done = False
@@ -65,7 +68,8 @@ class FakeApt:
         return found + [d for n in found for d in NEEDS.get(n, [])]
 
     def simulate(self, cmd: Command) -> str:
-        return "".join(f"Inst {n} (1.0 Debian:12/stable [amd64])\n" for n in self.wanted(cmd.argv[5:]))
+        removed = "".join(f"Remv {n} [1.0]\n" for n in self.removes)
+        return removed + "".join(f"Inst {n} (1.0 Debian:12/stable [amd64])\n" for n in self.wanted(cmd.argv[5:]))
 
     def install(self, host: FakeHost, cmd: Command) -> str:
         self.started_with_policy.append(host.exists(POLICY_RC_D.path))
@@ -99,6 +103,21 @@ def test_only_what_is_missing_is_installed_in_one_transaction(host: FakeHost, ap
     installs = [c.argv for c in host.commands if c.argv[:2] == ("apt-get", "install")]
     assert len(installs) == 1 and "--no-install-recommends" in installs[0] and "Dpkg::Options::=--force-confold" in installs[0]
     assert "screen" not in installs[0]
+
+
+def test_a_package_of_the_administrator_makes_way_for_none(host: FakeHost, apt: FakeApt) -> None:
+    apt.removes = ("busybox",)
+    with pytest.raises(StepFailed) as caught:
+        Packages(("postgresql",), Apt()).prepare(host)
+    assert caught.value.code == "NQR-DEP-110" and "remove busybox" in caught.value.what and not host.mutations
+    manager = Apt()
+    for cmd in (manager.install(("postgresql",)), manager.repair(host)[-1]):
+        assert "--no-remove" in cmd.argv, "also when the host has changed since"
+
+
+def test_a_package_that_stands_for_another_is_enough(host: FakeHost, apt: FakeApt) -> None:
+    apt.installed |= {"dnsmasq-base-lua"}
+    assert isinstance(Packages(("screen", "dnsmasq-base"), Apt()).inspect(host), Satisfied)
 
 
 def test_nothing_is_asked_of_apt_when_all_is_there(host: FakeHost, apt: FakeApt) -> None:

@@ -235,7 +235,9 @@ DATA, CONFIGURATION = "/var/lib/postgresql/15/main", "/etc/postgresql/15/main"
 )
 def test_a_torn_cluster_makes_way_for_the_script_that_makes_it_again(there: tuple[str, ...], unfinished: str, goes: bool) -> None:
     host = FakeHost.debian12()
-    host.on("dpkg-query", prefix=True, answer=f"half-configured\t{unfinished}\t{unfinished}\t1\ninstalled\tscreen\tscreen\t1\n")
+    host.on(
+        "dpkg-query", prefix=True, answer=f"half-configured\t{unfinished}\t{unfinished}\t1\t\ninstalled\tscreen\tscreen\t1\t\n"
+    )
     for path in there:
         host.put(path, "15\n")
     assert APT.installing.repair(host)[0].argv[-2:] == ("--configure", "-a")

@@ -10,6 +10,7 @@ from nqrust.contract import names as product
 from nqrust.host import locks
 from nqrust.host.errors import CommandFailed, HostError
 from nqrust.host.port import Command, Host, command
+from nqrust.installer.engine.errors import StepFailed
 from nqrust.installer.verbs.packages.apt import torn_clusters
 from nqrust.installer.verbs.packages.apt.collecting import INDEX, only, trusted
 from nqrust.installer.verbs.packages.manager import OutputLine, Signs, StartPolicy
@@ -28,6 +29,7 @@ ENVIRONMENT = {
 _OPTIONS = (
     "-y",
     "-q",
+    "--no-remove",  # no package of the administrator's makes way
     "-o",
     f"DPkg::Lock::Timeout={LOCK_SECONDS}",
     "-o",
@@ -48,17 +50,19 @@ _LOCKS = (
 _LISTS = "/var/lib/apt/lists"
 _SUMMARY = re.compile(r"(?:^|\s)(\d+) newly installed")
 _DONE = ("installed", "config-files", "not-installed")
-_QUERY = "${db:Status-Status}\\t${Package}\\t${binary:Package}\\t${Version}\\n"
+_QUERY = "${db:Status-Status}\\t${Package}\\t${binary:Package}\\t${Version}\\t${Provides}\\n"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the dpkg database. `full` is ${binary:Package}: with the architecture unless it is implied."""
+    """A line of the dpkg database. `full` is ${binary:Package}: with the architecture unless it is implied. `provides`: the
+    names that it stands for."""
 
     status: str
     name: str
     full: str
     version: str
+    provides: tuple[str, ...] = ()
 
 
 POLICY_RC_D = StartPolicy(
@@ -89,7 +93,8 @@ class Apt:
         return replace(self, folder=folder)
 
     def installed(self, host: Host) -> dict[str, str]:
-        return {row.name: row.version for row in _rows(host) if row.status == "installed"}
+        rows = [row for row in _rows(host) if row.status == "installed"]
+        return {name: row.version for row in rows for name in row.provides} | {row.name: row.version for row in rows}
 
     def recorded(self, host: Host) -> list[str]:
         return sorted(row.full for row in _rows(host) if row.status != "not-installed")
@@ -124,7 +129,14 @@ class Apt:
 
     def would_bring(self, host: Host, names: Sequence[str]) -> list[str]:
         argv = ("apt-get", "--simulate", "-q", "--no-install-recommends", "install", *names)
-        return parse_simulation(host.run(self._apt(*argv)).stdout)
+        told = host.run(self._apt(*argv)).stdout
+        if removed := sorted(set(_REMV.findall(told))):
+            raise StepFailed(
+                "NQR-DEP-110",
+                f"apt would remove {' and '.join(removed)} from this host to install {', '.join(names)}.",
+                "Decide which of them this host needs: remove the others yourself, then run the same command again.",
+            )
+        return parse_simulation(told)
 
     def install(self, names: Sequence[str]) -> Command:
         argv = ("apt-get", "install", *_OPTIONS, "--no-install-recommends", *names)
@@ -195,10 +207,16 @@ def _rows(host: Host) -> list[Row]:
 
 def parse_rows(text: str) -> list[Row]:
     """Parse rows of `dpkg-query -W -f …`, and ignore lines of another form."""
-    split = (line.split("\t") for line in text.splitlines())
-    return [Row(*fields) for fields in split if len(fields) == 4]
+    rows = (fields for line in text.splitlines() if len(fields := line.split("\t")) == 5)
+    return [Row(status, name, full, version, _names(provides)) for status, name, full, version, provides in rows]
 
 
+def _names(provides: str) -> tuple[str, ...]:
+    """Return the names of a field such as `a, b (= 2.89-1)`."""
+    return tuple(one.split()[0] for one in provides.split(",") if one.strip())
+
+
+_REMV = re.compile(r"^Remv (\S+)", re.MULTILINE)
 _INST = re.compile(r"^Inst (\S+) \(.* \[([a-z0-9-]+)\]\)", re.MULTILINE)  # “[old version]” marks an upgrade
 
 
