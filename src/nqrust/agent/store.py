@@ -116,9 +116,14 @@ class Store:
         taken = {*(one.user for one in self.all()), *(found.gid for found in folders if found), *self.borrowed}
         return users.free(taken, self.vms_dir, survivors.absent)
 
+    def shares_user(self, vm_id: str, user: int) -> bool:
+        """Return whether another VM's folder names this user: a folder from a backup or another host brings its number."""
+        folders = (self._host.stat(self.directory(other)) for other in self.ids() if other != vm_id)
+        return any(found is not None and found.gid == user for found in folders)
+
     def claim_user(self, record: VmRecord) -> None:
         """Give the VM a user that no other VM and no process of this host has, and write that down. Not for two VMs at once."""
-        if record.user:
+        if record.user and not self.shares_user(record.id, record.user):
             self.prepare(record.id, record.user)
             return
         folder, record.user = self._host.exists(self.directory(record.id)), self.free_user()
@@ -133,11 +138,12 @@ class Store:
             raise
 
     def read(self, vm_id: str) -> VmRecord | None:
-        """Return the record, or None if there is none or it is not readable."""
+        """Return the record, or None if there is none, it is not readable, or it is another VM's (in a copy of its folder)."""
         try:
-            return VmRecord.model_validate_json(self._host.read_bytes(f"{self.directory(vm_id)}/vm.json"))
+            record = VmRecord.model_validate_json(self._host.read_bytes(f"{self.directory(vm_id)}/vm.json"))
         except (HostError, ValidationError):
             return None
+        return record if record.id == vm_id else None
 
     def all(self) -> list[VmRecord]:
         """Return every readable record."""

@@ -38,7 +38,7 @@ class ProcessScopes:
     def seen(self, vm_id: str) -> Scope | None:
         directory = self._settings.vm_dir(vm_id)
         user, pids = quick.owner(self._host, directory), quick.pids(self._host, directory)
-        if user is None or not pids:
+        if user is None or not pids or not quick.launched(directory):  # a copy of a running VM's folder names its user
             return None
         owners = {user: scope_name(vm_id)}
         scope = procfs.scan(self._host, lambda host, process: self._identify(host, process, owners), pids).get(vm_id)
@@ -72,13 +72,20 @@ class ProcessScopes:
             limits.remove_empty_groups(self._host, SCOPE_PREFIX)
 
     def _owners(self) -> dict[int, str]:
-        """User of a VM -> name of its scope. The group of a VM's folder is its user."""
+        """User of a VM -> name of its scope. The group of a VM's folder is its user. A copy of such a folder names it, too: the
+        user is then of the one that was launched."""
         vms = self._settings.vms_dir
         try:
             found = {vm_id: self._host.stat(f"{vms}/{vm_id}") for vm_id in self._host.listdir(vms)}
         except PathMissing:
             return {}
-        return {folder.gid: scope_name(vm_id) for vm_id, folder in found.items() if folder and users.is_vm_user(folder.gid)}
+        owners: dict[int, str] = {}
+        for vm_id, folder in found.items():
+            if folder is None or not users.is_vm_user(folder.gid):
+                continue
+            if folder.gid not in owners or quick.launched(f"{vms}/{vm_id}"):
+                owners[folder.gid] = scope_name(vm_id)
+        return owners
 
     def _identify(self, host: Host, process: str, owners: Mapping[int, str]) -> str | None:
         """By its user, or if root runs it by its environment. A VM's program can give itself any environment: of any length, and

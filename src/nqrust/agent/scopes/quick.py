@@ -38,6 +38,11 @@ def owner(host: Host, directory: str) -> int | None:
     return folder.gid if folder is not None and users.is_vm_user(folder.gid) else None
 
 
+def launched(directory: str) -> bool:
+    """Return whether a launcher holds the VM's lock. The copy of a folder has a lock file that nobody holds."""
+    return not _free(lock(directory))
+
+
 def _effective_user(pid: str) -> int:
     """Return -1 if the process has ended."""
     try:

@@ -12,9 +12,13 @@ from nqrust.host.port import Host
 
 
 def end_survivors(host: Host, store: Store, vm_id: str) -> None:
-    """End what runs as the VM's user, which is the group of its folder even where its record cannot be read. Raises Failed."""
+    """End what runs as the VM's user, which is the group of its folder even where its record cannot be read. Raises Failed.
+
+    Nothing of a user that another VM's folder names, too: what runs may be that VM. `claim_user` parts them at the next start."""
     folder = host.stat(store.directory(vm_id))
-    if folder is not None and users.is_vm_user(folder.gid) and not survivors.end(host, folder.gid):
+    if folder is None or not users.is_vm_user(folder.gid) or store.shares_user(vm_id, folder.gid):
+        return
+    if not survivors.end(host, folder.gid):
         raise unending(vm_id)
 
 

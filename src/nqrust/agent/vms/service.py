@@ -145,7 +145,7 @@ class VmService(Starter):
         self.guests.forget(vm_id)
         volumes.keep(self.host, self.store, self.settings.volumes_dir, vm_id, record)
         self.host.remove_tree(self.store.directory(vm_id))
-        if record is not None and record.user:
+        if record is not None and record.user and not self.store.shares_user(vm_id, record.user):
             self.host.remove_tree(launch.screen_dir(self.settings, record.user))
         self.forwards.sync()
         if record is not None:
