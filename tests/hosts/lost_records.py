@@ -135,7 +135,22 @@ def killed_unnoticed(host: Machine) -> None:
         assert not product.vm_processes(host, vm["id"]), "nothing starts it by itself"
     finally:
         only_observing(host, False)
+    guest_reboots(host)
     nqr(host, "vm", "rm", "--force", "dead1")
+
+
+def guest_reboots(host: Machine) -> None:
+    """`reboot` in a guest boots it again, and `poweroff` leaves it off."""
+    nqr(host, "vm", "start", "dead1", "--wait")
+    before = str(document(host, "vm", "show", "dead1")["boot_id"])
+    product.typed(host, "dead1", "root")
+    product.typed(host, "dead1", "reboot")
+    eventually("it boots again", lambda: _booted(host, "dead1", before), 120)
+    product.typed(host, "dead1", "root")
+    product.typed(host, "dead1", "poweroff")
+    eventually("it is off", lambda: state(host, "dead1") == "stopped", 60)
+    time.sleep(20)
+    assert state(host, "dead1") == "stopped" and not product.vm_processes(host, document(host, "vm", "show", "dead1")["id"])
 
 
 def _gone(host: Machine, vm_id: str) -> bool:

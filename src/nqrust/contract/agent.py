@@ -196,6 +196,7 @@ class VmStatus(BaseModel):
     exit_reason: Shown = Field(default="", description="why it ended, or why its VMM paused it; empty: somebody wanted that")
     guest: LastReport = None
     exit_code: Annotated[int, Field(ge=0, le=255)] | None = Field(default=None, description="of its process; None: none ended")
+    rebooted: bool = Field(default=False, description="its guest rebooted, which ends a VMM")
     forwards: list[PortForward] = Field(default=[], max_length=128)
     limits: VmLimits | None = Field(default=None, description="as the kernel has them; None: not limited, or not running")
     image: Named = ""

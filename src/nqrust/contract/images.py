@@ -11,6 +11,7 @@ from nqrust.contract.text import shown
 
 IMAGE_NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
 MANIFEST = "image.json"
+TINY = "tiny"
 CONTAINER_RUNTIME = "container-runtime"
 """Name of the image in which podman runs containers."""
 ROOTFS_TYPES = ("ext4", "xfs", "btrfs")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.live.agent.conftest import VM, Bench
 from nqrust.agent.disks import tools
 from nqrust.agent.errors import Failed
 from nqrust.agent.scopes import launch as launcher
-from nqrust.agent.scopes.port import Launch, Process, Scope, exit_status
+from nqrust.agent.scopes.port import Launch, Process, Scope, console_log, exit_status
 from nqrust.agent.scopes.process import ProcessScopes
 from nqrust.agent.settings import Settings
 from nqrust.agent.store import Store, VmRecord
@@ -157,6 +158,37 @@ def test_a_vm_has_ended_while_its_launcher_puts_the_terminal_away(bench: Bench) 
     found = observer.status(VM, scope, tap=False)
     assert found is not None
     assert (found.state, found.exit_reason) == ("stopped", "The guest powered off or rebooted.")
+
+
+RESTARTS, POWERS_OFF = "[  12.3] reboot: Restarting system", "[  12.3] reboot: Power down"
+
+
+@pytest.mark.parametrize(
+    ("image", "off_by_reset", "said", "rebooted"),
+    [
+        ("debian-12", False, f"{POWERS_OFF}\n{RESTARTS}\n", True),
+        ("debian-12", False, f"{RESTARTS}\n{POWERS_OFF}\n", False),
+        ("debian-12", False, "web1 login: \n", False),
+        ("debian-12", True, f"{RESTARTS}\n", True),
+        ("tiny", False, f"{RESTARTS}\n", True),
+        ("tiny", True, f"{RESTARTS}\n", False),  # its `poweroff` resets a machine that cannot switch itself off
+    ],
+)
+def test_a_guest_that_rebooted_is_told_from_one_that_powered_off(
+    bench: Bench, image: str, off_by_reset: bool, said: str, rebooted: bool
+) -> None:
+    bench.service.put(bench.spec(run=True))
+    record = bench.service.store.read(VM)
+    assert record is not None
+    record.image.name = image
+    bench.service.store.write(record)
+    driver = bench.service.drivers[record.vmm]
+    driver.capabilities = replace(driver.capabilities, off_by_reset=off_by_reset)
+    Path(console_log(str(bench.vm_dir()))).write_text(said)
+    Path(exit_status(str(bench.vm_dir()))).write_text("0\n")
+    found = bench.service.observer.status(VM, None, tap=False)
+    assert found is not None and (found.state, found.rebooted) == ("stopped", rebooted)
+    assert found.exit_reason == ("The guest rebooted." if rebooted else "The guest powered off or rebooted.")
 
 
 def processes_of(user: int) -> list[str]:

@@ -81,6 +81,8 @@ SITUATIONS: dict[str, tuple[list[VmRow], dict[str, Inventory], list[type]]] = {
     "vanished altogether": ([vm()], inventory(), [Restart]),
     "crashed, never restarted": ([vm(policy=P.never)], inventory(seen("failed")), [LeaveDead]),
     "guest powered off": ([vm()], inventory(seen("stopped", **CLEAN)), [LeaveDead]),
+    "guest rebooted": ([vm()], inventory(seen("stopped", exit_reason="The guest rebooted.", rebooted=True)), [Restart]),
+    "guest rebooted, never": ([vm(policy=P.never)], inventory(seen("stopped", rebooted=True)), [LeaveDead]),
     "guest powered off, always": ([vm(policy=P.always)], inventory(seen("stopped", **CLEAN)), [Restart]),
     "host rebooted": ([vm()], inventory(seen("failed"), boot_id="boot-2"), [Restart]),
     "host rebooted, no autostart": ([vm(autostart=False)], inventory(boot_id="boot-2"), [LeaveDead]),

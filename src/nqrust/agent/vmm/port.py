@@ -59,6 +59,7 @@ class Capabilities:
     snapshot: bool = False
     waits_for_room: bool = False  # stops the guest when a write finds the disk full, and repeats the write when resumed
     reads_disks_last: bool = False  # in `begin`; until then a new disk is written, in the file that the VMM may have open
+    off_by_reset: bool = False  # a guest cannot switch its machine off, and nqr's own images reset it instead
     network_limits: bool = False  # limits the guest's network; if not, the agent limits its TAP
 
 

@@ -8,11 +8,12 @@ from datetime import datetime, timezone
 from nqrust.agent import untrusted
 from nqrust.agent.scopes import limits
 from nqrust.agent.scopes.port import Scope, console_log, exit_status
-from nqrust.agent.store import Store
+from nqrust.agent.store import Store, VmRecord
 from nqrust.agent.vmm.port import RunState, Vmm
 from nqrust.agent.vms import holds
 from nqrust.agent.vms.guests import GuestBook
 from nqrust.contract.agent import VmStatus
+from nqrust.contract.images import CONTAINER_RUNTIME, TINY
 from nqrust.contract.names import scope_name
 from nqrust.contract.text import plain
 from nqrust.host.errors import HostError
@@ -23,6 +24,8 @@ CONTINUES = b"nqr: the VM continues from a snapshot"
 _PROCESS = re.compile(rb"(?:nqr-init: (?:started|ended with code (\d{1,3}))|" + CONTINUES + rb")[ \r\n]")
 """Lines of the init that runs the process of a container, see guest-agent/src/init.rs."""
 _PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]{1,120})")
+_LAST_WORD = re.compile(rb"reboot: (Restarting system|Power down|System halted)")
+"""Of a Linux kernel: kernel/reboot.c."""
 _LAUNCHER = 2.0  # seconds that a launcher gets to write how its VMM ended
 _TAIL = 4096  # bytes at the end of the console log in which a panic is looked for
 
@@ -52,6 +55,8 @@ class Observer:
             self._running(found, scope)
         elif record is not None and record.asked == "run" and vm_id not in self.starting and self._ended(vm_id, scope):
             found.state, found.exit_reason = self.ending(vm_id)
+            found.rebooted = found.state == "stopped" and self._rebooted(record)
+            found.exit_reason = "The guest rebooted." if found.rebooted else found.exit_reason
         if record is not None and record.process is not None and not (scope is not None and scope.vmm):
             found.exit_code = self.exit_code(vm_id)
         return found
@@ -108,6 +113,15 @@ class Observer:
         if ended:
             return "failed", f"Its process ended with exit code {ended}."
         return "stopped", "The guest powered off or rebooted." if ended is None else "Its process ended with exit code 0."
+
+    def _rebooted(self, record: VmRecord) -> bool:
+        """Return whether the guest of a VM that ended well rebooted. Its VMM ends then."""
+        driver = self._drivers.get(record.vmm)
+        own = record.process is not None or record.image.name in (TINY, CONTAINER_RUNTIME)
+        if driver is None or (own and driver.capabilities.off_by_reset):
+            return False
+        said = _LAST_WORD.findall(self.log_tail(record.id, _TAIL))
+        return bool(said) and said[-1] == b"Restarting system" and self.exit_code(record.id) is None
 
     def exit_code(self, vm_id: str) -> int | None:
         """Return the exit code that the init of a guest told on the console, or None if it told none since it started."""

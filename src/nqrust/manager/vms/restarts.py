@@ -16,7 +16,7 @@ WITHOUT_DISK = f"Its disk is not on its host. Mount the file system of the host'
 
 
 def comes_back(policy: RestartPolicy, clean: bool) -> bool:
-    """Return whether it restarts. `clean`: its guest powered off."""
+    """Return whether it restarts. `clean`: its guest powered off, and did not reboot."""
     return policy is RestartPolicy.always or (policy is RestartPolicy.on_failure and not clean)
 
 

@@ -303,7 +303,7 @@ def _dead(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> Ac
         if vm.autostart:
             return Restart(vm.id, vm.generation, "its host was started again", timedelta(0), rebooted=True)
         return LeaveDead(vm.id, vm.generation, "Its host rebooted, and the VM has no autostart.", failed=False)
-    clean = status is not None and status.state == "stopped"
+    clean = status is not None and status.state == "stopped" and not status.rebooted
     reason = plain(status.exit_reason) if status and status.exit_reason else "It ended for an unknown reason."
     if not restarts.comes_back(vm.policy, clean):
         return LeaveDead(vm.id, vm.generation, reason, failed=not clean, exit_code=status.exit_code if status else None)

@@ -52,7 +52,7 @@ _EXIT_SIGNALS = {
 
 class Firecracker:
     name = "firecracker"
-    capabilities = Capabilities(elf_kernel=True, snapshot=True, reads_disks_last=True, network_limits=True)
+    capabilities = Capabilities(elf_kernel=True, snapshot=True, reads_disks_last=True, off_by_reset=True, network_limits=True)
     exit_signals = _EXIT_SIGNALS
 
     def __init__(self, host: Host, bin_dir: str = Layout().bin_dir) -> None:
