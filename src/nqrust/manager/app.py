@@ -24,7 +24,7 @@ from nqrust.manager.api.gate import OPEN, Gate
 from nqrust.manager.core.agents import Agents
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.files import Files
-from nqrust.manager.core.trust import RENEW_EVERY, Trust
+from nqrust.manager.core.trust import LOOK_EVERY, RENEW_EVERY, Trust
 from nqrust.manager.errors import DatabaseAway, DatabaseLocked, SettingsError
 from nqrust.manager.hosts import routes as hosts
 from nqrust.manager.hosts.agents import RemoteAgents
@@ -132,8 +132,12 @@ def duties(core: Core) -> list[Callable[[], Awaitable[None]]]:
 
 async def keep_certificates(core: Core) -> None:
     """Renew the manager's certificates. Every manager has its own, so this is no duty of the leader."""
+    looked = time.monotonic()
     while core.trust is not None:
-        await asyncio.sleep(RENEW_EVERY)
+        await asyncio.sleep(LOOK_EVERY)
+        if core.trust.valid() and time.monotonic() - looked < RENEW_EVERY:
+            continue
+        looked = time.monotonic()
         try:
             await asyncio.to_thread(core.trust.renew)
         except (SettingsError, OSError) as error:  # ssl.SSLError is an OSError

@@ -23,8 +23,9 @@ from nqrust.tls import pem
 
 AUTHORITY_DAYS = 3650
 LEAF_DAYS = 90
-_SKEW = timedelta(hours=1)
-"""Certificates begin this long before they are made: clocks of hosts differ."""
+_SKEW = timedelta(days=1)
+"""Certificates begin this long before they are made: clocks of hosts differ. A machine whose hardware clock has the local time is
+up to 14 hours ahead until it synchronizes its clock."""
 _LONGEST_COMMON_NAME = 64  # RFC 5280, appendix A.1: ub-common-name
 
 
@@ -128,6 +129,11 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         return certificate.public_bytes(Encoding.PEM).decode()
+
+
+def begins_at(certificate: str) -> datetime:
+    """Return when a PEM certificate begins to be valid (UTC). Raises CertificateError."""
+    return _certificate(certificate).not_valid_before_utc
 
 
 def expires_at(certificate: str) -> datetime:

@@ -93,6 +93,15 @@ def test_expired_certificate_is_refused(pair: Pair) -> None:
         handshake(contexts.server(old.certificate, old.key), contexts.client(pair.certificate), contexts.MANAGER_NAME)
 
 
+def test_certificates_of_a_machine_whose_clock_has_the_local_time_are_valid_at_once() -> None:
+    """Its hardware clock is up to 14 hours ahead until it synchronizes."""
+    ahead = datetime.now(timezone.utc) + timedelta(hours=14)
+    made = authority.new_authority("NQRust-MicroVM of h1", now=ahead)
+    issued = Authority(made).issue([contexts.MANAGER_NAME], now=ahead)
+    assert authority.begins_at(issued.certificate) == ahead.replace(microsecond=0) - timedelta(days=1)
+    handshake(contexts.server(issued.certificate, issued.key), contexts.client(made.certificate), contexts.MANAGER_NAME)
+
+
 def test_leaf_signs_no_certificates(pair: Pair) -> None:
     leaf = Authority(pair).issue([contexts.MANAGER_NAME])
     forged = Authority(leaf).issue(["h-2.agent.nqrust.internal"])

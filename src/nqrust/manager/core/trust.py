@@ -26,8 +26,10 @@ from nqrust.tls.authority import Authority, CertificateError, Pair
 log = structlog.get_logger("nqrust.manager")
 
 RENEW_BEFORE = timedelta(days=30)
+LOOK_EVERY = 60.0
+"""Seconds between looks whether the certificate is valid now. The clock can be set back or forward at any time."""
 RENEW_EVERY = 3600.0
-"""Seconds between looks at the certificates. An address that this machine gets is in the certificate an hour later."""
+"""Seconds between looks at all else. An address that this machine gets is in the certificate an hour later."""
 SHARED = 0o640
 
 
@@ -42,8 +44,12 @@ class _Issued:
     names: tuple[str, ...]
 
     def good(self, names: tuple[str, ...]) -> bool:
-        ends = authority.expires_at(self.pair.certificate)
-        return self.names == names and ends - datetime.now(timezone.utc) > RENEW_BEFORE
+        return self.names == names and self.valid(RENEW_BEFORE)
+
+    def valid(self, left: timedelta = timedelta()) -> bool:
+        """Return whether it has begun, and ends in more than `left`."""
+        begins, ends = authority.begins_at(self.pair.certificate), authority.expires_at(self.pair.certificate)
+        return begins <= (now := datetime.now(timezone.utc)) and ends - now > left
 
 
 class Trust:
@@ -120,8 +126,13 @@ class Trust:
                 f"The certificate request is refused: {error}.", cure="Restart the agent; it makes a new one."
             ) from error
 
+    def valid(self) -> bool:
+        """Return whether the certificate issued last is valid now. It is not if the clock was ahead then."""
+        return self._issued.valid()
+
     def renew(self, *, anew: bool = False) -> bool:
-        """Issue new certificates: `anew`, or if they end soon or this machine has other names now. Running connections stay."""
+        """Issue new certificates: `anew`, or if they end soon or are not valid yet, or if this machine has other names now. Return
+        whether it did. Running connections stay."""
         if (own := self._own()) is not None:
             contexts.present(self._outer, *own)
         names = _names()

@@ -1,0 +1,89 @@
+"""The clock of a machine is ahead until it synchronizes: what it signed then is not valid yet, and is soon replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.live.manager.tls.conftest import ELSEWHERE, Agent, Secured
+from tests.live.manager.tls.test_authority_rotation import Rotating
+from tests.live.manager.tls.test_rotation import until
+from tests.live.manager.tls.test_tls import agent_api
+
+from nqrust.client.agent import AgentClient, AgentUnreachable
+from nqrust.manager import app
+from nqrust.tls import authority
+from nqrust.tls.reloading import ReloadingContext
+
+
+@contextlib.contextmanager
+def ahead(**by: float) -> Iterator[None]:
+    """Have certificates made as if the clock was ahead."""
+    real = authority._now
+
+    def later(now: datetime | None) -> datetime:
+        return real(now) + timedelta(**by)
+
+    with pytest.MonkeyPatch.context() as meanwhile:
+        meanwhile.setattr(authority, "_now", later)
+        yield
+
+
+async def test_manager_that_started_with_its_clock_ahead_is_reachable_a_minute_later(
+    secured: Secured, joined: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts and the manager refuse each other before. Running listeners and clients take the new certificate."""
+    trust, ui = secured.trust, Path(str(secured.trust._files.ui))
+    shown = ReloadingContext(str(ui))
+    with ahead(days=3):
+        trust.renew(anew=True)
+    assert shown() is not None
+    early, published = trust._issued.pair.certificate, ui.read_text()
+    towards = trust.towards(await secured.host(joined.known.host_id))
+    async with agent_api(joined) as port, AgentClient(f"https://{ELSEWHERE}:{port}", "command", tls=towards) as manager:
+        with pytest.raises(AgentUnreachable):
+            await manager.console_log("v1")
+        with pytest.raises(httpx.ConnectError, match="not yet valid"):
+            await joined.link._heartbeat()
+        monkeypatch.setattr(app, "LOOK_EVERY", 0.05)
+        keeping = asyncio.create_task(app.keep_certificates(secured.running.core))
+        await until(lambda: trust._issued.pair.certificate != early)
+        keeping.cancel()
+        await joined.link._heartbeat()
+        assert await manager.console_log("v1") == '"v1"'
+    now_shown = await asyncio.to_thread(ssl.get_server_certificate, (ELSEWHERE, secured.port))
+    assert now_shown.split() == trust._issued.pair.certificate.split()
+    assert ui.read_text() != published and shown() is not None
+
+
+async def test_valid_certificate_is_not_replaced_each_minute(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr("nqrust.manager.core.trust._names", lambda: ("localhost", "192.0.2.77"))
+    before = secured.trust._issued.pair.certificate
+    keeping = asyncio.create_task(app.keep_certificates(secured.running.core))
+    await asyncio.sleep(0.2)
+    keeping.cancel()
+    assert secured.trust._issued.pair.certificate == before, "another address waits for the hourly look"
+
+
+async def test_authority_made_far_ahead_is_cured_by_another(secured: Secured, tmp_path: Path) -> None:
+    """No other host can have joined before."""
+    with ahead(days=3):
+        early = authority.new_authority("made too early")
+    stages = Rotating(secured)
+    stages.write(early.certificate, early.key)
+    secured.trust.reload()
+    token = await secured.join_token("kvm1")
+    async with Agent(tmp_path / "kvm1", secured.base, token).running(seconds=1.0):
+        assert not (tmp_path / "kvm1" / "credentials.json").exists()
+    stages.old = early
+    stages.all_at_once()
+    agent = Agent(tmp_path / "kvm1", secured.base, await secured.join_token("kvm1"))
+    async with agent.running():
+        assert agent.link.registered
