@@ -111,12 +111,15 @@ class Channel:
         return False
 
     def is_outdated(self) -> bool:
-        """Return whether the authority just proven is another one, or this host's certificate has ended."""
+        """Return whether the authority just proven is another one, or this host's certificate is not valid now: it has ended, or
+        the manager signed it while its clock was ahead."""
+        from nqrust.tls import authority  # needed after a failure only; `cryptography` takes 8 MiB
+
         identity = self.identity
         if identity is None:
             return False
         known = pinning.certificates(self._pinned) == pinning.certificates(identity.authority)
-        return not known or identity.ends < datetime.now(timezone.utc)
+        return not known or not authority.begins_at(identity.certificate) <= datetime.now(timezone.utc) <= identity.ends
 
     @staticmethod
     def may_be_outdated(error: httpx.TransportError) -> bool:

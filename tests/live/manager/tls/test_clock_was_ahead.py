@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import httpx
@@ -18,7 +18,9 @@ from tests.live.manager.tls.test_tls import agent_api
 
 from nqrust.client.agent import AgentClient, AgentUnreachable
 from nqrust.manager import app
-from nqrust.tls import authority
+from nqrust.manager.core.trust import identity_of
+from nqrust.manager.store.tables import Host
+from nqrust.tls import authority, pinning
 from nqrust.tls.reloading import ReloadingContext
 
 
@@ -87,3 +89,27 @@ async def test_authority_made_far_ahead_is_cured_by_another(secured: Secured, tm
     agent = Agent(tmp_path / "kvm1", secured.base, await secured.join_token("kvm1"))
     async with agent.running():
         assert agent.link.registered
+
+
+async def given_early(secured: Secured, joined: Agent) -> Agent:
+    """The host with a certificate that the manager signed while its clock was ahead."""
+    identity, host = joined.known.identity, await secured.host(joined.known.host_id)
+    assert identity is not None
+    early = secured.trust._authority.sign(
+        authority.new_request(identity.key), [identity_of(host)], now=datetime.now(timezone.utc) + timedelta(days=3)
+    )
+    async with secured.running.core.db.transaction() as session:
+        row = await session.get(Host, host.id)
+        assert row is not None
+        row.certificate, row.certificate_at = pinning.fingerprint(early), datetime.now(timezone.utc) + timedelta(days=3)
+    changed = identity.model_copy(update={"certificate": early, "ends": authority.expires_at(early)})
+    known = joined.known.model_copy(update={"identity": changed})
+    return Agent(Path(joined.store._path).parent, secured.base, known=known)
+
+
+async def test_host_whose_certificate_is_not_valid_yet_gets_another(secured: Secured, joined: Agent) -> None:
+    back = await given_early(secured, joined)
+    before = back.known.identity
+    async with back.running(seconds=5.0):
+        assert back.link.registered and back.known.identity != before
+    assert (await secured.host(back.known.host_id)).identity == 1, "it did not join again"
