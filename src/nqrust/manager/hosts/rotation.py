@@ -83,20 +83,26 @@ async def due(core: Core, session: AsyncSession, host: Host) -> dict[str, bool]:
 
 
 def _tokens_due(host: Host, marks: Mapping[str, datetime]) -> bool:
-    mark = marks.get(TOKENS)
     if host.next_agent_token_sha256 is not None:  # sent, and perhaps lost on the way
         return True
-    return mark is not None and (host.tokens_at is None or host.tokens_at < mark)
+    return _is_older(host.tokens_at, marks.get(TOKENS))
 
 
 def _renewal_due(trust: Trust, host: Host, marks: Mapping[str, datetime]) -> bool:
-    mark = marks.get(CERTIFICATES)
     return (
         host.seen_certificate != host.certificate  # it died before it stored the newest one, or has none
         or host.seen_authority != trust.fingerprint
         or host.certificate_signer != trust.signer
-        or (mark is not None and (host.certificate_at is None or host.certificate_at < mark))
+        or _is_older(host.certificate_at, marks.get(CERTIFICATES))
     )
+
+
+def _is_older(made: datetime | None, mark: datetime | None) -> bool:
+    """Return whether a secret has to follow the rotation of `mark`. So does one of the future: it was made while the clock was
+    ahead, so nobody knows whether it came before the mark, and its certificate may not be valid yet."""
+    if made is not None and made > now():
+        return True
+    return mark is not None and (made is None or made < mark)
 
 
 async def _mark(core: Core, kind: str) -> None:
@@ -108,4 +114,10 @@ async def _mark(core: Core, kind: str) -> None:
 
 
 async def _marks(session: AsyncSession) -> dict[str, datetime]:
-    return {row.kind: row.at for row in await session.scalars(select(Rotation))}
+    """Return when each kind was rotated. A time in the future, set while the clock was ahead, becomes now: until it came, each
+    host would renew with each heartbeat."""
+    rows = list(await session.scalars(select(Rotation)))
+    for row in rows:
+        if row.at > (at := now()):
+            row.at = at
+    return {row.kind: row.at for row in rows}

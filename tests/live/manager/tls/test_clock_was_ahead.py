@@ -16,9 +16,12 @@ from tests.live.manager.tls.test_authority_rotation import Rotating
 from tests.live.manager.tls.test_rotation import until
 from tests.live.manager.tls.test_tls import agent_api
 
+from nqrust.client import calls
 from nqrust.client.agent import AgentClient, AgentUnreachable
 from nqrust.manager import app
+from nqrust.manager.clock import now
 from nqrust.manager.core.trust import identity_of
+from nqrust.manager.hosts import rotation
 from nqrust.manager.store.tables import Host
 from nqrust.tls import authority, pinning
 from nqrust.tls.reloading import ReloadingContext
@@ -113,3 +116,48 @@ async def test_host_whose_certificate_is_not_valid_yet_gets_another(secured: Sec
     async with back.running(seconds=5.0):
         assert back.link.registered and back.known.identity != before
     assert (await secured.host(back.known.host_id)).identity == 1, "it did not join again"
+
+
+async def test_manager_asks_for_what_it_signed_while_its_clock_was_ahead_and_once(secured: Secured, joined: Agent) -> None:
+    """A connection that stays open shows no host that its certificate is not valid yet."""
+    async with secured.running.core.db.transaction() as session:
+        row = await session.get(Host, joined.known.host_id)
+        assert row is not None
+        row.certificate_at = datetime.now(timezone.utc) + timedelta(hours=8)
+    before = joined.known.identity
+    await joined.link._heartbeat()
+    after = joined.known.identity
+    assert after != before
+    await joined.link._heartbeat()
+    assert joined.known.identity == after
+
+
+async def test_rotation_that_began_while_the_clock_was_ahead_is_followed_once(
+    secured: Secured, joined: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(rotation, "now", lambda: now() + timedelta(hours=8))
+        await secured.running.admin.send(calls.rotate_tokens())
+        await secured.running.admin.send(calls.rotate_certificates())
+    seen = []
+    for _ in range(3):
+        await joined.link._heartbeat()
+        seen.append((joined.known.agent_token, joined.known.identity))
+    assert seen[0] == seen[1] == seen[2]
+    found = await secured.running.admin.send(calls.rotation())
+    assert [(one.tokens, one.certificate) for one in found.hosts] == [(True, True)]
+
+
+async def test_tokens_of_while_the_clock_was_ahead_follow_the_next_rotation(
+    secured: Secured, joined: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be the ones that somebody stole."""
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(rotation, "now", lambda: now() + timedelta(hours=8))
+        await secured.running.admin.send(calls.rotate_tokens())
+        await joined.link._heartbeat()
+    before = joined.known.agent_token
+    begun = await secured.running.admin.send(calls.rotate_tokens())
+    assert [one.tokens for one in begun.hosts] == [False]
+    await joined.link._heartbeat()
+    assert joined.known.agent_token != before
