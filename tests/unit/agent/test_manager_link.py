@@ -147,6 +147,20 @@ async def asyncio_timeout(seconds: float) -> AsyncIterator[None]:
         handle.cancel()
 
 
+@pytest.mark.parametrize("status", [401, 403, 409])
+async def test_agent_that_the_manager_no_longer_knows_names_the_cure(
+    manager: FakeManager, link: ManagerLink, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int
+) -> None:
+    await link._register()
+    monkeypatch.setattr(manager, "post", lambda path, token, body: (status if token == JOIN else 401, b"used"))
+    with pytest.raises(manager_link.Refused, match=r"`nqr host token n1 --replace`.*used") as refused:
+        await link._register()
+    assert refused.value.status == status
+    (tmp_path / "join").unlink()
+    with pytest.raises(manager_link.Refused, match=r"`nqr host token n1 --replace`.*join token is missing"):
+        await link._register()
+
+
 async def test_the_first_registration_uses_the_join_token_and_keeps_what_it_gets(
     manager: FakeManager, link: ManagerLink, tmp_path: Path
 ) -> None:

@@ -118,10 +118,19 @@ class ManagerLink:
                 if error.status not in (401, 403, 404):
                     raise
                 log.warning("manager.credentials_refused", manager=self._base, why=str(error))
-        secret, fingerprint = pinning.split(await asyncio.to_thread(self._join_token))
-        if fingerprint:
-            await self.channel.pin(fingerprint)
-        await self._register_with(secret, body, None)
+        try:
+            secret, fingerprint = pinning.split(await asyncio.to_thread(self._join_token))
+            if fingerprint:
+                await self.channel.pin(fingerprint)
+            await self._register_with(secret, body, None)
+        except Refused as error:
+            if current is None or error.status not in (401, 403, 404, 409):
+                raise
+            raise Refused(
+                error.status,
+                f"the manager refuses this host's credentials and its join token. Run `nqr host token {body.name} --replace` on "
+                f"the manager's host; it prints the command for this one. ({error})",
+            ) from error
 
     async def _register_with(self, token: str, body: HostRegister, current: Credentials | None) -> None:
         """Register, with a request for a certificate unless there is one that can be kept. `current`: registers again."""
