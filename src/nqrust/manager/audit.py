@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract import events as api
@@ -125,9 +125,16 @@ async def newest(session: AsyncSession, limit: int) -> list[api.AuditEntry]:
     return [api.AuditEntry.model_validate(row, from_attributes=True) for row in rows]
 
 
-async def following(session: AsyncSession, limit: int, after: int, since: datetime | None) -> list[api.AuditEntry]:
-    """Return the entries after an id, oldest first: a page of an export."""
-    query = select(Audit).where(Audit.id > after).order_by(Audit.id).limit(limit)
+async def following(core: Core, limit: int, after: int, since: datetime | None) -> list[api.AuditEntry]:
+    """Return the entries after an id, oldest first: a page of an export. Raises DatabaseLocked, DatabaseSlow, DatabaseAway.
+
+    An entry gets its id before its commit. So the page ends before the entries that were not complete when this began: the next
+    page begins after the last id of this one, and would miss them.
+    """
+    async with core.db.entries_settled() as session:
+        newest_id = await session.scalar(select(func.max(Audit.id))) or 0
+    query = select(Audit).where(Audit.id > after, Audit.id <= newest_id).order_by(Audit.id).limit(limit)
     if since is not None:
         query = query.where(Audit.at >= since)
-    return [api.AuditEntry.model_validate(row, from_attributes=True) for row in await session.scalars(query)]
+    async with core.db.reading() as session:
+        return [api.AuditEntry.model_validate(row, from_attributes=True) for row in await session.scalars(query)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from nqrust.manager.api.gate import Gate
 from nqrust.manager.core.callers import CONNECTIONS
 from nqrust.manager.errors import DatabaseAway
 from nqrust.manager.store import shares
+from nqrust.manager.store.tables import Audit
 
 
 @asynccontextmanager
@@ -123,3 +125,33 @@ async def test_text_that_the_database_cannot_store_costs_no_entry(manager: Any) 
     await audit.write(manager.core, state, actor="mal\ud800lory", **what)
     (entry,) = await entries(manager, request_id="r1")
     assert (entry.actor, entry.path, entry.target) == ("mal?lory", "/v1/?", "web1")
+
+
+async def test_an_export_goes_past_no_entry_that_is_being_written(manager: Any) -> None:
+    """Two entries at once: the one with the larger id is complete first."""
+
+    def one(action: str) -> Audit:
+        return Audit(actor="a", method="POST", path="/x", status=200, request_id="r", source="s", action=action)
+
+    async with manager.core.db.entries() as slow:
+        slow.add(one("slow"))
+        await slow.flush()
+        async with manager.core.db.entries() as quick:
+            quick.add(one("quick"))
+        export = asyncio.create_task(manager.admin.send(calls.audit(1000, 0)))
+        await asyncio.sleep(0.3)
+    seen, after = [], 0
+    for page in ((await export).items, None):
+        page = page if page is not None else (await manager.admin.send(calls.audit(1000, after))).items
+        seen += [entry.action for entry in page if entry.request_id == "r"]
+        after = page[-1].id if page else after
+    assert seen == ["slow", "quick"]
+
+
+async def test_an_entry_that_never_ends_keeps_no_other_waiting(manager: Any) -> None:
+    async with manager.core.db.entries():
+        answer = await refused(manager.admin.send(calls.audit(1000, 0)))
+        assert (answer.status, answer.problem.code) == (503, "NQR-DB-712")
+        async with manager.core.db.entries() as other:
+            await other.execute(text("SELECT 1"))
+    assert (await manager.admin.send(calls.audit(1000, 0))).items == []

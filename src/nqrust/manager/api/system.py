@@ -93,9 +93,9 @@ async def list_audit(
 
     `since`: only entries of that time or later, oldest first.
     """
-    async with core.db.reading() as session:
-        if after is None and since is None:
+    if after is None and since is None:
+        async with core.db.reading() as session:
             return AuditList(items=await audit.newest(session, limit))
-        if since is not None and since.tzinfo is None:
-            since = since.replace(tzinfo=timezone.utc)
-        return AuditList(items=await audit.following(session, limit, after or 0, since))
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=timezone.utc)
+    return AuditList(items=await audit.following(core, limit, after or 0, since))

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import structlog
-from sqlalchemy import event, text
+from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -26,6 +26,7 @@ OPERATIONS_CHANNEL = "nqrust_operations"
 LEADER_LOCK = 0x6E71_7275_7374_0001
 MIGRATION_LOCK = 0x6E71_7275_7374_0002
 RIGHTS_LOCK = 0x6E71_7275_7374_0003
+ENTRIES_LOCK = 0x6E71_7275_7374_0004
 """Keys of pg_advisory_lock (PostgreSQL manual, 9.28.10)."""
 
 _AWAY = ("08", "40", "53", "57P", "58")
@@ -35,9 +36,12 @@ _LOCK_NOT_AVAILABLE = "55P03"
 """SQLSTATE of a statement whose lock_timeout is over."""
 _QUERY_CANCELED = "57014"
 """SQLSTATE of a statement whose statement_timeout is over."""
+_WRITERS_WAIT, _READER_WAITS = "10s", "2s"
+"""How long either side waits for ENTRIES_LOCK. While a reader waits, new entries wait, too."""
 LIST_SECONDS = 15.0
 """How long the database may work on a statement of a list. Clients wait for 30 s."""
 
+_LOCK_TIMEOUT = text("SELECT set_config('lock_timeout', :time, true)")
 _BOUNDED = text("SELECT set_config('statement_timeout', :milliseconds, true)")
 
 log = structlog.get_logger("nqrust.manager.database")
@@ -158,7 +162,20 @@ class Database:
         """
         with _translated():
             async with self._entries() as session, session.begin():
+                await session.execute(_LOCK_TIMEOUT, {"time": _WRITERS_WAIT})
+                await session.execute(select(func.pg_advisory_xact_lock_shared(ENTRIES_LOCK)))
                 yield session
+
+    @asynccontextmanager
+    async def entries_settled(self) -> AsyncIterator[AsyncSession]:
+        """Yield a session in a transaction beside which no `entries` runs: it sees each entry that has an id. End it soon.
+
+        Raises what `transaction` raises.
+        """
+        async with self.transaction() as session:
+            await session.execute(_LOCK_TIMEOUT, {"time": _READER_WAITS})
+            await session.execute(select(func.pg_advisory_xact_lock(ENTRIES_LOCK)))
+            yield session
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
