@@ -88,7 +88,8 @@ class Authority:
         """Return a certificate for the key of `request` and for `names` (DNS names or IP addresses), valid for `days`.
 
         Only the key of the request counts. It is good for both ends of a connection (RFC 5280, 4.2.1.12). Raises
-        CertificateError for a request that is unreadable or not signed by its own key, or has a weak key.
+        CertificateError for a request that is unreadable or not signed by its own key, or has a weak key, and if the authority
+        has ended.
         """
         try:
             wanted = x509.load_pem_x509_csr(request.encode())
@@ -101,13 +102,15 @@ class Authority:
         return self._leaf(key, names, days, now)
 
     def issue(self, names: Sequence[str], days: int = LEAF_DAYS, now: datetime | None = None) -> Pair:
-        """Return a new key with a certificate for `names`."""
+        """Return a new key with a certificate for `names`. Raises CertificateError if the authority has ended."""
         key = new_key()
         return Pair(self._leaf(_private(key).public_key(), names, days, now), key)
 
     def _leaf(self, key: ec.EllipticCurvePublicKey, names: Sequence[str], days: int, now: datetime | None) -> str:
         start = _now(now)
         end = min(start + timedelta(days=days), self._certificate.not_valid_after_utc)
+        if end <= start:
+            raise CertificateError(f"the authority ended at {end.isoformat()}, or the clock is wrong")
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:_LONGEST_COMMON_NAME])])
         authority_key = self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         certificate = (

@@ -102,6 +102,14 @@ def test_certificates_of_a_machine_whose_clock_has_the_local_time_are_valid_at_o
     handshake(contexts.server(issued.certificate, issued.key), contexts.client(made.certificate), contexts.MANAGER_NAME)
 
 
+def test_authority_that_has_ended_signs_nothing(pair: Pair) -> None:
+    late = datetime.now(timezone.utc) + timedelta(days=authority.AUTHORITY_DAYS + 1)
+    with pytest.raises(CertificateError, match="ended at"):
+        Authority(pair).issue([contexts.MANAGER_NAME], now=late)
+    with pytest.raises(CertificateError, match="ended at"):
+        Authority(pair).sign(authority.new_request(authority.new_key()), ["a"], now=late)
+
+
 def test_leaf_signs_no_certificates(pair: Pair) -> None:
     leaf = Authority(pair).issue([contexts.MANAGER_NAME])
     forged = Authority(leaf).issue(["h-2.agent.nqrust.internal"])

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -83,7 +84,7 @@ class Trust:
     def _take(self, signing: Authority, bundle: str) -> None:
         """Use these authorities for new connections. Existing ones stay."""
         names = _names()
-        pair = signing.issue([contexts.MANAGER_NAME, *names])
+        pair = self._pair(signing, [contexts.MANAGER_NAME, *names])
         shown = self._own() or (pair.certificate, pair.key)
         inner = contexts.server(pair.certificate, pair.key, bundle)
         outer = contexts.server(*shown, bundle)
@@ -132,7 +133,7 @@ class Trust:
 
     def renew(self, *, anew: bool = False) -> bool:
         """Issue new certificates: `anew`, or if they end soon or are not valid yet, or if this machine has other names now. Return
-        whether it did. Running connections stay."""
+        whether it did. Running connections stay. Raises SettingsError, ssl.SSLError."""
         if (own := self._own()) is not None:
             contexts.present(self._outer, *own)
         names = _names()
@@ -147,7 +148,14 @@ class Trust:
         return True
 
     def _issue(self, names: tuple[str, ...]) -> _Issued:
-        return _Issued(self._authority.issue([contexts.MANAGER_NAME, *names]), names)
+        return _Issued(self._pair(self._authority, [contexts.MANAGER_NAME, *names]), names)
+
+    def _pair(self, signing: Authority, names: Sequence[str]) -> Pair:
+        """Return a new certificate and its key. Raises SettingsError if the authority has ended."""
+        try:
+            return signing.issue(names)
+        except CertificateError as error:
+            raise SettingsError(f"{self._files.authority} cannot be used: {error}.") from error
 
     def _own(self) -> tuple[str, str] | None:
         """Return the operator's certificate and key, which clients that are no agents see."""
@@ -161,7 +169,7 @@ class Trust:
         """Write a certificate for the web UI, which has no access to the authority. Its folder gives the file its group."""
         if self._files.ui is None:
             return
-        pair = self._authority.issue(_names() or ("localhost",))
+        pair = self._pair(self._authority, _names() or ("localhost",))
         folder = os.path.dirname(self._files.ui)
         try:
             descriptor, path = tempfile.mkstemp(dir=folder)

@@ -20,7 +20,8 @@ from nqrust.client import calls
 from nqrust.client.agent import AgentClient, AgentUnreachable
 from nqrust.manager import app
 from nqrust.manager.clock import now
-from nqrust.manager.core.trust import identity_of
+from nqrust.manager.core.trust import Trust, identity_of
+from nqrust.manager.errors import SettingsError
 from nqrust.manager.hosts import rotation
 from nqrust.manager.store.tables import Host
 from nqrust.tls import authority, pinning
@@ -75,6 +76,24 @@ async def test_valid_certificate_is_not_replaced_each_minute(secured: Secured, m
     await asyncio.sleep(0.2)
     keeping.cancel()
     assert secured.trust._issued.pair.certificate == before, "another address waits for the hourly look"
+
+
+async def test_clock_past_the_end_of_the_authority_does_not_end_the_looks(
+    secured: Secured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "LOOK_EVERY", 0.05)
+    before = secured.trust._issued
+    with monkeypatch.context() as meanwhile, ahead(days=20 * 365):
+        meanwhile.setattr(type(before), "valid", lambda *_: False)
+        keeping = asyncio.create_task(app.keep_certificates(secured.running.core))
+        await asyncio.sleep(0.3)
+        assert not keeping.done() and secured.trust._issued is before
+        with pytest.raises(SettingsError, match="clock is wrong"):
+            Trust(secured.trust._files)
+    with ahead(days=3):
+        secured.trust.renew(anew=True)
+    await until(secured.trust.valid)
+    keeping.cancel()
 
 
 async def test_authority_made_far_ahead_is_cured_by_another(secured: Secured, tmp_path: Path) -> None:
