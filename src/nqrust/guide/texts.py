@@ -63,7 +63,9 @@ def problems(look: HostLook) -> int:
 
 def verdict_lines(look: HostLook) -> Iterator[Line]:
     """Yield what the checks mean, first."""
-    if look.unfinished:
+    if look.unfinished == "uninstall":
+        yield "warn", "An uninstall was interrupted here. This install puts the platform back; `nqr uninstall` removes the rest."
+    elif look.unfinished:
         yield "warn", f"A run of {look.unfinished} was interrupted here. This install continues it; `nqr rollback` undoes it."
     if look.installed:
         yield "plain", "NQRust-MicroVM is installed here. An install applies changed settings."

@@ -50,6 +50,9 @@ async def test_an_interrupted_run_and_an_installation_are_named() -> None:
     async with guide(Memory(unfinished="install", recorded={"mode": "minimal"})).run_test() as pilot:
         shown = await until(pilot, "A run of install was interrupted here.")
         assert "`nqr rollback` undoes it" in words(shown) and "is installed here" in shown
+    async with guide(Memory(unfinished="uninstall")).run_test() as pilot:
+        shown = words(await until(pilot, "An uninstall was interrupted here."))
+        assert "This install puts the platform back" in shown and "rollback" not in shown
 
 
 async def test_a_host_that_cannot_be_examined_says_why_and_goes_no_further(monkeypatch: pytest.MonkeyPatch) -> None:

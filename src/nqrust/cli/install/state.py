@@ -92,7 +92,7 @@ def status_lines(found: Status) -> list[str]:
     if not found.installed:
         lines = ["NQRust-MicroVM is not installed on this host."]
         if found.unfinished:
-            lines += [f"A run of {found.unfinished} was interrupted.", "  next: run it again, or: nqr rollback"]
+            lines += _interrupted(found.unfinished)
         else:
             lines += ["  next: nqr install"]
         return lines + [f"note: {note}" for note in found.notes]
@@ -108,12 +108,17 @@ def status_lines(found: Status) -> list[str]:
         enabled = "enabled" if service.enabled else "not enabled"
         detail = service.detail
         lines.append(f"  {service.name:<{width}}  {active}, {enabled}  {health}  {detail}".rstrip())
-    if found.unfinished == "rotate":
-        lines += ["A rotation of secrets was interrupted.", "  next: run it again, or: nqr install"]
-    elif found.unfinished:
-        lines += [f"A run of {found.unfinished} was interrupted.", "  next: run it again, or: nqr rollback"]
+    if found.unfinished:
+        lines += _interrupted(found.unfinished)
     lines += [f"drift: {line}" for line in found.drift]
     return lines + [f"note: {note}" for note in found.notes]
+
+
+def _interrupted(verb: str) -> list[str]:
+    """Return what to do about an interrupted run of `verb`. No rollback can bring back what is gone."""
+    what = "A rotation of secrets" if verb == "rotate" else f"A run of {verb}"
+    other = "install" if verb in ("rotate", "uninstall") else "rollback"
+    return [f"{what} was interrupted.", f"  next: run it again, or: nqr {other}"]
 
 
 def _advice(found: Status, proofs: Summary | None) -> list[str]:

@@ -11,7 +11,8 @@ from nqrust.installer.engine.step import Origin
 from nqrust.installer.engine.undo_record import Retain, Undo
 
 KEEPS = "uninstall"
-"""Verb whose runs keep what options tell. No rollback removes that."""
+"""Verb whose runs keep what options tell. No rollback removes that. An install finishes an interrupted one, by putting the
+platform back."""
 FORWARD_ONLY = frozenset({"rotate"})
 """Verbs whose runs are finished, never undone. An install finishes them too."""
 
@@ -92,8 +93,8 @@ class Receipt:
     def unfinished(self) -> tuple[Run, ...]:
         """Runs that changed something and never ended, or ended with `failed`, and that no later run continued."""
         with_entries = {e.run for e in self.entries}
-        standing = {e.run for e in self.entries if not e.retained}
-        # One that went back alone leaves the run that it continued interrupted.
+        # A run that went back alone leaves the run that it continued interrupted. So it does with every uninstall.
+        standing = {e.run for e in self.entries if not e.retained} | self.uninstalls
         continued = {r for run in self.runs for r in run.resumes if run.outcome != "rolled_back" or r not in standing}
         return tuple(
             run
@@ -121,6 +122,11 @@ class Receipt:
                 todo += known[id].resumes if id in known else ()
         return found
 
+    @property
+    def uninstalls(self) -> set[str]:
+        """The ids of all uninstalls. A rollback cannot undo them; an install or another uninstall finishes them."""
+        return {run.id for run in self.runs if run.verb == KEEPS}
+
     def undoable(self, ids: set[str]) -> set[str]:
         """Return these runs without those that only go forward."""
         return ids - {run.id for run in self.runs if run.verb in FORWARD_ONLY}
@@ -140,17 +146,17 @@ class Receipt:
 def unfinished_entries(receipt: Receipt) -> Iterable[str]:
     """Return the ids of the runs that `nqr rollback` would undo: the unfinished runs, else the last successful one, each with
     the runs that it continued. A run that only retired things belongs to the run before it. One that an uninstall took back is
-    over, also if it kept data."""
+    over, also if it kept data. Uninstalls are not among them: after an interrupted one, there are only runs that it took over."""
     unfinished = [run.id for run in receipt.unfinished if not run.retiring]
     if unfinished:
-        return receipt.with_continued(unfinished)
+        return receipt.with_continued(unfinished) - receipt.uninstalls
     without_entries: set[str] = set()
     for run in reversed(receipt.runs):
         if run.verb in ("rollback", "uninstall"):
             continue
         together = receipt.with_continued([run.id])
         if run.outcome == "ok" and any(not entry.retained for entry in receipt.of_runs(together)):
-            return together | without_entries
+            return (together | without_entries) - receipt.uninstalls
         if not receipt.of_runs({run.id}):
             without_entries.add(run.id)
     return ()

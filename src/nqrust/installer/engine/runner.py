@@ -33,7 +33,7 @@ from nqrust.installer.engine.interrupt import Interruption
 from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import PhasePlan, Plan
-from nqrust.installer.engine.receipt import FORWARD_ONLY, Receipt
+from nqrust.installer.engine.receipt import FORWARD_ONLY, KEEPS, Receipt
 from nqrust.installer.engine.retire import PHASE, Retired, preview_retiring, retire
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
 from nqrust.installer.engine.spared import NOTHING_SPARED, Spared
@@ -133,10 +133,10 @@ class Runner:
         missing from it are removed after everything else is done. `part`: of a plan, which does not finish a run that it continues.
         Never raises NqrError: see `failure`."""
         receipt = Receipt.of(self.journal)
-        continued = {verb, "rollback", *(FORWARD_ONLY if verb == "install" else ())}
+        continued = {verb, "rollback", *((KEEPS, *FORWARD_ONLY) if verb == "install" else ())}
         cut_off = receipt.with_continued(run.id for run in receipt.unfinished if run.verb in continued)
         resumes = tuple(run.id for run in receipt.runs if run.id in cut_off)
-        result = RunResult(new_run_id(), resumed=bool(resumes))
+        result = RunResult(new_run_id(), resumed=bool(cut_off - receipt.uninstalls))
         self.events.emit(RunStarted(result.run, verb, result.resumed, sum(len(p.steps) for p in plan.phases)))
         head = {"verb": verb, "version": version, "settings": settings, "resumes": list(resumes)}
         opened = bool(resumes)

@@ -84,7 +84,7 @@ def _rollback(site: ChangingSite, request: Request, events: Reporter) -> Summary
     if not ids:
         if not receipt.entries:
             forget_state(site)  # of a run that was interrupted before its first change
-        return Summary("ok", EXIT_OK, notes=("There is nothing to roll back.",))
+        return Summary("ok", EXIT_OK, notes=(taking_back.nothing(receipt),))
     entries, spared = receipt.to_undo(ids), Belongings(site).spared
     refusals.of_users(spared.of_users(entries))  # again: somebody may have confirmed long after the first look
     _preload()

@@ -59,7 +59,7 @@ def _settings(site: Site) -> Settings:
         raise UsageError(
             "NQR-USE-022",
             f"A run of {cut_off[-1]} was interrupted on this host, and is not finished.",
-            "Finish it with `nqr install`, or undo it with `nqr rollback`. Then rotate.",
+            "Run `nqr install`, which finishes it or puts the platform back. Then rotate.",
         )
     return settings
 

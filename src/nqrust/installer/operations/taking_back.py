@@ -9,7 +9,7 @@ from nqrust.contract import paths
 from nqrust.host.port import Host
 from nqrust.installer.engine import rollback
 from nqrust.installer.engine.forecast import forecast
-from nqrust.installer.engine.receipt import Entry, unfinished_entries
+from nqrust.installer.engine.receipt import Entry, Receipt, unfinished_entries
 from nqrust.installer.engine.step import Origin
 from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.engine.verb import UndoContext
@@ -74,6 +74,13 @@ def _halves(host: Host, kept: Iterable[Entry]) -> Iterator[Entry]:
             yield replace(entry, undo=halves)
 
 
+def nothing(receipt: Receipt) -> str:
+    """Return the note of a rollback that has nothing to undo."""
+    if any(run.id in receipt.uninstalls for run in receipt.unfinished):
+        return "Nothing was changed: an uninstall was interrupted. `nqr uninstall` finishes it; `nqr install` puts the platform back."
+    return "There is nothing to roll back."
+
+
 def of_rollback(site: Site) -> PlanPreview:
     """Return the changes `rollback` would make."""
     receipt = site.receipt
@@ -89,7 +96,7 @@ def of_rollback(site: Site) -> PlanPreview:
         back, stays = _back(UndoContext(site.host, site.originals, staying=staying), going, "rollback")
         stays += tuple(StaysPreview(entry.step_id, entry.describe, why, recorded=True) for entry, why in copies)
         phases.append(back)
-    none = () if entries else ("There is nothing to roll back.",)
+    none = () if entries else (nothing(receipt),)
     if len(entries) == len(receipt.entries) and not any(stay.recorded for stay in stays):
         state = _folders(site.host, (paths.STATE_DIR, *(FORGOTTEN if entries else ())))
         phases += [PhasePreview("state", "What nqr keeps about this host", state)] if state else []

@@ -98,6 +98,16 @@ class Bench:
         context = UndoContext(self.host, Originals(self.host, f"{STATE}/originals"))
         return roll_back(VERBS, context, journal, "back", entries, NullReporter())
 
+    def uninstall(self) -> None:
+        """Uninstall as `nqr uninstall` does, to the end."""
+        journal = Journal(self.store, self.host.now)
+        receipt, run = Receipt.of(journal), new_run_id()
+        resumes = sorted(receipt.with_continued(run.id for run in receipt.unfinished))
+        journal.append("run", run, verb="uninstall", version="", settings={}, resumes=resumes)
+        context = UndoContext(self.host, Originals(self.host, f"{STATE}/originals"))
+        roll_back(VERBS, context, journal, run, receipt.entries, NullReporter())
+        journal.append("end", run, outcome="ok")
+
     def chained(self, kills: list[tuple[bool, int]], action: object) -> None:
         for before, number in kills:
             self.store.next_process(**{"before" if before else "after": number})
@@ -142,6 +152,31 @@ def test_rollback_after_any_chain_of_kills_restores_the_host(
     bench.chained(on_the_way, lambda: bench.install(plan))
     bench.chained(on_the_way_back, lambda: bench.go_back(all_of_it=False))
     bench.go_back(all_of_it=False)
+    assert bench.state() == before
+
+
+@settings(max_examples=60)
+@given(hosts_and_plans(), kills, st.lists(st.tuples(st.booleans(), st.integers(1, 9)), min_size=1, max_size=3), st.booleans())
+def test_an_install_finishes_an_interrupted_uninstall(
+    made: tuple[FakeHost, Plan], on_the_way: list[tuple[bool, int]], taking_away: list[tuple[bool, int]], ends: bool
+) -> None:
+    """Whether the first install had ended or not, and one rollback takes back all that the second one made."""
+    host, plan = made
+    whole, bench = Bench(host.copy()), Bench(host)
+    before = bench.state()
+    assume(whole.install(plan).outcome == "ok")
+    bench.chained(on_the_way, lambda: bench.install(plan))
+    if ends:
+        bench.install(plan)
+    unfinished = bool(bench.receipt.unfinished)
+    bench.chained(taking_away, bench.uninstall)
+    last = bench.install(plan)
+    assert last.outcome == "ok" and bench.state() == whole.state()
+    assert not bench.receipt.unfinished, "status, doctor and rotate have nothing to complain about"
+    if unfinished:
+        assert not bench.go_back(all_of_it=False).failed
+        assert bench.state() == before, "nothing of the first run stays below, and nothing of it goes first"
+    assert not bench.go_back(all_of_it=True).failed
     assert bench.state() == before
 
 

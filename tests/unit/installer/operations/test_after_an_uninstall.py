@@ -6,7 +6,18 @@ from typing import Any
 
 import pytest
 from tests.unit.installer.effects.observing import RELEASE, SECRETS
-from tests.unit.installer.operations.a_used_platform import DUMP, FOLDERS, LAYOUT, Bench, Made, bench, uninstall
+from tests.unit.installer.operations.a_used_platform import (
+    DISK,
+    DUMP,
+    FOLDERS,
+    LAYOUT,
+    Bench,
+    Made,
+    bench,
+    fails,
+    rollback,
+    uninstall,
+)
 from tests.unit.installer.phases.a_host import fit
 
 from nqrust.host.errors import CommandFailed
@@ -17,6 +28,7 @@ from nqrust.installer.operations import looking, site
 from nqrust.installer.release.sources import Opened
 from nqrust.installer.request import Request
 from nqrust.installer.settings.model import Settings
+from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.file.mode import Mode
 from nqrust.installer.verbs.file.undo import undo_file
 
@@ -90,3 +102,65 @@ def test_an_uninstall_that_has_not_ended_leaves_an_installation(used: Bench, wha
         with pytest.raises(KeyboardInterrupt):
             uninstall()
     assert found(used) == {}
+
+
+def killed_uninstall(bench: Bench, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """Uninstall until a file of the first step goes."""
+
+    def held(path: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.host, "remove", held)
+        with pytest.raises(KeyboardInterrupt):
+            uninstall(**options)
+
+
+@pytest.mark.parametrize("first", ["whole", "killed"])
+def test_an_install_after_an_interrupted_uninstall_is_whole_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    bench.run(*FOLDERS, ends=first == "whole")
+    bench.vm()
+    killed_uninstall(bench, monkeypatch)
+    assert [run.verb for run in bench.receipt.unfinished] == ["uninstall"]
+    done = bench.run(*FOLDERS)
+    assert done.outcome == "ok" and done.resumed is (first == "killed") and not bench.receipt.unfinished
+    assert uninstall().outcome == "ok" and bench.host.exists(DISK), "what the first uninstall kept, the second one keeps, too"
+    assert uninstall(purge_data=True).outcome == "ok" and not bench.host.exists(LAYOUT.data_dir) and not bench.receipt.entries
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_an_install_that_fails_after_an_interrupted_uninstall_leaves_it_interrupted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    bench.run(*FOLDERS)
+    bench.vm()
+    killed_uninstall(bench, monkeypatch)
+    done = bench.run(*FOLDERS, Made("x", does=fails), keep=keep)
+    assert [run.verb for run in bench.receipt.unfinished] == ["install" if keep else "uninstall"]
+    assert done.outcome == ("failed" if keep else "rolled_back")
+    assert bench.run(*FOLDERS).outcome == "ok" and not bench.receipt.unfinished and bench.host.exists(DISK)
+
+
+def test_a_rollback_after_an_interrupted_uninstall_says_what_helps(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.run(*FOLDERS)
+    bench.vm()
+    killed_uninstall(bench, monkeypatch)
+    left = bench.receipt
+    for _ in range(2):
+        preview = rollback(dry_run=True)
+        done = rollback()
+        assert done.notes == preview.notes and "`nqr uninstall` finishes it; `nqr install` puts the" in done.notes[0]
+    assert bench.receipt == left
+    assert uninstall().outcome == "ok" and not bench.receipt.unfinished and bench.host.exists(DISK)
+
+
+def test_a_rollback_of_the_install_after_it_leaves_the_uninstall_interrupted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.run(*FOLDERS)
+    killed_uninstall(bench, monkeypatch)
+    assert bench.run(*FOLDERS, File("/etc/new", "x\n")).outcome == "ok"
+    assert rollback().outcome == "ok" and not bench.host.exists("/etc/new")
+    assert [run.verb for run in bench.receipt.unfinished] == ["uninstall"] and bench.host.exists("/etc/app.conf")

@@ -66,6 +66,9 @@ def test_status_names_the_way_on_after_an_interruption() -> None:
 
     lines = status_lines(Status(installed=True, unfinished="rotate"))
     assert "A rotation of secrets was interrupted." in lines and "  next: run it again, or: nqr install" in lines
+    for installed in (True, False):
+        lines = status_lines(Status(installed=installed, unfinished="uninstall"))
+        assert "A run of uninstall was interrupted." in lines and "  next: run it again, or: nqr install" in lines
 
 
 def test_install_finishes_an_interrupted_rotation(bench: Bench, manager: FakeManager) -> None:
