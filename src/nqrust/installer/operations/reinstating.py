@@ -73,6 +73,7 @@ def going_back(site: Site, settings: Settings, request: Request, events: Reporte
             runner = Runner(VERBS, site.host, site.journal, site.originals, events, signals, spared=spared)
             result = runner.run(whole, "install", context.release.version, settings.model_dump(mode="json"), retiring=True)
         done = summary.finished(result, (), context, asked)
-        return replace(done, notes=(*done.notes, "The settings from before that run apply again."))
+        again = ("The settings from before that run apply again.",) if result.failure is None else ()
+        return replace(done, notes=(*done.notes, *again))
 
     return Prospect(preview, change)

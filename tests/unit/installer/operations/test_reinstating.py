@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import importlib
+import os
+import signal
 
 import pytest
 from tests.fakes.release_web import Web, web
@@ -13,6 +15,7 @@ from tests.unit.installer.operations.test_switching import settings
 from tests.unit.installer.phases.a_host import fit
 from tests.unit.installer.phases.test_converging import context
 
+from nqrust.cli.signals import raising
 from nqrust.contract import paths
 from nqrust.installer import operations, planner
 from nqrust.installer.engine.events import NullReporter
@@ -48,7 +51,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Retiring:
     monkeypatch.setattr(reinstating, "facts_for", lambda host, wanted: fit())
     monkeypatch.setattr(reinstating, "make_context", lambda site, asked, *_: context(asked.settings))
     monkeypatch.setattr(planner, "plan", lambda found: plan(Thing("/etc/old")))
-    monkeypatch.setattr(sys.modules["nqrust.installer.operations.remove"], "_preload", lambda: None)
+    monkeypatch.setattr(importlib.import_module("nqrust.installer.operations.remove"), "_preload", lambda: None)
     run(made, OLD, Thing("/etc/old"))
     run(made, NEW, Thing("/etc/new"))
     assert made.host.exists("/etc/new") and not made.host.exists("/etc/old")
@@ -64,6 +67,22 @@ def test_reinstating_restores_the_earlier_settings(bench: Retiring) -> None:
     assert done.exit_code == 0 and "The settings from before that run apply again." in done.notes
     assert bench.host.exists("/etc/old") and not bench.host.exists("/etc/new")
     assert site(bench).installed_settings == OLD
+
+
+def test_a_signal_undoes_a_rollback_that_installs(bench: Retiring, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, before = bench.host.write_file, bench.state()
+
+    def signalled(path: str, *given: object, **options: object) -> None:
+        if path == "/etc/old":
+            os.kill(os.getpid(), signal.SIGHUP)
+        write(path, *given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bench.host, "write_file", signalled)
+    with raising():
+        done = rollback()
+    assert (done.outcome, done.exit_code) == ("rolled_back", 130) and not any("apply again" in note for note in done.notes)
+    bench.host.remove(paths.UNDO_SCRIPT)
+    assert bench.state() == before and site(bench).installed_settings == NEW
 
 
 def test_reinstating_refuses_to_lose_a_vm(bench: Retiring, monkeypatch: pytest.MonkeyPatch) -> None:
