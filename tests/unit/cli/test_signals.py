@@ -167,3 +167,21 @@ except signals.Stopped:
     assert termios.tcgetattr(slave) == before
     os.close(master)
     os.close(slave)
+
+
+FAREWELL = """
+import sys
+from types import SimpleNamespace as Made
+from nqrust.cli.install.commands import _finish
+from nqrust.installer.request import Summary
+run = Made(log_path="", display=Made(summary=lambda *_: None))
+_finish(run, "uninstall", Summary("ok", 7, farewell=sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM", "HUP"])
+def test_a_signal_does_not_end_what_follows_an_uninstall(name: str) -> None:
+    """It removes the bootstrap's packages. The record of them is gone by then."""
+    farewell = f"kill -{name} $$\nsh -c 'kill -{name} $$; echo the package manager ends well'\n"
+    done = subprocess.run([sys.executable, "-c", FAREWELL, farewell], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (7, "the package manager ends well\n"), done.stderr

@@ -312,5 +312,7 @@ def _finish(run: session.Session, verb: str, summary: Summary) -> None:
     if summary.farewell:  # removes the environment of this very process, so no code of nqr may run after it
         with suppress(OSError):
             sys.stdout.flush()
-        os.execv("/bin/sh", ["sh", "-c", f"{summary.farewell}exit {summary.exit_code}\n"])
+        # After a signal nothing could continue it: the record of what the bootstrap made goes first.
+        script = f"trap '' HUP INT TERM\n{summary.farewell}exit {summary.exit_code}\n"
+        os.execv("/bin/sh", ["sh", "-c", script])
     raise typer.Exit(summary.exit_code)

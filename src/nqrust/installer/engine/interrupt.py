@@ -28,18 +28,22 @@ class Interruption:
         """Set the flag for the first signal. Safe in any thread."""
         if not self.signal:
             self.signal = number
-            self.notice(signal.Signals(number).name)
+            self.notice(self.name)
 
     @property
     def came(self) -> bool:
         """Whether a signal has arrived. A step that waits for people ends its wait then."""
         return bool(self.signal)
 
+    @property
+    def name(self) -> str:
+        """Name of the first signal, "" before one arrives."""
+        return signal.Signals(self.signal).name if self.signal else ""
+
     def check(self) -> None:
         """Raise Interrupted NQR-ENG-030 after a signal."""
         if self.signal:
-            name = signal.Signals(self.signal).name
-            raise Interrupted("NQR-ENG-030", f"Stopped by {name}.", "Run the same command again when you are ready.")
+            raise Interrupted("NQR-ENG-030", f"Stopped by {self.name}.", "Run the same command again when you are ready.")
 
     def instead_of(self, failure: NqrError) -> NqrError:
         """Return Interrupted for a step that failed after a signal: programs of the step may have got the same signal."""

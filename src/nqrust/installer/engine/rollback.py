@@ -18,7 +18,8 @@ from nqrust.installer.engine.verb import Kept, Outcome, Partly, UndoContext, Ver
 
 @dataclass(frozen=True)
 class RollbackResult:
-    """The result. `undone`: reverted entries. `kept`: sentences about what nqr left on purpose. `failed`: entries that stay."""
+    """The result. `undone`: reverted entries. `kept`: sentences about what nqr left on purpose. `failed`: entries that stay.
+    `stopped`: `stops` ended it early, so the rest stays too."""
 
     undone: int
     retained: int
@@ -26,6 +27,7 @@ class RollbackResult:
     failed: tuple[str, ...]
     waits: tuple[str, ...] = ()
     """Why some records stay for a later revert."""
+    stopped: bool = False
 
 
 def stays(
@@ -51,9 +53,11 @@ def roll_back(
     *,
     retain: Callable[[Entry], bool] = lambda entry: False,
     spared: Spared = NOTHING_SPARED,
+    stops: Callable[[], bool] = lambda: False,
 ) -> RollbackResult:
     """Undo `entries` in reverse order, except those that `retain` keeps, and records that are `spared`. Can be repeated after an
-    interruption at any point."""
+    interruption at any point. Asks before each entry whether it `stops` there. Services then restart in the next attempt, with
+    all their earlier files."""
     undone = retained = 0
     kept: list[str] = []
     failed: list[str] = []
@@ -65,8 +69,12 @@ def roll_back(
     newest_first = sorted(entries, key=lambda e: e.seq, reverse=True)
     going = [entry for entry in newest_first if not retain(entry)]
     staying = stays(Receipt.of(journal), newest_first, retain, spared)
+    if stops():
+        return RollbackResult(0, 0, (), (), stopped=True)
     verbs.rest(context, (undo for entry in going for undo in entry.undo))
     for entry in newest_first:
+        if stops():
+            return RollbackResult(undone, retained, tuple(kept), tuple(failed), tuple(waits), stopped=True)
         if retain(entry):
             if not entry.retained:
                 journal.append("retained", run, entry=entry.seq)

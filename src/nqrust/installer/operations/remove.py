@@ -7,7 +7,8 @@ import importlib
 import pkgutil
 import posixpath
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import rich
@@ -17,7 +18,7 @@ import nqrust.installer
 from nqrust.contract import paths
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, Kind
-from nqrust.installer.engine.errors import StepFailed
+from nqrust.installer.engine.errors import Interrupted, StepFailed
 from nqrust.installer.engine.events import (
     Notice,
     NullReporter,
@@ -26,6 +27,7 @@ from nqrust.installer.engine.events import (
     Reporter,
     RunStarted,
 )
+from nqrust.installer.engine.interrupt import Interruption, watching
 from nqrust.installer.engine.receipt import Entry, Receipt, unfinished_entries
 from nqrust.installer.engine.rollback import RollbackResult, roll_back
 from nqrust.installer.engine.runner import new_run_id
@@ -39,6 +41,7 @@ from nqrust.installer.operations.taking_back import retaining, undo_context
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.request import (
     EXIT_FAILED,
+    EXIT_INTERRUPTED,
     EXIT_OK,
     PhaseSummary,
     Request,
@@ -53,16 +56,21 @@ def _timed(done: Summary, host: Host, began: float) -> Summary:
 
 
 def uninstall(request: Request, events: Reporter) -> Summary:
-    """Undo everything on the receipt, newest first. Flags decide about data, database and packages."""
+    """Undo everything on the receipt, newest first. Flags decide about data, database and packages. A signal stops it after the
+    current step. Once nqr itself is gone, no signal does."""
 
     def look(site: Site) -> Prospect:
-        return Prospect(lambda: taking_back.of_uninstall(site, request.run), lambda site: _uninstall(site, request, events))
+        return Prospect(lambda: taking_back.of_uninstall(site, request.run), change)
+
+    def change(site: ChangingSite) -> Summary:
+        with _watching(request, events, "finishing the current step"):
+            return _uninstall(site, request, events)
 
     return carry_out(request, "uninstall", events, look)
 
 
 def rollback(request: Request, events: Reporter) -> Summary:
-    """Undo an unfinished run, otherwise the last run that changed anything."""
+    """Undo an unfinished run, otherwise the last run that changed anything. A signal does not stop it."""
 
     def look(site: Site) -> Prospect:
         ids = set(unfinished_entries(site.receipt))
@@ -71,9 +79,19 @@ def rollback(request: Request, events: Reporter) -> Summary:
         if before is not None:
             return reinstating.going_back(site, before, request, events)
         refusals.of_users(Belongings(site).spared.of_users(site.receipt.to_undo(ids)))
-        return Prospect(lambda: taking_back.of_rollback(site), lambda site: _rollback(site, request, events))
+        return Prospect(lambda: taking_back.of_rollback(site), change)
+
+    def change(site: ChangingSite) -> Summary:
+        # As after a failed install: halfway, services would be down, or run with files of two releases.
+        with _watching(request, events, "nqr completes the rollback"):
+            return _rollback(site, request, events)
 
     return carry_out(request, "rollback", events, look)
+
+
+def _watching(request: Request, events: Reporter, then: str) -> AbstractContextManager[Interruption]:
+    """Keep the signals that arrive while the block runs. `then`: what nqr does about the first."""
+    return watching(lambda name: events.emit(Notice("warning", f"{name} received: {then}.")), request.run.interruption)
 
 
 def _rollback(site: ChangingSite, request: Request, events: Reporter) -> Summary:
@@ -128,8 +146,12 @@ def _uninstall(site: ChangingSite, request: Request, events: Reporter) -> Summar
     run = _begin(site, "uninstall", events, len(receipt.entries), cut_off)
     events.emit(PhaseStarted("uninstall", "Taking everything back", len(going)))
     began = site.host.monotonic()
-    result = roll_back(VERBS, context, site.journal, run, receipt.entries, events, retain=retain)
+    result = roll_back(
+        VERBS, context, site.journal, run, receipt.entries, events, retain=retain, stops=_stops(site, request, events)
+    )
     events.emit(PhaseFinished("uninstall", result.undone, 0, site.host.monotonic() - began))
+    if result.stopped:  # the run stays without an end, so that `nqr status` names it
+        return _timed(_stopped(result, request), site.host, began)
     if result.failed:
         site.journal.append("end", run, outcome="failed")
         return _timed(_summary(result, request, "uninstall", kept), site.host, began)
@@ -141,6 +163,34 @@ def _uninstall(site: ChangingSite, request: Request, events: Reporter) -> Summar
     _forget(site)
     done = _timed(_summary(result, request, "uninstall", kept, farewell), site.host, began)
     return replace(done, notes=(*done.notes, *left, *proof))
+
+
+def _stops(site: ChangingSite, request: Request, events: Reporter) -> Callable[[], bool]:
+    """Return a function that tells whether a signal stops the uninstall now: while an `nqr` is there to continue it."""
+    continues = False
+
+    def stops() -> bool:
+        nonlocal continues
+        if not request.run.interruption.came or continues:
+            return False
+        continues = not site.host.exists(paths.NQR_LINK)
+        if continues:
+            events.emit(Notice("warning", "nqr itself is removed already, so the uninstall continues to its end."))
+        return not continues
+
+    return stops
+
+
+def _stopped(result: RollbackResult, request: Request) -> Summary:
+    failure = Interrupted(
+        "NQR-ENG-030",
+        f"Stopped by {request.run.interruption.name}.",
+        "Run `nqr uninstall` again to remove the rest, or `nqr install` to put the platform back.",
+    )
+    done = _summary(result, request, "uninstall", ())
+    return replace(
+        done, outcome="partly_undone", exit_code=EXIT_INTERRUPTED, failure=failure, notes=(), log_path=request.run.log_path
+    )
 
 
 def undo_script(request: Request) -> str:

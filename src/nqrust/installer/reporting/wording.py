@@ -53,6 +53,8 @@ def headline(verb: str, summary: Summary) -> str:
         return "No plan: the host or the request does not allow one."
     if verb == "rehearsal" and summary.exit_code == 130:
         return "The rehearsal was interrupted; its clone is gone. The host was not touched."
+    if verb == "uninstall" and summary.exit_code == 130:
+        return "The uninstall was interrupted. Run the same command again; it continues."
     if summary.exit_code == 130 and summary.outcome == "partly_undone":
         return f"The {verb} was interrupted, and nqr could not undo all of its changes."
     if verb == "rotate" and summary.exit_code == 130:

@@ -269,6 +269,7 @@ def test_durations(seconds: float, shown: str) -> None:
         ("install", Summary("rolled_back", 130, 0, 0, (PhaseSummary("deps", 0),)), "interrupted"),
         ("install", Summary("partly_undone", 130, 0, 0, (PhaseSummary("deps", 0),)), "interrupted, and nqr could not undo all"),
         ("install", Summary("partly_undone", 1, 0, 0, (PhaseSummary("deps", 0),)), "failed, and nqr could not undo all"),
+        ("uninstall", Summary("partly_undone", 130, 9, 0, (PhaseSummary("uninstall", 9),)), "interrupted. Run the same command"),
         ("uninstall", Summary("partly_undone", 1, 9, 0, (PhaseSummary("uninstall", 9),)), "is not complete"),
         ("install", Summary("failed", 4, 3, 0, (PhaseSummary("deps", 3),)), "a proof failed"),
         ("install", Summary("failed", 1), "did not start"),
