@@ -68,6 +68,11 @@ class Run:
     outcome: str = ""  # empty: the run never ended
     retiring: bool = False  # it only removed things that the settings no longer contain
 
+    @property
+    def leaves(self) -> bool:
+        """Whether it leaves the runs that it continued interrupted, if something of them is there."""
+        return self.outcome == "rolled_back" or (self.outcome == "failed" and self.verb == KEEPS)
+
 
 @dataclass(frozen=True)
 class Receipt:
@@ -93,9 +98,10 @@ class Receipt:
     def unfinished(self) -> tuple[Run, ...]:
         """Runs that changed something and never ended, or ended with `failed`, and that no later run continued."""
         with_entries = {e.run for e in self.entries}
-        # A run that went back alone leaves the run that it continued interrupted. So it does with every uninstall.
+        # A run that went back alone leaves the run that it continued interrupted, and so does an uninstall that failed. Neither
+        # finishes an uninstall.
         standing = {e.run for e in self.entries if not e.retained} | self.uninstalls
-        continued = {r for run in self.runs for r in run.resumes if run.outcome != "rolled_back" or r not in standing}
+        continued = {r for run in self.runs for r in run.resumes if not run.leaves or r not in standing}
         return tuple(
             run
             for run in self.runs

@@ -164,3 +164,17 @@ def test_a_rollback_of_the_install_after_it_leaves_the_uninstall_interrupted(
     assert bench.run(*FOLDERS, File("/etc/new", "x\n")).outcome == "ok"
     assert rollback().outcome == "ok" and not bench.host.exists("/etc/new")
     assert [run.verb for run in bench.receipt.unfinished] == ["uninstall"] and bench.host.exists("/etc/app.conf")
+
+
+def test_an_uninstall_that_fails_leaves_an_interrupted_install_interrupted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rollback would otherwise take back the first install below what is left of the second."""
+    bench.run(*FOLDERS)
+    bench.run(*FOLDERS, File("/etc/new", "x\n"))
+    bench.store.data = b"".join(bench.store.data.splitlines(keepends=True)[:-1])  # killed before its end
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.host, "remove", fails)
+        assert uninstall(purge_data=True).outcome == "partly_undone"
+    assert {entry.run for entry in bench.receipt.entries} == {run.id for run in bench.receipt.runs[:2]}
+    assert [run.verb for run in bench.receipt.unfinished] == ["install"]
+    assert rollback().outcome == "ok" and not bench.host.exists("/etc/new") and bench.host.exists("/etc/app.conf")
+    assert uninstall(purge_data=True).outcome == "ok" and not bench.receipt.entries
