@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
 
 import pytest
 from tests.fakes.host import FakeHost
@@ -31,7 +31,7 @@ ID = key_id(KEY.public_key())
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
-    install = sys.modules["nqrust.installer.operations.installing"]
+    install = importlib.import_module("nqrust.installer.operations.installing")
     monkeypatch.setattr(install, "facts_for", lambda *_: fit())
     own = ReleaseFiles(RELEASE, "/x")  # nqr's, which is no part of such a release
     monkeypatch.setattr(site, "_own_files", lambda *_: own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
 
 import pytest
 from tests.unit.installer.engine.test_retire import STATE, Thing, a_bench, plan
@@ -76,7 +76,7 @@ def test_a_signal_during_the_proofs_takes_back_only_what_can_be_taken_back(
     def interrupted(*args: object, **more: object) -> None:
         raise Interrupted("NQR-ENG-030", "Stopped by SIGINT.", "Again.")
 
-    install = sys.modules["nqrust.installer.operations.installing"]  # the package has a function of that name
+    install = importlib.import_module("nqrust.installer.operations.installing")  # the package has a function of that name
     monkeypatch.setattr(install, "_checked", lambda *args: context(Settings()))
     monkeypatch.setattr(planner, "plan", lambda found: wanted)
     monkeypatch.setattr(install, "_prove", interrupted)
@@ -92,7 +92,7 @@ def test_another_folder_is_refused_before_the_release_in_it_is_looked_for(monkey
     runner = Runner(VERBS, bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"), NullReporter())
     runner.run(plan(Thing("/etc/a")), "install", "1", Settings().model_dump(mode="json"))
     site = ChangingSite(bench.host, bench.journal(), Originals(bench.host, f"{STATE}/originals"))
-    install = sys.modules["nqrust.installer.operations.installing"]
+    install = importlib.import_module("nqrust.installer.operations.installing")
     monkeypatch.setattr(install, "facts_for", lambda host, wanted: fit())
     with pytest.raises(PreflightRefused) as refused:
         install._checked(site, Request(settings(paths__install_dir="/opt/other")), NullReporter())
