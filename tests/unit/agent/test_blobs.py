@@ -110,3 +110,12 @@ def test_an_image_that_does_not_fit_on_a_host_is_not_begun() -> None:
     large = Blob(file="rootfs.ext4", size=600 << 20, sha256="0" * 64)
     with pytest.raises(NoSpace, match="512 MiB must stay free"), blobs.readable("mine", large):
         pass
+
+
+def test_the_cache_may_be_a_file_system_of_its_own() -> None:
+    host = FakeHost.debian12()
+    host.put_directory("/srv/fc/images-cache/lost+found", mode=0o700)
+    host.put(f"/srv/fc/images-cache/{'0' * 64}", "of no VM")
+    host.put("/srv/fc/images-cache/z.part", "of no VM")
+    Blobs(host, "/srv/images", "/srv/fc/images-cache", never).forget()
+    assert host.listdir("/srv/fc/images-cache") == ["lost+found"]

@@ -17,6 +17,7 @@ from nqrust.agent.disks.reserve import require, reserve
 from nqrust.agent.errors import Failed, Refused
 from nqrust.contract.agent import ImageRef
 from nqrust.contract.images import IMAGE_NAME_PATTERN, Blob
+from nqrust.host.content import content
 from nqrust.host.errors import HostError, PathError, PathMissing
 from nqrust.host.port import Host, Kind, Stat
 
@@ -89,7 +90,7 @@ class Blobs:
         """
         with self._forgetting:
             try:
-                names = self._host.listdir(self._cache)
+                names = content(self._host, self._cache)
             except PathMissing:
                 return
             for name in self._unneeded(names, wanted):

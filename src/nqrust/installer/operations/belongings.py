@@ -12,6 +12,7 @@ from functools import cached_property
 
 from nqrust.contract.names import CANARY_PREFIX, CANARY_TAG, canary_owner
 from nqrust.contract.paths import Layout
+from nqrust.host.content import content
 from nqrust.host.errors import HostError, PathMissing
 from nqrust.host.port import Host, Kind
 from nqrust.installer import secret_store
@@ -119,7 +120,7 @@ class Belongings:
 
     def _children(self, folder: str) -> list[str]:
         try:
-            names = self._host.listdir(folder)
+            names = content(self._host, folder)
         except PathMissing:
             return []
         return [f"{folder}/{name}" for name in names if not name.startswith(".")]

@@ -16,6 +16,7 @@ import rich
 import nqrust.host
 import nqrust.installer
 from nqrust.contract import paths
+from nqrust.host.content import content
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host, Kind
 from nqrust.installer.engine.errors import Interrupted, StepFailed
@@ -223,7 +224,7 @@ def forget_state(site: ChangingSite) -> None:
     receipt and comes here again."""
     host = site.host
     if host.exists(paths.STATE_DIR):
-        for name in host.listdir(paths.STATE_DIR):
+        for name in content(host, paths.STATE_DIR):
             if name != posixpath.basename(paths.JOURNAL):
                 _remove(host, f"{paths.STATE_DIR}/{name}")
         site.journal.discard()

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from nqrust.contract import paths
 from nqrust.contract.images import CONTAINER_RUNTIME
+from nqrust.host.content import content
 from nqrust.host.environment import reach
 from nqrust.host.facts.gather import gather
 from nqrust.host.facts.model import Facts
@@ -104,7 +105,7 @@ class Site:
         folder = settings.layout.vms_dir if settings else ""
         if not folder or not self.host.exists(folder):
             return ()
-        return tuple(f"{folder}/{name}" for name in self.host.listdir(folder))
+        return tuple(f"{folder}/{name}" for name in content(self.host, folder))
 
 
 class ChangingSite(Site):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from nqrust.contract import names, paths
+from nqrust.host.content import content
 from nqrust.host.port import Host, Kind
 from nqrust.host.way import others_may_replace, way
 from nqrust.installer.preflight.findings import Finding, error, warning
@@ -146,6 +147,6 @@ def _is_kept(path: str, kept: frozenset[str]) -> bool:
 
 
 def _holds(host: Host, path: str) -> list[str]:
-    """Return the names in a folder; empty if the path is not a folder (the step for it reports that)."""
+    """Return the names in a folder, without lost+found; empty if the path is not a folder (the step for it reports that)."""
     stat = host.stat(path)
-    return host.listdir(path) if stat is not None and stat.kind is Kind.directory else []
+    return content(host, path) if stat is not None and stat.kind is Kind.directory else []
