@@ -28,5 +28,5 @@ recall
 ca=${SSL_CERT_FILE:-${CURL_CA_BUNDLE:-${REQUESTS_CA_BUNDLE:-}}} # package managers read no such variable
 trusting_dnf() {
     [ -z "$ca" ] || set -- "--setopt=sslcacert=$ca" "$@"
-    LC_ALL=C dnf "$@"
+    LC_ALL=C LANGUAGE='' dnf "$@" # Python follows LANGUAGE in any locale
 }

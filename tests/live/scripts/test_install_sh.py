@@ -197,12 +197,13 @@ def test_install_sh_removes_borrowed_packages_after_a_kill(
 def test_install_sh_waits_for_another_package_manager(clone: Path, ready: Path, tmp_path: Path) -> None:
     """apt-get(8) gives up at once where apt-daily.service holds the lock of the package lists, as it does after a boot."""
     (ready / "borrowed").write_text("python3-venv\n")
-    apt = (
+    english, german = "E: Could not get lock /var/lib/apt/lists/lock", "E: Sperre /var/lib/apt/lists/lock: keine"
+    apt = (  # glibc ignores LANGUAGE in the locale C; older ones do not in C.UTF-8
         f"case $* in *-s*) exit 0 ;; esac; echo x >>{tmp_path}/calls; [ $(wc -l <{tmp_path}/calls) -ge 3 ] || "
-        "{ echo 'E: Could not get lock /var/lib/apt/lists/lock. It is held by process 8 (apt-get)' >&2; exit 100; }"
+        f'{{ case $LC_ALL:$LANGUAGE in C:* | *:) echo "{english}" ;; *) echo "{german}" ;; esac >&2; exit 100; }}'
     )
     mounts = over({"apt-get": apt, "dpkg-query": "echo 'install ok installed'"}, tmp_path)
-    done = alone(mounts, clone / "scripts/install/install.sh", "--dry-run", NQR_CACHE_DIR=str(ready))
+    done = alone(mounts, clone / "scripts/install/install.sh", "--dry-run", NQR_CACHE_DIR=str(ready), LANGUAGE="de")
     assert done.returncode == 7, done.stderr
     assert done.stderr.count("Waiting for another package manager") == 1
     assert len((tmp_path / "calls").read_text().split()) == 4, (
@@ -327,7 +328,8 @@ def test_locks_of_one_environment_agree() -> None:
         assert all(version in test for version in versions), name
 
 
-DNF = """case $* in
+DNF = """case $LANGUAGE$* in
+de*--assumeno*) printf '%s\\n' 'Installieren:' ' python3.11  x86_64  3.11.9-7.el9  appstream  25 k'; exit 1 ;;
 *--assumeno*) printf '%s\\n' 'Last metadata expiration check: 0:01:00 ago.' 'Dependencies resolved.' '====' ' Package  Arch  Version  Repository  Size' '====' \\
     'Installing:' ' python3.11  x86_64  3.11.9-7.el9  appstream  25 k' '     replacing  python3.9.x86_64 3.9-1' 'Upgrading:' ' openssl-libs  x86_64  1:3.2-2  baseos  2 M' \\
     'Installing dependencies:' ' python3.11-setuptools-wheel' '                 noarch  65.5-3  appstream  700 k' ' mpdecimal  x86_64  2.5-3  appstream  86 k' \\
@@ -338,7 +340,7 @@ esac"""
 
 @needs_root
 def test_install_sh_records_rpms_before_it_installs_them(clone: Path, tmp_path: Path) -> None:
-    """A host without Python, with dnf: in mounts of its own, where nothing of this machine's is to be seen."""
+    """A host without Python, with dnf, whose Python follows LANGUAGE before LC_ALL: in mounts of its own, where nothing of this machine's is to be seen."""
     programs, cache, hidden = tmp_path / "bin", tmp_path / "cache", Path("/usr/bin")
     programs.mkdir()
     for file in hidden.iterdir():
@@ -352,7 +354,7 @@ def test_install_sh_records_rpms_before_it_installs_them(clone: Path, tmp_path: 
     home = tmp_path / "home"
     home.mkdir()
     mounts = f"mount --bind {home} /var/cache; {hide} PATH={programs}"
-    done = alone(mounts, script, "--dry-run", NQR_CACHE_DIR=str(cache))
+    done = alone(mounts, script, "--dry-run", NQR_CACHE_DIR=str(cache), LANGUAGE="de")
     assert done.returncode == 3 and "NQR-DEP-901" in done.stderr, done.stderr
     names = ["mpdecimal", "python3.11", "python3.11-setuptools-wheel"]
     assert (cache / "known").read_text().split() == names, "before the transaction"
