@@ -123,6 +123,12 @@ def _rehearsal_flags_fit(flags: Flags) -> None:
             "A dry run does not make the clone that a rehearsal needs.",
             "Choose one of --rehearse and --dry-run (and of NQR_REHEARSE and NQR_DRY_RUN).",
         )
+    if run_value(flags, "rehearse") and flags.get("non_interactive") is False:
+        raise UsageError(
+            "NQR-USE-014",
+            "A rehearsal asks no questions.",
+            "Leave --interactive out. Or leave out --rehearse (or NQR_REHEARSE), and rehearse from the guide.",
+        )
 
 
 def _rehearse(flags: Flags, found: Gathered) -> None:

@@ -30,6 +30,9 @@ def install_arguments(flags: Mapping[str, Any]) -> tuple[str, ...]:
     older = flags.get("allow_downgrade")
     if older is not None:
         found.append("--allow-downgrade" if older else "--no-allow-downgrade")
+    for name in ("on_failure", "log_level"):
+        if value := run_value(flags, name):
+            found.append(f"--{name.replace('_', '-')}={value}")
     return tuple(found)
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
-from typing import Any
+from typing import Any, get_args
 
+import pytest
 from tests.fakes.host import FakeHost
+from tests.unit.installer.effects.a_bench import Bench, bench
 
+from nqrust.cli.install.flags import with_flags
 from nqrust.cli.install.rehearsing import install_arguments
 from nqrust.installer import fingerprint
 from nqrust.installer.fingerprint.model import Fingerprint
 from nqrust.installer.rehearsal import boot, inside
 from nqrust.installer.rehearsal.spec import CloneSpec, Uplink, Work
+
+__all__ = ["bench"]
+CHOICES = {"on_failure": "keep", "log_level": "error", "output": "json"}
 
 
 def test_flags_are_written_again_as_they_were_given() -> None:
@@ -26,6 +33,33 @@ def test_flags_are_written_again_as_they_were_given() -> None:
         "--mode=production", "--no-ui", "--bridge-name=br7", "--config=c.yaml", "--ignore-preflight=NQR-PRE-006",
         "--allow-downgrade",
     }  # fmt: skip
+
+
+OF_THE_REHEARSAL = {"rehearse", "report", "output", "non_interactive", "dry_run"}
+"""Options that the rehearsal itself carries out, or refuses."""
+
+
+def test_every_option_of_an_install_reaches_the_install_in_the_clone() -> None:
+    parameters = inspect.signature(with_flags("install", settings=True)(lambda flags: None)).parameters
+    left_out, plain = set(), install_arguments({})
+    for name, parameter in parameters.items():
+        kind, option = get_args(parameter.annotation)
+        values = {bool | None: (True, False), list[str] | None: (["X"],)}.get(kind, (CHOICES.get(name, "X"),))
+        shown = [option.default, *option.param_decls][-1].split("/")  # typer keeps the first name there
+        for value, flag in zip(values, shown, strict=True):
+            told = install_arguments({name: value})[len(plain) :]
+            left_out |= set() if told else {name}
+            assert not told or told[0].partition("=")[0] == flag, told
+    assert left_out == OF_THE_REHEARSAL
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [(("--dry-run",), "Choose one of --rehearse and --dry-run"), (("--interactive",), "Leave --interactive out")],
+)
+def test_an_option_without_an_effect_on_a_rehearsal_is_refused(bench: Bench, options: tuple[str, ...], told: str) -> None:
+    assert bench.nqr("install", "--rehearse", *options) == 2
+    assert "NQR-USE-014" in bench.err and told in bench.err
 
 
 class Pipe(io.BytesIO):
