@@ -189,7 +189,8 @@ class ServiceStatus:
 @dataclass(frozen=True)
 class Status:
     """The installation on this host. `installed` is False if there is none. `unfinished`: the interrupted run (`install`,
-    `uninstall` ...), or "". `drift`: sentences on changes since the install."""
+    `uninstall` ...), or "". `drift`: sentences on changes since the install. `problems`: sentences on what is wrong though it is as
+    installed."""
 
     installed: bool
     version: str = ""
@@ -201,4 +202,5 @@ class Status:
     services: tuple[ServiceStatus, ...] = ()
     urls: Mapping[str, str] = field(default_factory=dict)
     drift: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

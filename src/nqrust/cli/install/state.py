@@ -66,7 +66,7 @@ def doctor(output: Document = "text") -> None:
     found = _status()
     proofs: Summary | None = operations.verify(as_installed({}), NullReporter()) if found.installed else None
     exit_code = proofs.exit_code if proofs else 1
-    if found.drift or found.unfinished:
+    if found.drift or found.problems or found.unfinished:
         exit_code = exit_code or 1
     if output != "text":
         document = {
@@ -111,6 +111,7 @@ def status_lines(found: Status) -> list[str]:
     if found.unfinished:
         lines += _interrupted(found.unfinished)
     lines += [f"drift: {line}" for line in found.drift]
+    lines += [f"problem: {line}" for line in found.problems]
     return lines + [f"note: {note}" for note in found.notes]
 
 
@@ -135,6 +136,6 @@ def _advice(found: Status, proofs: Summary | None) -> list[str]:
         lines += error_lines(proofs.failure)
     if found.drift:
         lines += ["", "Things are no longer as installed. To put them back: nqr install"]
-    elif proofs.exit_code == 0:
+    elif proofs.exit_code == 0 and not found.problems:
         lines += ["", "All is well."]
     return lines

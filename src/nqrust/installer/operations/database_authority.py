@@ -10,10 +10,11 @@ from nqrust.installer.engine.errors import UsageError
 from nqrust.installer.settings.model import Settings
 
 
-def read(host: Host, settings: Settings, installed: Settings | None) -> tuple[str, str] | None:
+def read(host: Host, settings: Settings, installed: Settings | None, *, any_date: bool = False) -> tuple[str, str] | None:
     """Return the certificates (PEM, without any other text of the file), and the file that has them. None: the settings name none.
 
     `installed`: settings of the installation on this host. If they name the same file and it is gone, its copy counts.
+    `any_date`: also if all have ended.
 
     Raises UsageError NQR-DB-260 if there is no certificate in the file, if one cannot be read, or if all have ended.
     """
@@ -40,10 +41,23 @@ def read(host: Host, settings: Settings, installed: Settings | None) -> tuple[st
             f"There is no certificate in {path}.",
             "Give --db-ca the certificate (PEM) of the authority that signed the database server's.",
         )
-    if max(ends) <= datetime.now(timezone.utc):
+    if max(ends) <= datetime.now(timezone.utc) and not any_date:
         raise UsageError(
             "NQR-DB-260",
             f"The database's authority {path} ended on {max(ends):%Y-%m-%d}.",
             "Give --db-ca its new certificate.",
         )
     return "".join(found), path
+
+
+def read_installed(host: Host, settings: Settings) -> tuple[str, str] | None:
+    """Return the same for verbs that install no certificate. A file that an install would not take is no obstacle: then this is
+    the copy that the manager uses, empty if it is gone. None: the settings name none."""
+    try:
+        return read(host, settings, settings, any_date=True)
+    except UsageError:
+        copy = settings.layout.database_ca_file
+    try:
+        return host.read_text(copy), copy
+    except HostError:
+        return "", copy

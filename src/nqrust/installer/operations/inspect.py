@@ -13,7 +13,7 @@ from nqrust.installer.context import Context, Secrets
 from nqrust.installer.engine.errors import NqrError, UsageError
 from nqrust.installer.engine.events import NullReporter, Reporter
 from nqrust.installer.engine.runner import Runner, RunResult
-from nqrust.installer.operations import held_ports, images, leftovers, summary
+from nqrust.installer.operations import held_ports, images, leftovers, own_certificate, summary
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.site import Site, facts_for, make_context, open_site
 from nqrust.installer.phases.services import our_services
@@ -87,6 +87,7 @@ def status(request: Request) -> Status:
         services=tuple(services),
         urls=summary.urls(context),
         drift=_drift(site, context),
+        problems=own_certificate.ended(site.host, settings),
         notes=(
             *_cut_off(site),
             *held_ports.notes(site.host, settings, facts, supervisor, names),

@@ -56,7 +56,7 @@ def going_back(site: Site, settings: Settings, request: Request, events: Reporte
     asked = replace(request, settings=settings)
     facts = facts_for(site.host, settings)
     refusals.refuse(list(changes.checks(settings, site.installed_settings, facts, site.vms)), events)
-    context = make_context(site, asked, facts, events)
+    context = make_context(site, asked, facts, events, going_back=True)
     # The settings may name a moving address, which could serve an older release by now.
     older = downgrade.checks(settings, site.host, context.release.version, context.files.signed_by, allowed=False)
     refusals.refuse(list(older), events)

@@ -161,9 +161,12 @@ def progress_to(events: Reporter, step: str) -> Callable[[str, float | None], No
     return lambda text, fraction: events.emit(StepProgress(step, text, fraction))
 
 
-def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *, looking: bool = False) -> Context:
+def make_context(
+    site: Site, request: Request, facts: Facts, events: Reporter, *, looking: bool = False, going_back: bool = False
+) -> Context:
     """Return everything the phases need. Reads only: it describes a release but does not build it. New secrets stay in memory
-    until a step stores them. `looking`: at the installation as it is, so that a release from elsewhere is read here."""
+    until a step stores them. `looking`: at the installation as it is, so that a release from elsewhere is read here, and
+    certificates are no obstacle. `going_back`: to earlier settings, whose certificates may have ended since."""
     settings = request.settings
     secrets = _secrets(site, request)
     python = interpreter(settings.layout.install_dir)
@@ -175,6 +178,13 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *
         locked = (replace(s, lock=f"{own.directory}/{LOCK}") if isinstance(s, BuildTree) else s for s in files.steps)
         files = replace(files, steps=tuple(locked))
     undos = [undo for entry in site.receipt.entries for undo in entry.undo]
+    if looking:
+        own_tls = own_certificate.read_installed(site.host, settings)
+        database_ca = database_authority.read_installed(site.host, settings)
+    else:
+        installed = site.installed_settings
+        own_tls = own_certificate.read(site.host, settings, installed, any_date=going_back)
+        database_ca = database_authority.read(site.host, settings, installed, any_date=going_back)
     return Context(
         settings=settings,
         facts=facts,
@@ -185,8 +195,8 @@ def make_context(site: Site, request: Request, facts: Facts, events: Reporter, *
         python=python,
         build_roles=_build_roles(site.host, settings, (*files.steps, *(own.steps if own else ())), facts),
         explicit=request.explicit,
-        own_tls=own_certificate.read(site.host, settings.tls) if settings.has_manager else None,
-        database_ca=database_authority.read(site.host, settings, site.installed_settings),
+        own_tls=own_tls,
+        database_ca=database_ca,
         own_database=made_database,
         first=not made_database and not site.receipt.created(f"{Database.kind}:{settings.database.name}"),
         former=site.former_settings,

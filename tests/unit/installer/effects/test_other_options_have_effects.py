@@ -87,6 +87,9 @@ def doctor_output(it: Bench) -> None:
     _status(it)
     assert it.nqr("doctor", "--output", "json") == 0 and json.loads(it.out)["status"]["version"] == "9.9"
     assert it.nqr("doctor") == 0 and "All is well." in it.out
+    ended = Status(installed=True, problems=("It ended.",))
+    it.patch.setattr(operations, "status", lambda request: ended)
+    assert it.nqr("doctor") == 1 and "\nproblem: It ended.\n" in it.out and "All is well." not in it.out
 
 
 def config_output(it: Bench) -> None:

@@ -83,6 +83,20 @@ def test_a_copy_of_the_install_serves_when_its_file_is_gone() -> None:
     assert database_authority.read(host, settings(), settings()) == (OTHER.certificate, FILE)
 
 
+def test_verbs_that_install_nothing_take_what_is_there() -> None:
+    for text, at, kept in (
+        (ENDED.certificate, FILE, ENDED.certificate),
+        ("no PEM", FILE, ""),
+        (MADE.certificate, COPY, MADE.certificate),
+    ):
+        assert database_authority.read_installed(host_with(text, at), settings()) == (
+            kept,
+            FILE if kept == ENDED.certificate else COPY,
+        )
+    assert database_authority.read_installed(FakeHost.debian12(), Settings()) is None
+    assert database_authority.read(host_with(ENDED.certificate), settings(), None, any_date=True) == (ENDED.certificate, FILE)
+
+
 def context(ca: str | None) -> Context:
     return Context(
         settings=settings(),

@@ -40,9 +40,9 @@ def ended() -> Pair:
 
 
 def test_pair_is_read() -> None:
-    read = own_certificate.read(host_with(PAIR.certificate, PAIR.key), SETTINGS.tls)
+    read = own_certificate.read(host_with(PAIR.certificate, PAIR.key), SETTINGS, None)
     assert read is not None and (read[0], read[1].reveal()) == (PAIR.certificate, PAIR.key)
-    assert own_certificate.read(host_with(None, None), Settings().tls) is None
+    assert own_certificate.read(host_with(None, None), Settings(), None) is None
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_pair_is_read() -> None:
 )
 def test_unusable_pair_is_refused(certificate: str | bytes | None, key: str | None, what: str) -> None:
     with pytest.raises(UsageError) as refused:
-        own_certificate.read(host_with(certificate, key), SETTINGS.tls)
+        own_certificate.read(host_with(certificate, key), SETTINGS, None)
     assert refused.value.code == "NQR-CFG-014" and refused.value.what.startswith(what)
 
 
 def test_ended_certificate_is_refused() -> None:
     pair = ended()
     with pytest.raises(UsageError, match="ended on"):
-        own_certificate.read(host_with(pair.certificate, pair.key), SETTINGS.tls)
+        own_certificate.read(host_with(pair.certificate, pair.key), SETTINGS, None)
 
 
 @pytest.mark.parametrize("given", [{"certificate": CERTIFICATE}, {"key": KEY}])

@@ -49,7 +49,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Retiring:
     monkeypatch.setattr(gate, "open_to_change", lambda events: site(made))
     monkeypatch.setattr(gate, "exclusive", lambda *_: contextlib.nullcontext(contextlib.nullcontext))
     monkeypatch.setattr(reinstating, "facts_for", lambda host, wanted: fit())
-    monkeypatch.setattr(reinstating, "make_context", lambda site, asked, *_: context(asked.settings))
+    monkeypatch.setattr(reinstating, "make_context", lambda site, asked, *_, going_back: context(asked.settings))
     monkeypatch.setattr(planner, "plan", lambda found: plan(Thing("/etc/old")))
     monkeypatch.setattr(importlib.import_module("nqrust.installer.operations.remove"), "_preload", lambda: None)
     run(made, OLD, Thing("/etc/old"))
@@ -88,7 +88,7 @@ def test_a_signal_undoes_a_rollback_that_installs(bench: Retiring, monkeypatch: 
 def test_reinstating_refuses_to_lose_a_vm(bench: Retiring, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody created a VM since, on the bridge that would be removed."""
     bench.host.put_directory(f"{NEW.layout.vms_dir}/a")
-    monkeypatch.setattr(reinstating, "make_context", lambda *_: pytest.fail("it goes on"))
+    monkeypatch.setattr(reinstating, "make_context", lambda *_, **more: pytest.fail("it goes on"))
     before, records = bench.state(), bench.store.data
     done = rollback()
     assert done.exit_code == 3 and done.failure is not None and done.failure.code == "NQR-PRE-063"

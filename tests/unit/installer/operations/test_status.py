@@ -19,6 +19,7 @@ from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.plan import Plan
 from nqrust.installer.engine.runner import Runner
 from nqrust.installer.engine.step import Step
+from nqrust.installer.operations import own_certificate
 from nqrust.installer.operations.site import Site
 from nqrust.installer.request import Request
 from nqrust.installer.settings.model import Settings
@@ -73,3 +74,10 @@ def test_a_proxy_of_this_shell_is_no_drift(monkeypatch: pytest.MonkeyPatch, kept
     monkeypatch.setattr(planner, "plan", whole)
     operations.status(Request(Settings()))
     assert seen == [{"https_proxy": "http://proxy:3128"} if kept else {}]
+
+
+def test_a_certificate_that_has_ended_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, context(Settings()), Thing("/etc/a"))
+    monkeypatch.setattr(planner, "plan", lambda found: plan(Thing("/etc/a")))
+    monkeypatch.setattr(own_certificate, "ended", lambda host, settings: ("It ended.",))
+    assert operations.status(Request(Settings())).problems == ("It ended.",)
