@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import pkgutil
-import posixpath
-import shlex
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -48,6 +46,7 @@ from nqrust.installer.request import (
     Request,
     Summary,
 )
+from nqrust.installer.verbs.file.undo import KEPT_SUFFIX
 from nqrust.installer.verbs.registry import VERBS
 from nqrust.installer.verbs.script import whole as script
 
@@ -199,8 +198,7 @@ def undo_script(request: Request) -> str:
     site = open_site(NullReporter())
     retain, entries = retaining(request.run), site.receipt.entries
     kept = tuple(e for e in entries if retain(e))
-    folders = " ".join(map(shlex.quote, (paths.STATE_DIR, *taking_back.FORGOTTEN)))
-    last = "" if kept else f"rm -rf -- {folders}\n{_farewell(site.host, request.run.keep_packages)}"
+    last = "" if kept else f"{taking_back.forget_script()}{_farewell(site.host, request.run.keep_packages)}"
     return script.render(undo_context(site, kept), entries, retain=retain, epilogue=last)
 
 
@@ -220,24 +218,29 @@ def _forget(site: ChangingSite) -> None:
 
 
 def forget_state(site: ChangingSite) -> None:
-    """Remove the journal and the saved originals. The journal goes last, so that a run after an interruption finds an empty
-    receipt and comes here again."""
+    """Remove the journal and the saved originals, but no edit that was moved aside. The journal goes last, so that a run after an
+    interruption finds an empty receipt and comes here again."""
     host = site.host
     if host.exists(paths.STATE_DIR):
-        for name in content(host, paths.STATE_DIR):
-            if name != posixpath.basename(paths.JOURNAL):
-                _remove(host, f"{paths.STATE_DIR}/{name}")
+        _clear(site, paths.STATE_DIR)
         site.journal.discard()
-        with contextlib.suppress(HostError):  # a mount point, which stays
+        with contextlib.suppress(HostError):  # a mount point, or the place of such an edit
             host.rmdir(paths.STATE_DIR)
 
 
-def _remove(host: Host, path: str) -> None:
-    stat = host.stat(path)
-    if stat is not None and stat.kind is Kind.directory:
-        host.remove_tree(path)
-    else:
-        host.remove(path)
+def _clear(site: ChangingSite, folder: str) -> None:
+    host = site.host
+    for name in content(host, folder):
+        path = f"{folder}/{name}"
+        stat = host.stat(path)
+        if KEPT_SUFFIX in name or path == paths.JOURNAL:
+            continue
+        if stat is None or stat.kind is not Kind.directory:
+            host.remove(path)
+        elif folder == paths.STATE_DIR and host.glob(f"{path}/*{KEPT_SUFFIX}*"):  # nqr writes no file below that
+            _clear(site, path)
+        else:
+            host.remove_tree(path)
 
 
 def _farewell(host: Host, keep_packages: bool) -> str:

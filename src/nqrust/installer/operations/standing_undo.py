@@ -6,7 +6,6 @@ is removed with the last record. The installation's scripts folder has a link to
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 
 from nqrust.contract import paths
@@ -14,7 +13,7 @@ from nqrust.host.errors import HostError
 from nqrust.installer.engine.errors import NqrError
 from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.operations.site import ChangingSite, Site
-from nqrust.installer.operations.taking_back import undo_context
+from nqrust.installer.operations.taking_back import forget_script, undo_context
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.request import Summary
 from nqrust.installer.verbs.script import standing as standing_script
@@ -59,6 +58,5 @@ def text(site: Site) -> str:
 def _last(site: Site, keep_packages: bool) -> str:
     """Return commands that remove the rest: state, logs, and the bootstrap's cache and packages."""
     record = bootstrap_record.read(site.host)
-    folders = " ".join(map(shlex.quote, (paths.STATE_DIR, paths.INSTALL_LOG_DIR, paths.RUN_DIR)))
     farewell = "" if record is None else bootstrap_record.farewell(record, keep_packages=keep_packages)
-    return f"rm -rf -- {folders}\n{farewell}"
+    return f"{forget_script()}{farewell}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from nqrust.contract import paths
+from nqrust.host.content import LOST_AND_FOUND
 from nqrust.host.port import Host
 from nqrust.installer.engine import rollback
 from nqrust.installer.engine.forecast import forecast
@@ -20,6 +22,7 @@ from nqrust.installer.platform.rotation import HostsFollow
 from nqrust.installer.platform.wait import Healthy
 from nqrust.installer.release import bootstrap_record
 from nqrust.installer.request import PhasePreview, PlanPreview, RunOptions, StaysPreview, StepPreview
+from nqrust.installer.verbs.file.undo import KEPT_SUFFIX
 from nqrust.installer.verbs.packages.registry import of_postgres
 from nqrust.installer.verbs.registry import VERBS
 
@@ -43,6 +46,19 @@ def undo_context(site: Site, kept: tuple[Entry, ...]) -> UndoContext:
     needed = of_postgres(site.host) if database_stays else frozenset()
     staying = tuple(undo for entry in kept for undo in entry.undo)
     return UndoContext(site.host, site.originals, needed_packages=needed, staying=staying)
+
+
+def forget_script() -> str:
+    """Return shell commands that remove the state, the logs of runs and the runtime folder, but no edit that was moved aside."""
+    state = shlex.quote(paths.STATE_DIR)
+    stays = " ".join(
+        f"! -path {shlex.quote(pattern)}" for pattern in (f"*{KEPT_SUFFIX}*", f"{paths.STATE_DIR}/{LOST_AND_FOUND}*")
+    )
+    return (
+        f"find {state} -xdev -depth -mindepth 1 {stays} -delete 2>/dev/null\n"
+        f"rmdir -- {state} 2>/dev/null\n"
+        f"rm -rf -- {' '.join(map(shlex.quote, FORGOTTEN))}\n"
+    )
 
 
 _WHY = {

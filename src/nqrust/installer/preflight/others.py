@@ -12,6 +12,7 @@ from nqrust.host.port import Host, Kind
 from nqrust.host.way import others_may_replace, way
 from nqrust.installer.preflight.findings import Finding, error, warning
 from nqrust.installer.settings.model import NetworkMode, Settings
+from nqrust.installer.verbs.file.undo import KEPT_SUFFIX
 
 UNIT_DIRS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 _FORWARDING_OFF = re.compile(r"^\s*-?net[./]ipv4[./]ip_forward\s*=\s*0\s*$", re.MULTILINE)
@@ -147,6 +148,8 @@ def _is_kept(path: str, kept: frozenset[str]) -> bool:
 
 
 def _holds(host: Host, path: str) -> list[str]:
-    """Return the names in a folder, without lost+found; empty if the path is not a folder (the step for it reports that)."""
+    """Return the names in a folder, without lost+found and edits that an uninstall moved aside. Empty if the path is not a folder
+    (the step for it reports that)."""
     stat = host.stat(path)
-    return content(host, path) if stat is not None and stat.kind is Kind.directory else []
+    names = content(host, path) if stat is not None and stat.kind is Kind.directory else []
+    return [name for name in names if KEPT_SUFFIX not in name]

@@ -135,6 +135,12 @@ restore_mode() { # path, mode, owner, group; PostgreSQL needs those that its dat
 remove_tree() { # path
     [ -d "$1" ] && [ ! -L "$1" ] || return 0
     if holds_what_stays "$1"; then return; fi
+    for edit in "$1"/*.nqr-kept*; do
+        if there "$edit"; then
+            kept "$1 holds your version of what was changed ($edit)"
+            return
+        fi
+    done
     if used_cluster "$1"; then cluster_stays "$1"; else try delete_tree "$1"; fi
 }
 remove_contents() { # path
