@@ -94,6 +94,10 @@ SITUATIONS: dict[str, tuple[list[VmRow], dict[str, Inventory], list[type]]] = {
     "was to go, still there": ([vm(D.deleted, S.failed)], inventory(seen()), [Repeat]),
     "was to go, failed just now": ([vm(D.deleted, S.failed, failed_at=NOW)], inventory(seen()), []),
     "given up with a reason": ([vm(state=S.failed)], inventory(seen("stopped")), []),
+    "given up, then its host rebooted": ([vm(state=S.failed)], inventory(seen("failed"), boot_id="boot-2"), [Restart]),
+    "given up, then rebooted, no autostart": ([vm(state=S.failed, autostart=False)], inventory(boot_id="boot-2"), []),
+    "given up, then rebooted, disk not mounted": ([vm(state=S.failed, made=True)], inventory(boot_id="boot-2"), [Ended]),
+    "given up in a boot that nobody noted": ([vm(state=S.failed, host_boot_id=None)], inventory(boot_id="boot-2"), []),
     "a volume's change was not done": ([vm(D.stopped, S.stopped, unsettled=True)], inventory(seen("stopped")), [Repeat]),
     "a volume's change failed just now": (
         [vm(D.stopped, S.stopped, unsettled=True, failed_at=NOW)],

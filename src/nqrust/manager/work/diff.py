@@ -29,9 +29,9 @@ RETRY_FAILED_AFTER = timedelta(seconds=60)
 
 @dataclass(frozen=True)
 class VmRow:
-    """A VM's row. `busy`: an operation is open. `failed_at`: when the last operation failed.
-
-    `unsettled`: its host must still learn of a volume to attach or detach. `made`: its host has had its disk.
+    """A VM's row. `busy`: an operation is open. `failed_at`: when the last operation failed. `host_boot_id`: of the host's boot in
+    which it ran, or its start failed. `unsettled`: its host must still learn of a volume to attach or detach. `made`: its host
+    has had its disk.
     """
 
     id: str
@@ -269,6 +269,8 @@ def _known(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> l
         return _alive(vm, status, now)
     if vm.state is VmState.failed:
         # It failed with a reason; only a person, or a host's restart, tries again.
+        if vm.autostart and vm.host_boot_id not in (None, boot_id):
+            return [_dead(vm, status, boot_id, now)]
         return _repeat(vm, "update", now) if vm.unsettled else []
     # A paused VM that is gone has lost its memory: it cannot be paused again.
     if vm.desired is DesiredState.paused or vm.state in _HAD_LIFE:
@@ -298,8 +300,7 @@ def ports(forwards: Iterable[PortForward]) -> frozenset[tuple[str, int, int]]:
 
 def _dead(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> Action:
     """Decide about a VM that should run and does not."""
-    rebooted = vm.host_boot_id is not None and vm.host_boot_id != boot_id
-    if rebooted:
+    if vm.host_boot_id not in (None, boot_id):
         if vm.autostart:
             return Restart(vm.id, vm.generation, "its host was started again", timedelta(0), rebooted=True)
         return LeaveDead(vm.id, vm.generation, "Its host rebooted, and the VM has no autostart.", failed=False)

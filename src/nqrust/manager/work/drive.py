@@ -21,19 +21,22 @@ from nqrust.manager.vms import observing, placement, snapshots, tombstones
 from nqrust.manager.vms import volumes as vm_volumes
 from nqrust.manager.vms.schedule import NoHost
 from nqrust.manager.volumes import service as volumes
+from nqrust.manager.work.acts import ACTOR
 
 log = structlog.get_logger("nqrust.manager.operations")
 
 _TRIES_WHEN_REFUSED = 4
 _SLOWEST_RETRY = timedelta(seconds=30)
+_STARTS = ("create", "start", "restart")
+_WAITS = "The manager starts the VM once its host answers."
 _RETRIED = {408, 409, 423, 425, 429, 500, 502, 503, 504}
 
 
 class Again(Exception):
-    """Not possible now; retry until the deadline. `limited`: only a few times."""
+    """Not possible now; retry until the deadline. `limited`: only a few times. `away`: its agent does not answer."""
 
-    def __init__(self, reason: str, limited: bool = False) -> None:
-        self.limited = limited
+    def __init__(self, reason: str, limited: bool = False, away: bool = False) -> None:
+        self.limited, self.away = limited, away
         super().__init__(reason)
 
 
@@ -76,7 +79,7 @@ async def run(core: Core, operation_id: int) -> None:
     try:
         if operation.kind == "delete":
             await _delete(core, vm, operation)
-        elif operation.kind in ("create", "start", "restart"):
+        elif operation.kind in _STARTS:
             await _start(core, vm, operation)
         elif operation.kind == "update":
             await _update(core, vm, operation)
@@ -89,12 +92,12 @@ async def run(core: Core, operation_id: int) -> None:
     except NoHost as error:
         await _put_off(core, vm, operation, Again(str(error))) if error.later else await _fail(core, vm, operation, str(error))
     except AgentAway as error:
-        await _put_off(core, vm, operation, Again(str(error)))
+        await _put_off(core, vm, operation, Again(str(error), away=True))
     except AgentSaidNo as error:
         if error.status in _RETRIED:
             await _put_off(core, vm, operation, Again(str(error), limited=True))
         elif error.problem.code == DISK_MISSING:
-            await _fail(core, vm, operation, f"{error} {error.problem.cure}", without_disk=True)
+            await _fail(core, vm, operation, f"{error} {error.problem.cure}", waits=True)
         else:
             await _fail(core, vm, operation, str(error))
     except GivenUp as error:
@@ -281,8 +284,9 @@ async def _close(core: Core, operation: Operation, state: str, error: str) -> No
 
 async def _put_off(core: Core, vm: Vm, operation: Operation, again: Again) -> None:
     attempts, reason = operation.attempts, plain(str(again))
-    if (again.limited and attempts >= _TRIES_WHEN_REFUSED) or now() >= operation.deadline:
-        await _fail(core, vm, operation, reason)
+    if _ends(operation, again):
+        waits = again.away and operation.kind in _STARTS and vm.spec.autostart
+        await _fail(core, vm, operation, f"{sentence(reason)} {_WAITS}" if waits else reason, waits=waits)
         return
     pause = min(_SLOWEST_RETRY, timedelta(seconds=0.5 * 2 ** min(attempts, 10)))
     log.warning("operation put off", vm=vm.id, kind=operation.kind, reason=reason, seconds=pause.total_seconds())
@@ -297,15 +301,23 @@ async def _put_off(core: Core, vm: Vm, operation: Operation, again: Again) -> No
         )
 
 
+def _ends(operation: Operation, again: Again) -> bool:
+    """Return whether it is not tried again. The reconciler's own starts have more patience with refusals than those of a person,
+    who reads the answer: at a boot, a host may not have its bridge yet."""
+    tried, late = again.limited and operation.attempts >= _TRIES_WHEN_REFUSED, now() >= operation.deadline
+    patient = again.limited and operation.kind == "start" and operation.actor == ACTOR
+    return (tried and late) if patient else (tried or late)
+
+
 def sentence(text: str) -> str:
     """Return `text` cleaned for storage, with a capital at the start and a full stop at the end."""
     text = plain(text).strip()
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-async def _fail(core: Core, vm: Vm, operation: Operation, reason: str, without_disk: bool = False) -> None:
-    """Give up: record the reason in the VM, and reset the wanted state to a possible one. `without_disk`: the reconciler starts it
-    once its disk is there."""
+async def _fail(core: Core, vm: Vm, operation: Operation, reason: str, waits: bool = False) -> None:
+    """Give up: record the reason in the VM, and reset the wanted state to a possible one. `waits`: the reconciler starts it once
+    its disk is there, or once its host answers."""
     reason = sentence(reason)
     metrics.OPERATIONS.labels(operation.kind, "failed").inc()
     async with core.db.transaction() as session:
@@ -326,10 +338,13 @@ async def _fail(core: Core, vm: Vm, operation: Operation, reason: str, without_d
             row.desired_state, row.state = DesiredState.running.value, VmState.running.value
         elif operation.kind == "resume":
             row.desired_state, row.state = DesiredState.paused.value, VmState.paused.value
-        elif without_disk and operation.kind != "delete":
+        elif waits and operation.kind != "delete":
             observing.stopped(row)
             row.state = VmState.stopped.value
         else:
             row.state = VmState.failed.value
+            host = await session.get(Host, row.host_id) if row.host_id and operation.kind in _STARTS else None
+            if host is not None:
+                row.host_boot_id = host.boot_id  # its next boot tries again
         message = f"VM {row.name}: {operation.kind} failed. {reason}"
         events.record(session, row, "OperationFailed", message, "error")
