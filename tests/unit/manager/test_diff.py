@@ -93,6 +93,11 @@ SITUATIONS: dict[str, tuple[list[VmRow], dict[str, Inventory], list[type]]] = {
     "was to start, never did": ([vm(D.running, S.stopped)], inventory(seen("stopped")), [Repeat]),
     "was to go, still there": ([vm(D.deleted, S.failed)], inventory(seen()), [Repeat]),
     "was to go, failed just now": ([vm(D.deleted, S.failed, failed_at=NOW)], inventory(seen()), []),
+    "was to go, failed before the clock went back": (
+        [vm(D.deleted, S.failed, failed_at=NOW + timedelta(hours=1))],
+        inventory(seen()),
+        [Repeat],
+    ),
     "given up with a reason": ([vm(state=S.failed)], inventory(seen("stopped")), []),
     "given up, then its host rebooted": ([vm(state=S.failed)], inventory(seen("failed"), boot_id="boot-2"), [Restart]),
     "given up, then rebooted, no autostart": ([vm(state=S.failed, autostart=False)], inventory(boot_id="boot-2"), []),

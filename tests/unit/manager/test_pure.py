@@ -106,6 +106,16 @@ def test_a_silent_host_is_degraded_then_offline_but_not_because_we_were_away() -
     assert state(3600, watching=now - timedelta(seconds=5)) is HostState.degraded
 
 
+def test_a_heartbeat_from_the_future_shows_no_host_that_is_online() -> None:
+    """The clock was ahead, and went back. The next heartbeat corrects it."""
+    now = datetime(2026, 5, 1, tzinfo=timezone.utc)
+    hour, watching = timedelta(hours=1), now - timedelta(days=1)
+    assert host_state(now + timedelta(seconds=20), now, watching) is HostState.online, "the clocks of two managers"
+    assert host_state(now + hour, now, watching) is HostState.degraded
+    assert host_state(None, now, now + hour) is HostState.degraded
+    assert host_state(now - hour, now, now + hour) is HostState.offline
+
+
 def test_throttle_doubles_and_forgives_success() -> None:
     time = [100.0]
     throttle = Throttle(lambda: time[0])

@@ -320,8 +320,8 @@ def only_seen(action: Action) -> Action | None:
 
 
 def _repeat(vm: VmRow, kind: str, now: datetime) -> list[Action]:
-    """Repeat the wanted change, but wait a minute after an agent refused it."""
-    if vm.failed_at is not None and now - vm.failed_at < RETRY_FAILED_AFTER:
+    """Repeat the wanted change, but wait a minute after an agent refused it. `abs`: the clock may be set back since."""
+    if vm.failed_at is not None and abs(now - vm.failed_at) < RETRY_FAILED_AFTER:
         return []
     return [Repeat(vm.id, vm.generation, kind)]
 

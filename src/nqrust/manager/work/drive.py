@@ -16,6 +16,7 @@ from nqrust.manager.clock import now
 from nqrust.manager.core.agents import AgentAway, AgentSaidNo
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import DatabaseAway
+from nqrust.manager.operations import DEADLINES
 from nqrust.manager.store.tables import Host, Operation, Vm
 from nqrust.manager.vms import observing, placement, snapshots, tombstones
 from nqrust.manager.vms import volumes as vm_volumes
@@ -290,10 +291,10 @@ async def _put_off(core: Core, vm: Vm, operation: Operation, again: Again) -> No
         return
     pause = min(_SLOWEST_RETRY, timedelta(seconds=0.5 * 2 ** min(attempts, 10)))
     log.warning("operation put off", vm=vm.id, kind=operation.kind, reason=reason, seconds=pause.total_seconds())
+    deadline = min(operation.deadline, now() + DEADLINES[operation.kind])  # one recorded while the clock was ahead is too late
+    again_at = {"state": "pending", "not_before": now() + pause, "deadline": deadline, "error": reason}
     async with core.db.transaction() as session:
-        await session.execute(
-            update(Operation).where(Operation.id == operation.id).values(state="pending", not_before=now() + pause, error=reason)
-        )
+        await session.execute(update(Operation).where(Operation.id == operation.id).values(**again_at))
         await session.execute(
             update(Vm)
             .where(Vm.id == vm.id, Vm.generation == operation.generation)

@@ -118,9 +118,10 @@ class Reconciler:
 
     async def _rows(self) -> tuple[list[diff.VmRow], list[Host]]:
         """Read only the needed columns, not objects: there may be ten thousand rows."""
+        at, near = now(), diff.RETRY_FAILED_AFTER  # a later time is of a clock that was ahead, and hides no other
         failed = (
             select(Operation.vm_id, func.max(Operation.finished_at).label("at"))
-            .where(Operation.state == "failed", Operation.finished_at > now() - diff.RETRY_FAILED_AFTER)
+            .where(Operation.state == "failed", Operation.finished_at.between(at - near, at + near))
             .group_by(Operation.vm_id)
             .subquery()
         )

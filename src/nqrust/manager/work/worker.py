@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from datetime import timedelta
 
 import structlog
-from sqlalchemy import ColumnElement, case, func, literal, select, update
+from sqlalchemy import ColumnElement, case, func, literal, or_, select, update
 
 from nqrust.manager import metrics
 from nqrust.manager.clock import now
 from nqrust.manager.core.core import Core
 from nqrust.manager.errors import DatabaseAway
 from nqrust.manager.store.tables import Operation, Vm
+from nqrust.manager.vms import restarts
 from nqrust.manager.work import drive
 
 log = structlog.get_logger("nqrust.manager.worker")
@@ -23,6 +25,8 @@ AT_ONE_HOST = 8
 WITHOUT_HOST = 16
 """Operations of VMs that were on no host when they began: they may all meet the same host."""
 SWEEP_SECONDS = 1.0
+NEVER_AHEAD = restarts.LONGEST_PAUSE + timedelta(minutes=1)
+"""No operation waits that long. One that seems to was recorded while the clock was ahead, and is due."""
 
 
 class Worker:
@@ -79,7 +83,10 @@ class Worker:
                 )
                 .join(Operation, Operation.id == newest.c.id)
                 .outerjoin(Vm, Vm.id == newest.c.vm_id)
-                .where(Operation.not_before <= func.now(), Operation.vm_id.notin_(list(self._tasks)))
+                .where(
+                    or_(Operation.not_before <= func.now(), Operation.not_before > func.now() + NEVER_AHEAD),
+                    Operation.vm_id.notin_(list(self._tasks)),
+                )
                 .subquery()
             )
             fits = (
