@@ -15,8 +15,6 @@ from fastapi.openapi.utils import get_openapi
 from nqrust import __version__
 from nqrust.contract.auth import Bootstrap
 from nqrust.contract.problem import Problem
-from nqrust.manager import events, operations
-from nqrust.manager.access import authentication as auth
 from nqrust.manager.access import routes as accounts_api
 from nqrust.manager.access import service as accounts
 from nqrust.manager.api import channel, problems, system
@@ -34,9 +32,10 @@ from nqrust.manager.settings import Settings
 from nqrust.manager.store.database import Database
 from nqrust.manager.templates import routes as templates
 from nqrust.manager.unknown_vms import routes as unknown_vms
-from nqrust.manager.vms import console, tombstones
+from nqrust.manager.vms import console
 from nqrust.manager.vms import routes as vms
 from nqrust.manager.volumes import routes as volumes
+from nqrust.manager.work.housekeeping import housekeeping
 from nqrust.manager.work.leader import lead
 from nqrust.manager.work.reconciler import Reconciler
 from nqrust.manager.work.worker import Worker
@@ -44,7 +43,6 @@ from nqrust.serving.plain import Plain
 
 log = structlog.get_logger("nqrust.manager")
 
-_HOUSEKEEPING_SECONDS = 3600.0
 FOLLOW_EVERY = 1.0
 """Seconds between looks at the installer's files."""
 
@@ -162,20 +160,6 @@ async def follow_files(core: Core) -> None:
                 await asyncio.to_thread(core.trust.reload)
             except (SettingsError, OSError) as error:  # ssl.SSLError is an OSError
                 log.error("authorities not read again", why=str(error))
-
-
-async def housekeeping(core: Core) -> None:
-    """Delete expired data once an hour."""
-    while True:
-        try:
-            await auth.forget_expired(core)
-            async with core.db.transaction() as session:
-                await events.prune(session, core.settings.events_days, core.settings.audit_days)
-                await operations.prune(session, core.settings.operations_days)
-                await tombstones.prune(session)
-        except DatabaseAway:
-            pass
-        await asyncio.sleep(_HOUSEKEEPING_SECONDS)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -99,7 +99,7 @@ CHANGES: dict[str, Change] = {
     "manager.disk_overcommit": Change(How.in_place, "The manager restarts."),
     "manager.reconciler_disabled": Change(How.in_place, "The manager restarts."),
     "manager.events_days": Change(How.in_place, "The manager restarts. It deletes older events at once."),
-    "manager.audit_days": Change(How.in_place, "The manager restarts. It deletes older entries at once."),
+    "manager.audit_days": Change(How.in_place, "The manager restarts. It deletes older entries 15 minutes later."),
     "manager.operations_days": Change(How.in_place, "The manager restarts. It deletes older operations at once."),
     "ui.bind": Change(How.in_place, "The web UI restarts."),
     "tls.mode": Change(How.in_place, "The manager and the web UI restart."),
