@@ -45,6 +45,10 @@ class VmRecord(VmPlaced):
     relay_url: str = ""
     network_written: str = ""
     token_sha256: str = ""
+    restored: str = ""
+    """Identity of the last request for a restore whose disks are in place."""
+    resuming: bool = False
+    """Whether the guest of that restore was to resume, and nobody knows yet that it did."""
     created_at: datetime
 
     @staticmethod

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -207,12 +207,14 @@ class AgentClient:
 
     async def create_snapshot(self, vm_id: str, name: str, request: str = "", *, timeout: float = 600.0) -> SnapshotFound:
         """`request`: its identity, the same in a retry. An agent of 0.2.0 gives any snapshot of that name."""
-        asked = f"?request={quote(request, safe='')}" if request else ""
-        answer = await self._send("PUT", self._snapshot(vm_id, name) + asked, timeout=timeout)
+        answer = await self._send("PUT", _of(self._snapshot(vm_id, name), None, request), timeout=timeout)
         return SnapshotFound.model_validate_json(answer.content)
 
-    async def restore_snapshot(self, vm_id: str, name: str, generation: int | None = None, *, timeout: float = 600.0) -> VmStatus:
-        path = _of(f"{self._snapshot(vm_id, name)}/restore", generation)
+    async def restore_snapshot(
+        self, vm_id: str, name: str, generation: int | None = None, request: str = "", *, timeout: float = 600.0
+    ) -> VmStatus:
+        """`request`: as above. An earlier agent ignores it, and refuses a repeated restore of a VM that has resumed."""
+        path = _of(f"{self._snapshot(vm_id, name)}/restore", generation, request)
         return _status(await self._send("POST", path, timeout=timeout))
 
     async def delete_snapshot(self, vm_id: str, name: str) -> None:
@@ -320,8 +322,10 @@ def _long_inventory(content: bytes) -> Inventory:
     return Inventory.model_validate(found)
 
 
-def _of(path: str, generation: int | None) -> str:
-    return path if generation is None else f"{path}?generation={generation}"
+def _of(path: str, generation: int | None, request: str = "") -> str:
+    told = {"generation": generation, "request": request or None}
+    query = urlencode({name: value for name, value in told.items() if value is not None})
+    return f"{path}?{query}" if query else path
 
 
 def _status(answer: httpx.Response) -> VmStatus:

@@ -140,10 +140,11 @@ async def test_each_verb_carries_the_generation_of_its_row(face: Face) -> None:
         assert (await client.resume_vm(VM, 3)).generation == 3
         assert (await client.stop_vm(VM, None, 4)).generation == 4
         await client.create_snapshot(VM, "s1")
-        assert (await client.restore_snapshot(VM, "s1", 5)).generation == 5
+        assert (await client.restore_snapshot(VM, "s1", 5, "a request")).generation == 5
         with pytest.raises(AgentRefused) as refused:
             await client.stop_vm(VM, None, 4)
         assert (refused.value.status, refused.value.problem.code) == (409, "NQR-API-705")
+        assert '"restored": "a request"' in (face.bench.vm_dir() / "vm.json").read_text()
 
 
 async def test_a_snapshot_carries_the_identity_of_its_request(face: Face) -> None:

@@ -17,6 +17,8 @@ class SimulatedAgent:
         self.taps: dict[str, TapStatus] = {}
         self.specs: dict[str, Any] = {}
         self.snapshots: dict[tuple[str, str], str] = {}
+        self.restored: dict[str, str] = {}
+        """VM -> identity of the last restore."""
         self.requests: list[str] = []
         """Identities of the snapshots that were asked for."""
         self.volumes: dict[str, int] = {}
@@ -172,9 +174,14 @@ class SimulatedAgent:
         self.snapshots[vm_id, name] = kind
         return SnapshotFound(name=name, kind=kind, size=1024, created_at=datetime.now(timezone.utc))
 
-    async def restore_snapshot(self, vm_id: str, name: str, generation: int) -> Any:
+    async def restore_snapshot(self, vm_id: str, name: str, generation: int, request: str) -> Any:
         await self._enter("restore", vm_id)
         self._told(vm_id, generation)
+        if self.restored.get(vm_id) == request:
+            return self._get(vm_id)
+        if self._get(vm_id).state == "running":
+            raise self._no(422, "NQR-VMM-113", "The VM runs; its disks cannot be replaced.")
+        self.restored[vm_id] = request
         if self.snapshots[vm_id, name] == "full":
             self.alive(vm_id, self._get(vm_id).name).generation = generation
         return self._get(vm_id)

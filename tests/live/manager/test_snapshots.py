@@ -10,6 +10,8 @@ import pytest
 from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.vms import VmCreate
+from nqrust.manager.core.agents import AgentAway
+from nqrust.manager.store.tables import Snapshot
 
 
 async def settled(manager: Any, vm: str, name: str) -> Any:
@@ -146,3 +148,36 @@ async def test_deleting_a_vm_deletes_its_snapshots(manager: Any) -> None:
     with pytest.raises(Refused) as refused:
         await manager.admin.send(calls.list_snapshots("web1"))
     assert refused.value.status == 404
+
+
+@pytest.mark.parametrize("kind", ["disk", "full"])
+async def test_a_restore_whose_answer_is_lost_is_asked_for_again_and_done_once(
+    manager: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    agent = await stopped_vm(manager)
+    await manager.admin.send(calls.create_snapshot("web1", "s1"))
+    await settled(manager, "web1", "s1")
+    vm, restore, asked = await manager.admin.send(calls.get_vm("web1")), agent.restore_snapshot, []
+    agent.snapshots[vm.id, "s1"] = kind
+    async with manager.core.db.transaction() as session:
+        (await session.get(Snapshot, (vm.id, "s1"))).kind = kind
+
+    async def lost(*arguments: Any) -> Any:
+        asked.append(arguments)
+        found = await restore(*arguments)
+        if len(asked) == 1:
+            raise AgentAway("The agent does not answer.")
+        return found
+
+    monkeypatch.setattr(agent, "restore_snapshot", lost)
+    await manager.admin.send(calls.restore_snapshot("web1", "s1"))
+    at_rest = await manager.until("web1", lambda v: len(asked) == 2 and v.observed_generation == v.generation)
+    state = "running" if kind == "full" else "stopped"
+    assert (at_rest.desired_state.value, at_rest.state.value, at_rest.error) == (state, state, "")
+    assert asked[0] == asked[1] and asked[0][-1], "the same request"
+    await manager.admin.send(calls.stop_vm("web1"))
+    await manager.until("web1", "stopped")
+    await asyncio.sleep(0.2)
+    await manager.admin.send(calls.restore_snapshot("web1", "s1"))
+    await manager.until("web1", lambda v: len(asked) == 3 and v.observed_generation == v.generation)
+    assert asked[2][-1] != asked[0][-1], "another one is another restore"

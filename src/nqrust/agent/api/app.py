@@ -154,8 +154,8 @@ def build(
         return await verbs.on_vm(vm_id, lambda: snapshots.create(vm_id, name, request))
 
     @app.post("/agent/v1/vms/{vm_id}/snapshots/{name}/restore")
-    async def restore(vm_id: str, name: str, generation: Generation = None) -> VmStatus:
-        return await verbs.on_vm(vm_id, lambda: snapshots.restore(vm_id, name, generation))
+    async def restore(vm_id: str, name: str, generation: Generation = None, request: SnapshotRequest = "") -> VmStatus:
+        return await verbs.on_vm(vm_id, lambda: snapshots.restore(vm_id, name, generation, request))
 
     @app.delete("/agent/v1/vms/{vm_id}/snapshots/{name}", status_code=204)
     async def delete_snapshot(vm_id: str, name: str) -> None:

@@ -302,6 +302,16 @@ class VmService(Starter):
             untrusted.append(console_log(directory), b"\n" + CONTINUES + b"\n", record.user)
         self._start(record, snapshot)
 
+    def went_on(self, record: VmRecord) -> bool:
+        """Return whether the guest of an interrupted `go_on` runs. If it was not resumed, end its VMM. Raises Failed."""
+        scope, driver = self._settled(record.id), self.drivers.get(record.vmm)
+        if scope is None or driver is None:
+            return False
+        state = driver.state(self.store.directory(record.id))
+        if state is RunState.paused:  # loaded, not resumed
+            self._kill(record.id)
+        return state in (RunState.running, RunState.no_room)
+
     def running(self, vm_id: str) -> tuple[str, Vmm]:
         """Return folder and driver of a running VM. Raises Conflict if it is not running."""
         self.status(vm_id)

@@ -117,13 +117,16 @@ class Snapshots:
                 self._host.rename(old, folder)
             raise
 
-    def restore(self, vm_id: str, name: str, generation: int | None = None) -> VmStatus:
+    def restore(self, vm_id: str, name: str, generation: int | None = None, request: str = "") -> VmStatus:
         """Restore the disks. With a full snapshot the VM resumes from there; otherwise it stays stopped.
 
+        Idempotent by `request`: the VM's last restore is not repeated. "" comes from an older manager, and always restores.
         `generation`: of the manager's row. Raises NotFound, Refused (it runs), Conflict (an older generation), Failed.
         """
         self._store.told(vm_id, generation)
         record, folder = self._of(vm_id, name, needs_disk=False)  # the snapshot has one
+        if self._restored(record, request):
+            return self._service.status(vm_id)
         meta = self._meta(folder)
         if meta is None:
             raise NotFound("NQR-VMM-114", f"VM {record.name} has no snapshot {name} here.", "`nqr vm snapshot ls` lists them.")
@@ -140,12 +143,27 @@ class Snapshots:
             )
         if not vacant:
             self._service.end_survivors(vm_id)
-        self._put_back(record, folder, meta)
+        self._put_back(record, folder, meta, request)
         if meta.kind == "full":
             self._service.go_on(record, folder)
+            self._resumed(record)
         return self._service.status(vm_id)
 
-    def _put_back(self, record: VmRecord, folder: str, meta: Meta) -> None:
+    def _restored(self, record: VmRecord, request: str) -> bool:
+        """Return whether the host has carried out this request. An agent that was killed may have left a guest that resumed."""
+        if not request or request != record.restored:
+            return False
+        if record.resuming:
+            if not self._service.went_on(record):
+                return False
+            self._resumed(record)
+        return True
+
+    def _resumed(self, record: VmRecord) -> None:
+        record.resuming = False
+        self._store.write_if_room(record)
+
+    def _put_back(self, record: VmRecord, folder: str, meta: Meta, request: str) -> None:
         """Copy all disks before the first is replaced: they belong together, and a copy may not fit."""
         disks = list(self._disks(record))
         replaced: list[str] = []
@@ -160,6 +178,7 @@ class Snapshots:
                 replaced.append(path)
             record.injected, record.written = meta.injected, meta.written
             record.token_sha256 = meta.token_sha256 or record.token_sha256
+            record.restored, record.resuming = request, meta.kind == "full"
             self._store.write(record)
         except HostError as error:
             if not replaced:

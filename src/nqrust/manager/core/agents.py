@@ -30,6 +30,7 @@ class AgentPort(Protocol):
     """One agent. Every method raises AgentAway or AgentSaidNo; every verb may be repeated.
 
     `generation`: of the VM's row, as in `VmSpec`. The host keeps the newest one, which reveals an outdated row.
+    `request`: identity of the operation, the same in a retry.
     """
 
     async def inventory(self) -> Inventory: ...
@@ -50,7 +51,7 @@ class AgentPort(Protocol):
 
     async def create_snapshot(self, vm_id: str, name: str, request: str) -> SnapshotFound: ...
 
-    async def restore_snapshot(self, vm_id: str, name: str, generation: int) -> VmStatus: ...
+    async def restore_snapshot(self, vm_id: str, name: str, generation: int, request: str) -> VmStatus: ...
 
     async def delete_snapshot(self, vm_id: str, name: str) -> None: ...
 

@@ -58,8 +58,8 @@ class RemoteAgent:
     async def create_snapshot(self, vm_id: str, name: str, request: str) -> SnapshotFound:
         return await _ask(self.client.create_snapshot(vm_id, name, request))
 
-    async def restore_snapshot(self, vm_id: str, name: str, generation: int) -> VmStatus:
-        return await _ask(self.client.restore_snapshot(vm_id, name, generation))
+    async def restore_snapshot(self, vm_id: str, name: str, generation: int, request: str) -> VmStatus:
+        return await _ask(self.client.restore_snapshot(vm_id, name, generation, request))
 
     async def delete_snapshot(self, vm_id: str, name: str) -> None:
         await _ask(self.client.delete_snapshot(vm_id, name))

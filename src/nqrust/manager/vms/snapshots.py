@@ -57,8 +57,7 @@ async def create(core: Core, ref: str, name: str, actor: str) -> ApiSnapshot:
             0,
             now(),
         )
-        # Not the operation's id: a restored database gives its numbers again.
-        await _enqueue(session, vm, "snapshot", {"snapshot": name, "request": uuid4().hex}, actor)
+        await _enqueue(session, vm, "snapshot", _asked(name), actor)
         await session.flush()
         core.wake.set()
         return _shown(row)
@@ -74,7 +73,7 @@ async def restore(core: Core, ref: str, name: str, actor: str) -> ApiVm:
         desired = DesiredState.running if row.kind == "full" else DesiredState.stopped
         if desired is DesiredState.running:
             await placement.check(core, session, vm)
-        await operations.enqueue(session, vm, "restore", desired, actor, {"snapshot": name})
+        await operations.enqueue(session, vm, "restore", desired, actor, _asked(name))
         vm.state = (VmState.starting if row.kind == "full" else VmState.stopped).value
         return await vms.woken(core, session, vm)
 
@@ -91,11 +90,11 @@ async def delete(core: Core, ref: str, name: str, actor: str) -> ApiSnapshot:
 
 async def ask(agent: AgentPort, vm_id: str, operation: Operation, generation: int) -> SnapshotFound | VmStatus | None:
     """Ask the agent for a snapshot, a restore or a deletion. `generation`: of the VM's row."""
-    name = str(operation.params["snapshot"])
+    name, request = str(operation.params["snapshot"]), str(operation.params.get("request", ""))
     if operation.kind == "snapshot":
-        return await agent.create_snapshot(vm_id, name, str(operation.params.get("request", "")))
+        return await agent.create_snapshot(vm_id, name, request)
     if operation.kind == "restore":
-        return await agent.restore_snapshot(vm_id, name, generation)
+        return await agent.restore_snapshot(vm_id, name, generation, request)
     try:
         await agent.delete_snapshot(vm_id, name)
     except AgentSaidNo as error:
@@ -140,6 +139,12 @@ async def superseded(session: AsyncSession, vm_id: str) -> None:
         .where(Snapshot.vm_id == vm_id, Snapshot.state.in_(("creating", "deleting")))
         .values(state=case((Snapshot.size > 0, "ready"), else_="failed"), error="A newer request for the VM replaced this one.")
     )
+
+
+def _asked(name: str) -> dict[str, Any]:
+    """Return the parameters of a request that its host carries out once. Its identity is not the operation's id: a restored
+    database gives its numbers again."""
+    return {"snapshot": name, "request": uuid4().hex}
 
 
 async def _idle(session: AsyncSession, ref: str, states: tuple[str, ...]) -> Vm:
