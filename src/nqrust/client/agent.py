@@ -205,9 +205,11 @@ class AgentClient:
     async def delete_vm(self, vm_id: str) -> None:
         await self._send("DELETE", self._vm(vm_id), timeout=self._timeout + 30)
 
-    async def create_snapshot(self, vm_id: str, name: str, request: str = "", *, timeout: float = 600.0) -> SnapshotFound:
+    async def create_snapshot(
+        self, vm_id: str, name: str, request: str = "", generation: int | None = None, *, timeout: float = 600.0
+    ) -> SnapshotFound:
         """`request`: its identity, the same in a retry. An agent of 0.2.0 gives any snapshot of that name."""
-        answer = await self._send("PUT", _of(self._snapshot(vm_id, name), None, request), timeout=timeout)
+        answer = await self._send("PUT", _of(self._snapshot(vm_id, name), generation, request), timeout=timeout)
         return SnapshotFound.model_validate_json(answer.content)
 
     async def restore_snapshot(
@@ -217,8 +219,8 @@ class AgentClient:
         path = _of(f"{self._snapshot(vm_id, name)}/restore", generation, request)
         return _status(await self._send("POST", path, timeout=timeout))
 
-    async def delete_snapshot(self, vm_id: str, name: str) -> None:
-        await self._send("DELETE", self._snapshot(vm_id, name), timeout=self._timeout + 30)
+    async def delete_snapshot(self, vm_id: str, name: str, generation: int | None = None) -> None:
+        await self._send("DELETE", _of(self._snapshot(vm_id, name), generation), timeout=self._timeout + 30)
 
     async def delete_volume(self, name: str) -> None:
         """Delete a kept volume and its data."""

@@ -1,7 +1,7 @@
 """The agent's own API (`/agent/v1`), spoken by the manager with the host's command token as bearer.
 
-All verbs are idempotent: asking twice for the same VM and generation is the same as asking once. Stop, pause, resume and
-restore take `?generation=N`. The host keeps the newest generation that it was told and refuses older ones (409).
+All verbs are idempotent: asking twice for the same VM and generation is the same as asking once. Stop, pause, resume and the
+verbs of snapshots take `?generation=N`. The host keeps the newest generation that it was told and refuses older ones (409).
 
     GET    /agent/v1/health              open: AgentHealth
     GET    /agent/v1/inventory           Inventory

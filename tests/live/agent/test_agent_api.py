@@ -139,10 +139,11 @@ async def test_each_verb_carries_the_generation_of_its_row(face: Face) -> None:
         assert (await client.pause_vm(VM, 2)).generation == 2
         assert (await client.resume_vm(VM, 3)).generation == 3
         assert (await client.stop_vm(VM, None, 4)).generation == 4
-        await client.create_snapshot(VM, "s1")
-        assert (await client.restore_snapshot(VM, "s1", 5, "a request")).generation == 5
+        await client.create_snapshot(VM, "s1", generation=5)
+        assert (await client.restore_snapshot(VM, "s1", 6, "a request")).generation == 6
+        await client.delete_snapshot(VM, "s1", 7)
         with pytest.raises(AgentRefused) as refused:
-            await client.stop_vm(VM, None, 4)
+            await client.stop_vm(VM, None, 6)
         assert (refused.value.status, refused.value.problem.code) == (409, "NQR-API-705")
         assert '"restored": "a request"' in (face.bench.vm_dir() / "vm.json").read_text()
 
@@ -150,8 +151,7 @@ async def test_each_verb_carries_the_generation_of_its_row(face: Face) -> None:
 async def test_a_snapshot_carries_the_identity_of_its_request(face: Face) -> None:
     async with face.client(COMMAND) as client:
         await client.put_vm(face.bench.spec(run=False))
-        first = await client.create_snapshot(VM, "s1", "one")
-        assert await client.create_snapshot(VM, "s1", "one") == first
+        assert (first := await client.create_snapshot(VM, "s1", "one")) == await client.create_snapshot(VM, "s1", "one")
         assert (await client.create_snapshot(VM, "s1", "two")).created_at > first.created_at
         with pytest.raises(AgentRefused) as refused:
             await client.create_snapshot(VM, "s1", "x" * 65)

@@ -190,6 +190,22 @@ def test_a_restore_keeps_its_generation_and_an_older_one_is_refused(bench: Bench
     assert disk.read_bytes() == b"newer"
 
 
+def test_an_older_request_takes_and_deletes_no_snapshot(bench: Bench) -> None:
+    snapshots = Snapshots(bench.service)
+    bench.service.put(bench.spec(run=False))
+    disk = bench.vm_dir() / "disk.ext4"
+    disk.write_bytes(b"today")
+    today = snapshots.create(VM, "daily", "two", 4)
+    disk.write_bytes(b"tomorrow")
+    for old in (lambda: snapshots.create(VM, "daily", "one", 3), lambda: snapshots.delete(VM, "daily", 3)):
+        with pytest.raises(Conflict) as refused:
+            old()
+        assert refused.value.code == "NQR-API-705" and snapshots.found(VM) == [today]
+    snapshots.delete(VM, "daily", 5)
+    assert snapshots.found(VM) == [] and bench.service.status(VM).generation == 5
+    snapshots.delete("never-seen", "daily", 1)
+
+
 def test_a_running_vm_under_qemu_is_refused_and_left_alone(bench: Bench) -> None:
     bench.service.put(bench.spec())
     with pytest.raises(Refused) as refused:

@@ -165,11 +165,12 @@ class SimulatedAgent:
             if volume.keep and self.volumes is not None:
                 self.volumes[volume.kept_name(spec.name, spec.id)] = volume.size_mib
 
-    async def create_snapshot(self, vm_id: str, name: str, request: str) -> Any:
+    async def create_snapshot(self, vm_id: str, name: str, request: str, generation: int) -> Any:
         from nqrust.contract.vms import SnapshotFound
 
         self.requests.append(request)
         await self._enter("snapshot", vm_id)
+        self._told(vm_id, generation)
         kind = "disk" if self._get(vm_id).state == "stopped" else "full"
         self.snapshots[vm_id, name] = kind
         return SnapshotFound(name=name, kind=kind, size=1024, created_at=datetime.now(timezone.utc))
@@ -186,8 +187,9 @@ class SimulatedAgent:
             self.alive(vm_id, self._get(vm_id).name).generation = generation
         return self._get(vm_id)
 
-    async def delete_snapshot(self, vm_id: str, name: str) -> None:
+    async def delete_snapshot(self, vm_id: str, name: str, generation: int) -> None:
         await self._enter("delete_snapshot", vm_id)
+        self._told(vm_id, generation)
         self.snapshots.pop((vm_id, name), None)
 
     async def delete_volume(self, name: str) -> None:

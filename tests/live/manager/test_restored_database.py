@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from sqlalchemy import delete, insert, select
 
 from nqrust.client import calls
 from nqrust.contract.vms import RestartPolicy, StopRequest, VmCreate, VolumeCreate
-from nqrust.manager.store.tables import Host, Operation, Tombstone, Vm, Volume
+from nqrust.manager.clock import now
+from nqrust.manager.store.tables import Host, Operation, Snapshot, Tombstone, Vm, Volume
 from nqrust.manager.work.reconciler import Reconciler
 
 PANIC = "The guest's kernel panicked: Attempted to kill init!"
@@ -245,3 +247,41 @@ async def test_a_vm_made_since_the_dump_runs_on_and_one_deleted_since_has_no_dis
     await manager.admin.send(calls.delete_vm("deleted"))
     await manager.until(gone.id, "deleted")
     assert [vm.id for vm in (await manager.admin.send(calls.list_unknown_vms())).items] == [made.id]
+
+
+@pytest.mark.parametrize("kind", ["forget", "snapshot"])
+@pytest.mark.parametrize("guard", ["its host knows a newer generation", "it is too old"])
+async def test_restored_database_touches_no_snapshot_taken_since(
+    manager: Any, reconciler: Reconciler, kind: str, guard: str
+) -> None:
+    """The dump was taken while `live` was being deleted or taken. Since then there is another one of that name."""
+    _, agent, _ = await manager.host()
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
+    vm = await at_rest(manager)
+    agent.snapshots[vm.id, "live"] = "disk"
+    newer, age = guard != "it is too old", timedelta(days=0 if guard != "it is too old" else 14)
+    if newer:
+        await agent.pause_vm(vm.id, vm.generation + 9)
+    async with manager.core.db.transaction() as session:
+        state, size = ("deleting", 1024) if kind == "forget" else ("creating", 0)
+        session.add(Snapshot(vm_id=vm.id, name="live", kind="full", state=state, size=size))
+        session.add(
+            Operation(
+                vm_id=vm.id,
+                kind=kind,
+                generation=vm.generation,
+                params={"snapshot": "live", "request": "of then"},
+                state="pending",
+                attempts=0,
+                not_before=now() - age,
+                deadline=now() - age + timedelta(minutes=10),
+            )
+        )
+    manager.core.wake.set()
+    await manager.until("web1", lambda found: found.error and "try again" not in found.error)
+    assert agent.snapshots == {(vm.id, "live"): "disk"}
+    (shown,) = (await manager.admin.send(calls.list_snapshots("web1"))).items
+    assert shown.state == ("ready" if kind == "forget" else "failed")
+    assert ("newer generation" if newer else "expired") in shown.error
+    await reconciler.once()
+    assert (await manager.admin.send(calls.get_vm("web1"))).state.value == ("paused" if newer else "running")

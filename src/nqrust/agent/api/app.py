@@ -150,16 +150,16 @@ def build(
         return await verbs.on_vm(vm_id, lambda: service.resume(vm_id, generation))
 
     @app.put("/agent/v1/vms/{vm_id}/snapshots/{name}")
-    async def snapshot(vm_id: str, name: str, request: SnapshotRequest = "") -> SnapshotFound:
-        return await verbs.on_vm(vm_id, lambda: snapshots.create(vm_id, name, request))
+    async def snapshot(vm_id: str, name: str, request: SnapshotRequest = "", generation: Generation = None) -> SnapshotFound:
+        return await verbs.on_vm(vm_id, lambda: snapshots.create(vm_id, name, request, generation))
 
     @app.post("/agent/v1/vms/{vm_id}/snapshots/{name}/restore")
     async def restore(vm_id: str, name: str, generation: Generation = None, request: SnapshotRequest = "") -> VmStatus:
         return await verbs.on_vm(vm_id, lambda: snapshots.restore(vm_id, name, generation, request))
 
     @app.delete("/agent/v1/vms/{vm_id}/snapshots/{name}", status_code=204)
-    async def delete_snapshot(vm_id: str, name: str) -> None:
-        await verbs.on_vm(vm_id, lambda: snapshots.delete(vm_id, name))
+    async def delete_snapshot(vm_id: str, name: str, generation: Generation = None) -> None:
+        await verbs.on_vm(vm_id, lambda: snapshots.delete(vm_id, name, generation))
 
     @app.delete("/agent/v1/vms/{vm_id}", status_code=204)
     async def delete(vm_id: str) -> None:

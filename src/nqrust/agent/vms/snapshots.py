@@ -54,13 +54,14 @@ class Snapshots:
     def __init__(self, service: VmService) -> None:
         self._service, self._host, self._store = service, service.host, service.store
 
-    def create(self, vm_id: str, name: str, request: str = "") -> SnapshotFound:
+    def create(self, vm_id: str, name: str, request: str = "", generation: int | None = None) -> SnapshotFound:
         """Create a snapshot.
 
         Idempotent by `request`: the same one gives the snapshot that is there, another one takes a new one in its place. "" comes
-        from an older manager and gives any of that name. Raises NotFound, Refused (the VMM cannot snapshot a running VM), Failed,
-        HostError (no space).
+        from an older manager and gives any of that name. `generation`, here and below: of the manager's row. Raises NotFound,
+        Refused (the VMM cannot snapshot a running VM), Conflict (an older generation), Failed, HostError (no space).
         """
+        self._store.told(vm_id, generation)
         record, folder = self._of(vm_id, name, needs_disk=True)
         parent, part, old = folder.rpartition("/")[0], f"{folder}.new", f"{folder}.old"
         if self._host.exists(old) and not self._host.exists(folder):  # a replacement was interrupted
@@ -121,7 +122,7 @@ class Snapshots:
         """Restore the disks. With a full snapshot the VM resumes from there; otherwise it stays stopped.
 
         Idempotent by `request`: the VM's last restore is not repeated. "" comes from an older manager, and always restores.
-        `generation`: of the manager's row. Raises NotFound, Refused (it runs), Conflict (an older generation), Failed.
+        Raises NotFound, Refused (it runs), Conflict (an older generation), Failed.
         """
         self._store.told(vm_id, generation)
         record, folder = self._of(vm_id, name, needs_disk=False)  # the snapshot has one
@@ -203,9 +204,13 @@ class Snapshots:
         metas = [self._meta(self._folder(vm_id, name)) for name in names if re.fullmatch(SNAPSHOT_PATTERN[1:-1], name)]
         return [meta.found() for meta in metas if meta is not None]
 
-    def delete(self, vm_id: str, name: str) -> None:
-        """Delete the snapshot. A missing one is not an error. One whose deletion fails or is interrupted is complete or gone."""
+    def delete(self, vm_id: str, name: str, generation: int | None = None) -> None:
+        """Delete the snapshot. A missing one is not an error. One whose deletion fails or is interrupted is complete or gone.
+
+        Raises Conflict (an older generation), Refused, HostError.
+        """
         folder = self._folder(vm_id, name)
+        self._store.told(vm_id, generation)
         for rest in (f"{folder}.new", f"{folder}.old"):
             self._host.remove_tree(rest)
         if self._host.exists(folder):

@@ -55,14 +55,14 @@ class RemoteAgent:
     async def delete_vm(self, vm_id: str) -> None:
         await _ask(self.client.delete_vm(vm_id))
 
-    async def create_snapshot(self, vm_id: str, name: str, request: str) -> SnapshotFound:
-        return await _ask(self.client.create_snapshot(vm_id, name, request))
+    async def create_snapshot(self, vm_id: str, name: str, request: str, generation: int) -> SnapshotFound:
+        return await _ask(self.client.create_snapshot(vm_id, name, request, generation))
 
     async def restore_snapshot(self, vm_id: str, name: str, generation: int, request: str) -> VmStatus:
         return await _ask(self.client.restore_snapshot(vm_id, name, generation, request))
 
-    async def delete_snapshot(self, vm_id: str, name: str) -> None:
-        await _ask(self.client.delete_snapshot(vm_id, name))
+    async def delete_snapshot(self, vm_id: str, name: str, generation: int) -> None:
+        await _ask(self.client.delete_snapshot(vm_id, name, generation))
 
     async def delete_volume(self, name: str) -> None:
         await _ask(self.client.delete_volume(name))

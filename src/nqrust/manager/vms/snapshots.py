@@ -92,11 +92,11 @@ async def ask(agent: AgentPort, vm_id: str, operation: Operation, generation: in
     """Ask the agent for a snapshot, a restore or a deletion. `generation`: of the VM's row."""
     name, request = str(operation.params["snapshot"]), str(operation.params.get("request", ""))
     if operation.kind == "snapshot":
-        return await agent.create_snapshot(vm_id, name, request)
+        return await agent.create_snapshot(vm_id, name, request, generation)
     if operation.kind == "restore":
         return await agent.restore_snapshot(vm_id, name, generation, request)
     try:
-        await agent.delete_snapshot(vm_id, name)
+        await agent.delete_snapshot(vm_id, name, generation)
     except AgentSaidNo as error:
         if error.status != 404:
             raise

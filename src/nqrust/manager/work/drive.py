@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import timedelta, timezone
 
 import structlog
 from sqlalchemy import select, update
@@ -176,6 +176,9 @@ async def _update(core: Core, vm: Vm, operation: Operation) -> None:
 
 
 async def _snapshot(core: Core, vm: Vm, operation: Operation) -> None:
+    if operation.kind != "restore" and now() >= operation.deadline:  # its host may have restored the VM, and says so
+        # From a restored database: the name may be that of another snapshot by now.
+        raise GivenUp(f"The request expired at {operation.deadline.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC.")
     async with core.db.transaction() as session:
         row = await session.get(Vm, vm.id)
         host = await session.get(Host, row.host_id) if row and row.host_id else None
