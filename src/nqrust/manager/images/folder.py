@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import stat
+import tempfile
 from typing import Any
 
 from pydantic import ValidationError
@@ -132,8 +133,23 @@ def folders(root: str) -> list[str]:
     return sorted(path for path in found if os.path.isfile(os.path.join(path, MANIFEST)))
 
 
+def set_aside(path: str) -> str:
+    """Give an image's folder a name that no scan reads and that `remove_staging` removes. Return it, or "" if it stays: it is not
+    there, or another user's in a folder with the sticky bit."""
+    try:
+        aside = tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=os.path.dirname(path))
+    except OSError:
+        return ""
+    try:
+        os.rename(path, aside)
+    except OSError:
+        os.rmdir(aside)
+        return ""
+    return aside
+
+
 def remove_staging(root: str) -> None:
-    """Remove the remains of failed downloads below `root`."""
+    """Remove the remains of failed downloads and interrupted deletions below `root`."""
     for path in glob.glob(os.path.join(glob.escape(root), STAGING_PREFIX + "*")):
         shutil.rmtree(path, ignore_errors=True)
 

@@ -231,7 +231,7 @@ async def _fetched(core: Core, row: Image, error: str) -> None:
     async with core.db.transaction() as session:
         known = await session.get(Image, row.id, with_for_update=True)
         if known is None:  # deleted meanwhile
-            await asyncio.to_thread(shutil.rmtree, row.path, ignore_errors=True)
+            await drop_folder(core, row.path)
             return
         if error:
             known.state, known.error = "corrupt", error
@@ -244,29 +244,49 @@ async def _fetched(core: Core, row: Image, error: str) -> None:
 
 async def delete(core: Core, name: str) -> None:
     """Delete an image, and its folder if it is in the image folder. Ends its download. Refused while a VM uses it."""
-    async with core.db.transaction() as session:
-        row = await _find(session, name, lock=True)
-        users = await session.scalar(select(func.count()).select_from(Vm).where(Vm.image_id == row.id)) or 0
-        if users:
-            raise Conflict(
-                f"Image {name} is used by {users} VM{'s' if users > 1 else ''}.",
-                cure="Delete those VMs first.",
-                code="NQR-IMG-113",
-            )
-        await session.delete(row)
-        events.record(session, ("image", row.id, row.name), "ImageDeleted", f"Image {name} was deleted.")
-        path, managed, task_name = row.path, row.managed, fetching(row.id)
+    path = aside = ""
+    try:
+        async with core.db.transaction() as session:
+            row = await _find_unused(session, name)
+            await session.delete(row)
+            events.record(session, ("image", row.id, row.name), "ImageDeleted", f"Image {name} was deleted.")
+            path, task_name, own = row.path, fetching(row.id), row.managed and _in_root(core, row.path)
+            await session.flush()
+            if own:  # before the commit: a manager that is killed after it must not find the image again
+                aside = await asyncio.to_thread(folder.set_aside, path)
+    except BaseException:
+        if aside:
+            os.rename(aside, path)
+        raise
     for task in core.background:
         if task.get_name() == task_name:
             task.cancel()
-    if managed:
-        await drop_folder(core, path)
+    if own:
+        await asyncio.to_thread(shutil.rmtree, aside or path, ignore_errors=True)
+
+
+async def _find_unused(session: AsyncSession, name: str) -> Image:
+    """Return an image that no VM uses, locked."""
+    row = await _find(session, name, lock=True)
+    users = await session.scalar(select(func.count()).select_from(Vm).where(Vm.image_id == row.id)) or 0
+    if users:
+        raise Conflict(
+            f"Image {name} is used by {users} VM{'s' if users > 1 else ''}.",
+            cure="Delete those VMs first.",
+            code="NQR-IMG-113",
+        )
+    return row
 
 
 async def drop_folder(core: Core, path: str) -> None:
     """Remove an image's folder if it is in the image folder."""
-    if os.path.dirname(path) == core.settings.image_root:
-        await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+    if _in_root(core, path):
+        aside = await asyncio.to_thread(folder.set_aside, path)
+        await asyncio.to_thread(shutil.rmtree, aside or path, ignore_errors=True)
+
+
+def _in_root(core: Core, path: str) -> bool:
+    return os.path.dirname(path) == core.settings.image_root
 
 
 async def blob_path(core: Core, name: str, file: str, host_id: str | None = None) -> tuple[str, str]:
