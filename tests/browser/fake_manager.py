@@ -216,8 +216,12 @@ async def attach_volume(name: str, wanted: vms.VolumeCreate) -> vms.Vm:
 
 
 @app.delete("/v1/vms/{name}/volumes/{device}", dependencies=[Depends(operator)], status_code=202)
-async def detach_volume(name: str, device: str, data: str = "") -> vms.Vm:
-    return world.detach(find(name), device, data)
+async def detach_volume(name: str, device: str, data: str = "", volume: str = "") -> vms.Vm:
+    vm = find(name)
+    there = next(one for one in vm.volumes if one.device == device).kept_name(vm.name, vm.id)
+    if volume not in ("", there):
+        raise Refusal(409, "Another volume", f"Volume {device} of VM {name} is {there} now, not {volume}.", "NQR-API-146")
+    return world.detach(vm, device, data)
 
 
 @app.get("/v1/vms/{name}/snapshots", dependencies=[Depends(who)])
@@ -297,11 +301,11 @@ async def list_hosts() -> hosts.HostList:
 
 @app.post("/v1/hosts/{name}/{verb}", dependencies=[Depends(operator)])
 async def turn_host(name: str, verb: str) -> hosts.Host:
-    host = world.hosts[name]
+    host = next(one for one in world.hosts.values() if name in (one.id, one.name))
     host.cordoned = verb != "uncordon"
     if verb == "drain":
         for vm in world.vms.values():
-            if vm.host == name and vm.state is vms.VmState.running:
+            if vm.host == host.name and vm.state is vms.VmState.running:
                 world.later(vm, vms.VmState.stopping, vms.VmState.stopped)
     return host
 
@@ -357,6 +361,15 @@ async def arrange(what: str, body: dict[str, Any]) -> None:
         for number in range(int(body["value"])):
             world.set(world.add_vm(vms.VmCreate(name=f"vm-{number + 1}", image="tiny")), vms.VmState.running)
         world.events.clear()
+    elif what == "another-vm":
+        old = find(body["value"])
+        world.vms[old.name] = old.model_copy(update={"id": str(uuid.uuid4())})
+    elif what == "another-volume":
+        vm = find(body["value"])
+        vm.volumes = [one.model_copy(update={"name": "precious"}) for one in vm.volumes]
+    elif what == "another-snapshot":
+        for snapshot in world.snapshots[find(body["value"]).id]:
+            snapshot.created_at = now()
     elif what == "booting":
         vm = find(body["value"])
         vm.guest = vm.guest_up_at = None

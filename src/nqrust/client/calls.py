@@ -158,9 +158,13 @@ def attach_volume(vm: str, volume: vms.VolumeCreate) -> Call[vms.Vm]:
     return Call("POST", f"/v1/vms/{segment(vm)}/volumes", model(vms.Vm), volume, only_given=True)
 
 
-def detach_volume(vm: str, device: str, data: Literal["keep", "delete"] | None = None) -> Call[vms.Vm]:
-    """Detach a volume from a stopped VM. Complete when the volume is gone; failed if its `change` is None again."""
-    return Call("DELETE", f"/v1/vms/{segment(vm)}/volumes/{segment(device)}", model(vms.Vm), query={"data": data})
+def detach_volume(vm: str, device: str, data: Literal["keep", "delete"] | None = None, volume: str | None = None) -> Call[vms.Vm]:
+    """Detach a volume from a stopped VM. Complete when the volume is gone; failed if its `change` is None again.
+
+    `volume`: its `kept_name`. The manager refuses if the device is another volume by now.
+    """
+    query = {"data": data, "volume": volume}
+    return Call("DELETE", f"/v1/vms/{segment(vm)}/volumes/{segment(device)}", model(vms.Vm), query=query)
 
 
 def list_snapshots(vm: str) -> Call[vms.SnapshotList]:

@@ -32,38 +32,42 @@ def possible(vm: Vm) -> set[str]:
 
 
 class VmActions:
-    """Carries out verbs on VMs by name, tells the user, and then calls `after` (which shows the new state)."""
+    """Carries out verbs on VMs, tells the user, and then calls `after` (which shows the new state).
+
+    A dialog can stay open for long. So each request names its VM by the id: the name may be another VM's by then."""
 
     def __init__(self, manager: AsyncManagerClient, after: After, gone: Callable[[], None] | None = None) -> None:
         self._manager, self._after, self._gone = manager, after, gone
 
-    async def start(self, name: str) -> None:
-        await self._do(self._manager.send(calls.start_vm(name)), f"Starting {name}.")
+    async def start(self, vm: Vm) -> None:
+        await self._do(self._manager.send(calls.start_vm(vm.id)), f"Starting {vm.name}.")
 
-    async def resume(self, name: str) -> None:
-        await self._do(self._manager.send(calls.resume_vm(name)), f"{name} resumed.")
+    async def resume(self, vm: Vm) -> None:
+        await self._do(self._manager.send(calls.resume_vm(vm.id)), f"{vm.name} resumed.")
 
-    async def pause(self, name: str) -> None:
-        await self._do(self._manager.send(calls.pause_vm(name)), f"{name} is paused.")
+    async def pause(self, vm: Vm) -> None:
+        await self._do(self._manager.send(calls.pause_vm(vm.id)), f"{vm.name} is paused.")
 
-    async def stop(self, name: str) -> None:
-        if await parts.confirm(f"Stop {name}?", "The guest gets 20 seconds to shut down. Then the VM is switched off.", "Stop"):
-            await self._do(self._manager.send(calls.stop_vm(name)), f"Stopping {name}.")
-
-    async def force_stop(self, name: str) -> None:
+    async def stop(self, vm: Vm) -> None:
         if await parts.confirm(
-            f"Switch {name} off?", "Stops the VM without asking the guest. Unwritten data is lost.", "Switch off"
+            f"Stop {vm.name}?", "The guest gets 20 seconds to shut down. Then the VM is switched off.", "Stop"
         ):
-            await self._do(self._manager.send(calls.stop_vm(name, StopRequest(force=True))), f"Switching {name} off.")
+            await self._do(self._manager.send(calls.stop_vm(vm.id)), f"Stopping {vm.name}.")
 
-    async def restart(self, name: str) -> None:
-        if await parts.confirm(f"Restart {name}?", "The guest shuts down, then the VM starts again.", "Restart"):
-            await self._do(self._manager.send(calls.restart_vm(name)), f"Restarting {name}.")
+    async def force_stop(self, vm: Vm) -> None:
+        if await parts.confirm(
+            f"Switch {vm.name} off?", "Stops the VM without asking the guest. Unwritten data is lost.", "Switch off"
+        ):
+            await self._do(self._manager.send(calls.stop_vm(vm.id, StopRequest(force=True))), f"Switching {vm.name} off.")
 
-    async def delete(self, name: str) -> None:
-        if not await parts.confirm(f"Delete {name}?", "This switches the VM off and deletes its disk permanently.", "Delete"):
+    async def restart(self, vm: Vm) -> None:
+        if await parts.confirm(f"Restart {vm.name}?", "The guest shuts down, then the VM starts again.", "Restart"):
+            await self._do(self._manager.send(calls.restart_vm(vm.id)), f"Restarting {vm.name}.")
+
+    async def delete(self, vm: Vm) -> None:
+        if not await parts.confirm(f"Delete {vm.name}?", "This switches the VM off and deletes its disk permanently.", "Delete"):
             return
-        if await self._do(self._manager.send(calls.delete_vm(name)), f"Deleting {name}.") and self._gone is not None:
+        if await self._do(self._manager.send(calls.delete_vm(vm.id)), f"Deleting {vm.name}.") and self._gone is not None:
             self._gone()
 
     async def _do(self, call: Awaitable[Any], said: str) -> bool:

@@ -88,10 +88,10 @@ def test_client_attaches_and_detaches_volumes_of_a_vm(connect: Any) -> None:
     client.send(calls.attach_volume("a?b", VolumeCreate(size_mib=64, keep=True)))
     client.send(calls.attach_volume("web1", VolumeCreate(name="data1")))
     client.send(calls.detach_volume("web1", "vdb"))
-    client.send(calls.detach_volume("web1", "vdc", data="delete"))
+    client.send(calls.detach_volume("web1", "vdc", data="delete", volume="web1-vdc-1f"))
     assert [(one.method, one.url.raw_path) for one in seen] == [
         ("POST", b"/v1/vms/a%3Fb/volumes"), ("POST", b"/v1/vms/web1/volumes"),
-        ("DELETE", b"/v1/vms/web1/volumes/vdb"), ("DELETE", b"/v1/vms/web1/volumes/vdc?data=delete"),
+        ("DELETE", b"/v1/vms/web1/volumes/vdb"), ("DELETE", b"/v1/vms/web1/volumes/vdc?data=delete&volume=web1-vdc-1f"),
     ]  # fmt: skip
     assert [json.loads(one.content) for one in seen[:2]] == [{"size_mib": 64, "keep": True}, {"name": "data1"}]
 

@@ -11,6 +11,8 @@ from nqrust.contract.events import EventList
 from nqrust.contract.vms import (
     DEVICE_PATTERN,
     SNAPSHOT_PATTERN,
+    VOLUME_NAME_LENGTH,
+    VOLUME_PATTERN,
     ConsoleTicket,
     PortForwards,
     RateLimits,
@@ -43,6 +45,14 @@ Device = Annotated[str, Path(pattern=DEVICE_PATTERN, description="the volume's n
 Data = Annotated[
     Literal["keep", "delete"] | None,
     Query(description="what becomes of what is on it; needed where the volume is not marked to be kept"),
+]
+Meant = Annotated[
+    str | None,
+    Query(
+        pattern=VOLUME_PATTERN,
+        max_length=VOLUME_NAME_LENGTH,
+        description="the name that the volume has once it is kept: refused (409) if the device is another volume by now",
+    ),
 ]
 
 
@@ -128,12 +138,12 @@ async def attach_volume(core: CoreDep, who: Operator, vm: str, body: VolumeCreat
 
 
 @router.delete("/{vm}/volumes/{device}", status_code=202)
-async def detach_volume(core: CoreDep, who: Operator, vm: str, device: Device, data: Data = None) -> Vm:
+async def detach_volume(core: CoreDep, who: Operator, vm: str, device: Device, data: Data = None, volume: Meant = None) -> Vm:
     """Detach a volume from a stopped VM without snapshots. The other volumes keep their names.
 
     Complete when it is not listed any more. A kept volume can be attached again.
     """
-    return await vm_volumes.detach(core, vm, device, data, who.name)
+    return await vm_volumes.detach(core, vm, device, data, volume, who.name)
 
 
 @router.get("/{vm}/snapshots")

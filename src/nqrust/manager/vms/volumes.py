@@ -56,16 +56,26 @@ async def attach(core: Core, ref: str, wanted: VolumeCreate, actor: str) -> ApiV
         return await _asked(core, session, vm, actor)
 
 
-async def detach(core: Core, ref: str, device: str, data: Literal["keep", "delete"] | None, actor: str) -> ApiVm:
+async def detach(
+    core: Core, ref: str, device: str, data: Literal["keep", "delete"] | None, meant: str | None, actor: str
+) -> ApiVm:
     """Detach a volume. The others keep their letters. `data`: keep or delete the data.
 
-    None keeps a volume that is marked to be kept, and is refused for another.
+    None keeps a volume that is marked to be kept, and is refused for another. `meant`: name of the volume that the sender saw;
+    another one may have got its letter since. None: not told. Raises NotFound, Conflict.
     """
     async with core.db.transaction() as session:
         vm = await _changeable(session, ref)
         volume = next((one for one in vm.spec.volumes if one.device == device), None)
         if volume is None or volume.change:
             raise NotFound(f"VM {vm.name} has no volume {device}.", cure="`nqr vm show` lists its volumes.")
+        found = volume.kept_name(vm.name, vm.id)
+        if meant not in (None, found):
+            raise Conflict(
+                f"Volume {device} of VM {vm.name} is {found} now, not {meant}.",
+                cure="Look at the volumes of the VM, then try again.",
+                code="NQR-API-146",
+            )
         data = data or ("keep" if volume.keep or vm.host_id is None else None)
         if data is None:
             raise Conflict(

@@ -168,29 +168,29 @@ class _Card:
                             parts.quiet("Delete", partial(unknown_vms.delete, self._manager, vm, self._after)).classes("danger")
 
     async def _ask_cordon(self) -> None:
-        if await parts.confirm(
-            f"Cordon {self._host.name}?", "It takes no new VMs. Its running VMs continue.", "Cordon", danger=False
-        ):
-            await self._do(self._manager.send(calls.cordon_host(self._host.name)), f"{self._host.name} takes no new VMs.")
+        host = self._host
+        if await parts.confirm(f"Cordon {host.name}?", "It takes no new VMs. Its running VMs continue.", "Cordon", danger=False):
+            await self._do(self._manager.send(calls.cordon_host(host.id)), f"{host.name} takes no new VMs.")
 
     async def _do_uncordon(self) -> None:
-        await self._do(self._manager.send(calls.uncordon_host(self._host.name)), f"{self._host.name} takes new VMs again.")
+        host = self._host
+        await self._do(self._manager.send(calls.uncordon_host(host.id)), f"{host.name} takes new VMs again.")
 
     async def _ask_drain(self) -> None:
+        host = self._host
         if await parts.confirm(
-            f"Drain {self._host.name}?",
-            f"It takes no new VMs, and its {fmt.count(self._host.vms, 'VM')} "
+            f"Drain {host.name}?",
+            f"It takes no new VMs, and its {fmt.count(host.vms, 'VM')} "
             "shut down. Disks do not move. Uncordon starts the VMs again.",
             "Drain",
         ):
-            await self._do(self._manager.send(calls.drain_host(self._host.name)), f"{self._host.name} is draining.")
+            await self._do(self._manager.send(calls.drain_host(host.id)), f"{host.name} is draining.")
 
     async def _ask_remove(self) -> None:
-        if await parts.confirm(
-            f"Remove {self._host.name}?", "The platform removes the host and its agent's credentials.", "Remove"
-        ):
-            force = self._host.state is HostState.offline
-            await self._do(self._manager.send(calls.delete_host(self._host.name, force)), f"{self._host.name} is removed.")
+        host = self._host
+        if await parts.confirm(f"Remove {host.name}?", "The platform removes the host and its agent's credentials.", "Remove"):
+            force = self._host.state is HostState.offline  # it may be back by now
+            await self._do(self._manager.send(calls.delete_host(host.id, force)), f"{host.name} is removed.")
 
     async def _do(self, call: Awaitable[object], said: str) -> None:
         if self._after is not None:

@@ -21,6 +21,7 @@ from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
 from nqrust.ui.pages.image_pull import open_pull, progress
 from nqrust.ui.remaining import Remaining
+from nqrust.ui.still import still
 from nqrust.ui.tables import BADGE, Column, Listing, Row, button
 
 _NAME = """<span class="name">{{ props.row.name }}</span><div class="muted small">{{ props.row.description }}</div>"""
@@ -64,14 +65,22 @@ def images(request: Request) -> RedirectResponse | None:
     manager = session.connect(me.token)
     may_act = me.may(Role.operator)
 
+    async def same(name: str, shown: Image | None) -> bool:
+        return shown is not None and await still(name, manager.send(calls.list_images()), lambda one: one.id == shown.id)
+
+    def listed(name: str) -> Image | None:
+        return next((one for one in live.data.items if one.name == name), None) if live.data else None
+
     async def remove(name: str) -> None:
+        shown = listed(name)
         if await parts.confirm(
             f"Remove {name}?", "You cannot remove an image that a VM uses. Removing it stops its download.", "Remove"
-        ):
+        ) and await same(name, shown):
             await parts.carry_out(manager.send(calls.delete_image(name)), f"{name} is removed.", live.refresh)
 
     async def cancel(name: str) -> None:
-        if await parts.confirm(f"Cancel {name}?", "The files that came so far are removed.", "Cancel download"):
+        shown, sentence = listed(name), "The files that came so far are removed."
+        if await parts.confirm(f"Cancel {name}?", sentence, "Cancel download") and await same(name, shown):
             await parts.carry_out(manager.send(calls.delete_image(name)), f"{name} is cancelled.", live.refresh)
 
     async def scan() -> None:

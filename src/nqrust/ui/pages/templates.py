@@ -21,6 +21,7 @@ from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
 from nqrust.ui.pages.vm_create import open_create
 from nqrust.ui.pages.vm_fields import VmFields
+from nqrust.ui.still import still
 from nqrust.ui.tables import Column, Listing, Row, button
 
 _NAME = """<span class="name">{{ props.row.name }}</span><div class="muted small">{{ props.row.description }}</div>"""
@@ -73,7 +74,12 @@ def templates(request: Request) -> RedirectResponse | None:
             await _edit(manager, found, live.refresh)
 
     async def remove(name: str) -> None:
-        if await parts.confirm(f"Remove {name}?", "Its VMs stay unchanged.", "Remove"):
+        shown = next((one for one in live.data.items if one.name == name), None) if live.data else None
+        if (
+            shown is not None
+            and await parts.confirm(f"Remove {name}?", "Its VMs stay unchanged.", "Remove")
+            and await still(name, manager.all_templates(), lambda one: (one.name, one.created_at) == (name, shown.created_at))
+        ):
             await parts.carry_out(manager.send(calls.delete_template(name)), f"{name} is removed.", live.refresh)
 
     def build(data: TemplateList) -> Callable[[TemplateList], None]:

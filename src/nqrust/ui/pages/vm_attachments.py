@@ -152,7 +152,7 @@ async def edit_rates(manager: AsyncManagerClient, vm: Vm, after: Callable[[], Aw
         rates.fill(vm.rate_limits)
 
     async def save() -> None:
-        await manager.send(calls.set_rate_limits(vm.name, rates.read()))
+        await manager.send(calls.set_rate_limits(vm.id, rates.read()))
         form.done(f"The rate limits of {vm.name} are changed.")
         await after()
 
@@ -167,7 +167,7 @@ async def edit_forwards(manager: AsyncManagerClient, vm: Vm, after: Callable[[],
             rows.add(forward)
 
     async def save() -> None:
-        await manager.send(calls.set_forwards(vm.name, rows.read()))
+        await manager.send(calls.set_forwards(vm.id, rows.read()))
         form.done(f"The port forwards of {vm.name} are changed.")
         await after()
 
@@ -190,7 +190,7 @@ async def attach_volume(manager: AsyncManagerClient, vm: Vm, after: Callable[[],
         _, read = volume_row(kept)
 
     async def attach() -> None:
-        await manager.send(calls.attach_volume(vm.name, read()))
+        await manager.send(calls.attach_volume(vm.id, read()))
         form.done(f"{vm.name} gets the volume.")
         await after()
 
@@ -199,14 +199,15 @@ async def attach_volume(manager: AsyncManagerClient, vm: Vm, after: Callable[[],
 
 async def detach_volume(manager: AsyncManagerClient, vm: Vm, volume: Volume, after: Callable[[], Awaitable[None]]) -> None:
     """Ask what to do with the volume's data (default: keep it)."""
-    where = f"It stays on {vm.host or 'its host'} as {volume.kept_name(vm.name, vm.id)} and can be attached again."
+    name = volume.kept_name(vm.name, vm.id)
+    where = f"It stays on {vm.host or 'its host'} as {name} and can be attached again."
     with FormDialog(f"Detach {volume.device} from {vm.name}?", "The other volumes keep their names.") as form:
         delete = ui.switch("Delete the volume and its data", value=False)
         parts.text(where, "muted break", tag="p").bind_visibility_from(delete, "value", value=False)
         parts.notice("This deletes its data permanently.", "bad", "warning").bind_visibility_from(delete, "value")
 
     async def detach() -> None:
-        await manager.send(calls.detach_volume(vm.name, volume.device, "delete" if delete.value else "keep"))
+        await manager.send(calls.detach_volume(vm.id, volume.device, "delete" if delete.value else "keep", name))
         form.done(f"{'Deleting' if delete.value else 'Detaching'} {volume.device}.")
         await after()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from fastapi import Request
@@ -131,7 +131,7 @@ def vm_detail(request: Request, name: str) -> RedirectResponse | None:
         with head(name):
             badge = parts.Badge()
             badge.set_visibility(False)
-            buttons = _buttons(actions, name) if me.may(Role.operator) else {}
+            buttons = _buttons(actions, lambda: live.data) if me.may(Role.operator) else {}
 
         def around(vm: Vm) -> None:
             badge.set_visibility(True)
@@ -160,7 +160,7 @@ def vm_detail(request: Request, name: str) -> RedirectResponse | None:
                 else:
                     parts.nothing_yet("terminal", "No access for viewers", "The shell needs the role operator.")
             with ui.tab_panel(snapshots):
-                Snapshots(manager, name, me.may(Role.operator))
+                Snapshots(manager, name, lambda: live.data, me.may(Role.operator))
             with ui.tab_panel(happened):
                 Live(fetch_events, event_list(with_subject=False), empty=lambda data: not data.items, when_empty=none_yet)
 
@@ -176,12 +176,18 @@ def vm_detail(request: Request, name: str) -> RedirectResponse | None:
     return None
 
 
-def _buttons(actions: VmActions, name: str) -> dict[str, ui.button]:
+def _buttons(actions: VmActions, shown: Callable[[], Vm | None]) -> dict[str, ui.button]:
     made: dict[str, ui.button] = {}
+
+    async def on_shown(verb: Callable[[Vm], Awaitable[None]]) -> None:
+        vm = shown()
+        if vm is not None:
+            await verb(vm)
+
     with parts.box("actions verbs"):
         for verb, label, icon in _VERBS:
             run = getattr(actions, verb.replace("-", "_"))
-            button = parts.quiet(label, partial(run, name), icon=icon)
+            button = parts.quiet(label, partial(on_shown, run), icon=icon)
             if verb == "delete":
                 button.classes("danger")
             button.set_visibility(False)

@@ -9,11 +9,12 @@ from nicegui import ui
 
 from nqrust.client import calls
 from nqrust.client.manager import AsyncManagerClient
-from nqrust.contract.vms import SNAPSHOT_PATTERN, Snapshot, SnapshotList
+from nqrust.contract.vms import SNAPSHOT_PATTERN, Snapshot, SnapshotList, Vm
 from nqrust.ui import format as fmt
 from nqrust.ui import parts
 from nqrust.ui.forms import FormDialog
 from nqrust.ui.live import Live
+from nqrust.ui.still import still
 from nqrust.ui.tables import BADGE, Column, Listing, Row, button
 
 _KINDS = {"disk": "disks", "full": "disks and memory"}
@@ -37,10 +38,11 @@ def row(snapshot: Snapshot) -> Row:
 
 
 class Snapshots:
-    """The tab: a list that follows the manager, with actions. `may_act`: otherwise it is read-only."""
+    """The tab: a list that follows the manager, with actions. `shown`: the VM that the page shows now, or None before its first
+    answer. `may_act`: otherwise it is read-only."""
 
-    def __init__(self, manager: AsyncManagerClient, vm: str, may_act: bool) -> None:
-        self._manager, self._vm, self._may_act = manager, vm, may_act
+    def __init__(self, manager: AsyncManagerClient, vm: str, shown: Callable[[], Vm | None], may_act: bool) -> None:
+        self._manager, self._shown, self._may_act = manager, shown, may_act
         with parts.box("row-between wrap"):
             parts.text("Snapshots save the disks, and the memory if the VM is running.", "muted", tag="p")
             if may_act:
@@ -81,21 +83,35 @@ class Snapshots:
         return update
 
     async def _take(self) -> None:
-        await _ask_name(
-            self._manager, self._vm, {s.name for s in self._live.data.items} if self._live.data else set(), self._live.refresh
-        )
+        vm = self._shown()
+        if vm is not None:
+            taken = {s.name for s in self._live.data.items} if self._live.data else set[str]()
+            await _ask_name(self._manager, vm.id, taken, self._live.refresh)
+
+    def _of(self, name: str) -> tuple[Vm | None, Snapshot | None]:
+        listed = self._live.data.items if self._live.data else []
+        return self._shown(), next((one for one in listed if one.name == name), None)
+
+    async def _still(self, vm: Vm, snapshot: Snapshot) -> bool:
+        """Return whether the VM still has this snapshot, and no later one of its name."""
+        fetched = self._manager.send(calls.list_snapshots(vm.id))
+        return await still(snapshot.name, fetched, lambda one: (one.name, one.created_at) == (snapshot.name, snapshot.created_at))
 
     async def _restore(self, name: str) -> None:
-        if await parts.confirm(
-            f"Restore {name}?",
-            f"The disks of {self._vm} return to this snapshot. Later changes are lost. The VM must be stopped.",
-            "Restore",
-        ):
-            await self._do(self._manager.send(calls.restore_snapshot(self._vm, name)), f"Restoring {self._vm} to {name}.")
+        vm, snapshot = self._of(name)
+        if vm is None or snapshot is None:
+            return
+        sentence = f"The disks of {vm.name} return to this snapshot. Later changes are lost. The VM must be stopped."
+        if await parts.confirm(f"Restore {name}?", sentence, "Restore") and await self._still(vm, snapshot):
+            await self._do(self._manager.send(calls.restore_snapshot(vm.id, name)), f"Restoring {vm.name} to {name}.")
 
     async def _delete(self, name: str) -> None:
-        if await parts.confirm(f"Delete snapshot {name}?", "You cannot restore it afterwards.", "Delete"):
-            await self._do(self._manager.send(calls.delete_snapshot(self._vm, name)), f"Deleting {name}.")
+        vm, snapshot = self._of(name)
+        if vm is None or snapshot is None:
+            return
+        sure = await parts.confirm(f"Delete snapshot {name}?", "You cannot restore it afterwards.", "Delete")
+        if sure and await self._still(vm, snapshot):
+            await self._do(self._manager.send(calls.delete_snapshot(vm.id, name)), f"Deleting {name}.")
 
     async def _do(self, call: Awaitable[object], said: str) -> None:
         await parts.carry_out(call, said, self._live.refresh)

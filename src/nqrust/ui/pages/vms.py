@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from fastapi import Request
 from fastapi.responses import RedirectResponse
@@ -16,7 +17,7 @@ from nqrust.ui import history, parts, session
 from nqrust.ui.frame import entrance, frame, head
 from nqrust.ui.live import Live
 from nqrust.ui.pages.vm_create import open_create
-from nqrust.ui.tables import BADGE, Column, Listing, Row, button
+from nqrust.ui.tables import BADGE, Column, Listing, Row, RowHandler, button
 from nqrust.ui.vm_actions import VmActions, possible
 
 _NAME = """<a class="name" :href="'/vms/' + encodeURIComponent(props.row.name)">{{ props.row.name }}</a>
@@ -27,12 +28,12 @@ _CARD = f"""<div class="top"><div>{_NAME}</div>{BADGE}</div>
 <div class="small" style="color: var(--bad)" v-if="props.row.error">{{{{ props.row.error }}}}</div>"""
 _ACTIONS = "".join(
     (
-        button("play_arrow", "Start", "start", "name", "props.row.can.includes('start')"),
-        button("play_arrow", "Resume", "resume", "name", "props.row.can.includes('resume')"),
-        button("pause", "Pause", "pause", "name", "props.row.can.includes('pause')"),
-        button("stop", "Stop", "stop", "name", "props.row.can.includes('stop')"),
-        button("power_settings_new", "Switch off", "force_stop", "name", "props.row.can.includes('force-stop')"),
-        button("delete_outline", "Delete", "delete", "name", "props.row.can.includes('delete')", danger=True),
+        button("play_arrow", "Start", "start", "id", "props.row.can.includes('start')", named="name"),
+        button("play_arrow", "Resume", "resume", "id", "props.row.can.includes('resume')", named="name"),
+        button("pause", "Pause", "pause", "id", "props.row.can.includes('pause')", named="name"),
+        button("stop", "Stop", "stop", "id", "props.row.can.includes('stop')", named="name"),
+        button("power_settings_new", "Switch off", "force_stop", "id", "props.row.can.includes('force-stop')", named="name"),
+        button("delete_outline", "Delete", "delete", "id", "props.row.can.includes('delete')", danger=True, named="name"),
     )
 )
 
@@ -40,6 +41,7 @@ _ACTIONS = "".join(
 def row(vm: Vm) -> Row:
     """Return a VM's table row."""
     return {
+        "id": vm.id,
         "name": vm.name,
         "state": vm.state.value,
         "tone": fmt.tone(vm.state.value),
@@ -76,6 +78,14 @@ def vms(request: Request, find: str = "") -> RedirectResponse | None:
     async def create() -> None:
         await open_create(manager, created)
 
+    def shown(verb: Callable[[Vm], Coroutine[Any, Any, None]]) -> RowHandler:
+        async def run(vm_id: str) -> None:
+            vm = next((one for one in live.data.items if one.id == vm_id), None) if live.data else None
+            if vm is not None:
+                await verb(vm)
+
+        return run
+
     def build(data: VmList) -> Callable[[VmList], None]:
         listing = Listing(
             [
@@ -94,12 +104,12 @@ def vms(request: Request, find: str = "") -> RedirectResponse | None:
             search="Name, state, address, host, tag",
             find=find[:100],
             handlers={
-                "start": actions.start,
-                "stop": actions.stop,
-                "pause": actions.pause,
-                "resume": actions.resume,
-                "delete": actions.delete,
-                "force_stop": actions.force_stop,
+                "start": shown(actions.start),
+                "stop": shown(actions.stop),
+                "pause": shown(actions.pause),
+                "resume": shown(actions.resume),
+                "delete": shown(actions.delete),
+                "force_stop": shown(actions.force_stop),
             }
             if may_act
             else None,
@@ -107,7 +117,7 @@ def vms(request: Request, find: str = "") -> RedirectResponse | None:
 
         def update(fresh: VmList) -> None:
             listing.show([row(vm) for vm in fresh.items])
-            seen = {shown["name"] for shown in listing.shown}
+            seen = {visible["name"] for visible in listing.shown}
             history.remember(vm for vm in fresh.items if vm.name in seen)
             many.say(fmt.count(fresh.total, "VM"))
 
