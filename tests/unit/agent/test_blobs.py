@@ -112,10 +112,13 @@ def test_an_image_that_does_not_fit_on_a_host_is_not_begun() -> None:
         pass
 
 
-def test_the_cache_may_be_a_file_system_of_its_own() -> None:
+def test_what_is_no_file_of_an_image_keeps_nobody_from_a_delete() -> None:
+    """A file system of its own has the folder `lost+found`, and a folder may have the name of a file."""
     host = FakeHost.debian12()
-    host.put_directory("/srv/fc/images-cache/lost+found", mode=0o700)
-    host.put(f"/srv/fc/images-cache/{'0' * 64}", "of no VM")
-    host.put("/srv/fc/images-cache/z.part", "of no VM")
-    Blobs(host, "/srv/images", "/srv/fc/images-cache", never).forget()
-    assert host.listdir("/srv/fc/images-cache") == ["lost+found"]
+    cache, unneeded = "/srv/fc/images-cache", "f" * 64
+    for name in ("lost+found", "0" * 64):
+        host.put_directory(f"{cache}/{name}")
+    for name in (unneeded, f"{unneeded}.part", f".{unneeded}.part.nqr-new", "notes.txt"):
+        host.put(f"{cache}/{name}", b"content")
+    Blobs(host, "/srv/images", cache, never).forget()
+    assert host.listdir(cache) == ["0" * 64, "lost+found", "notes.txt"]

@@ -17,7 +17,6 @@ from nqrust.agent.disks.reserve import require, reserve
 from nqrust.agent.errors import Failed, Refused
 from nqrust.contract.agent import ImageRef
 from nqrust.contract.images import IMAGE_NAME_PATTERN, Blob
-from nqrust.host.content import content
 from nqrust.host.errors import HostError, PathError, PathMissing
 from nqrust.host.port import Host, Kind, Stat
 
@@ -86,15 +85,17 @@ class Blobs:
     def forget(self, wanted: int = 0) -> None:
         """Remove cached files that no VM of this host needs, and waits for none that others are at work on.
 
-        Root file systems go, too, unless `wanted` bytes are free beside the reserve: their VMs have copies.
+        Root file systems go, too, unless `wanted` bytes are free beside the reserve: their VMs have copies. A file that cannot be
+        removed stays: a VM's delete ends here. Other names, such as lost+found, are left alone.
         """
         with self._forgetting:
             try:
-                names = content(self._host, self._cache)
+                names = [name for name in self._host.listdir(self._cache) if _SHA256.search(name)]
             except PathMissing:
                 return
             for name in self._unneeded(names, wanted):
-                self._drop(name, wanted)
+                with contextlib.suppress(HostError):
+                    self._drop(name, wanted)
 
     def make_room(self, wanted: int = 0) -> None:
         """Remove what `forget` removes if `wanted` bytes are not free beside the reserve."""
