@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from tests.live.agent.conftest import VM, Bench
 
 from nqrust.agent.disks import reserve
-from nqrust.agent.errors import Conflict
+from nqrust.agent.errors import Conflict, Failed
+from nqrust.agent.scopes import launch
+from nqrust.agent.server import Agent
+from nqrust.agent.vmm.port import Machine
 from nqrust.agent.vms import room
 from nqrust.agent.vms.snapshots import Snapshots
 from nqrust.contract.vms import StopRequest
@@ -125,9 +130,69 @@ def test_a_vm_that_finds_no_room_leaves_no_folder(bench: Bench, monkeypatch: pyt
     assert (bench.vm_dir() / "disk.ext4").read_bytes() == b"of a backup"
 
 
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From now on the disk is full as an XFS is: not even for an empty file or folder is there room. Files can be renamed."""
+
+    def fill() -> None:
+        for change in ("write_file", "mkdir", "copy_file"):
+            monkeypatch.setattr(LocalHost, change, no_space)
+
+    return fill
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["same settings", "settings of an older version"])
+def test_the_agent_starts_on_a_full_disk(bench: Bench, full: Callable[[], None], changed: bool) -> None:
+    """Its users delete what they can spare: VMs and snapshots."""
+    Agent(bench.service.host, bench.service.settings)
+    screenrc = bench.root / "state" / "screenrc"
+    if changed:
+        screenrc.write_text("startup_message off\n")
+    before = screenrc.read_bytes()
+    full()
+    Agent(bench.service.host, bench.service.settings)
+    assert screenrc.read_bytes() == before
+
+
+def test_the_agent_keeps_the_settings_of_consoles(bench: Bench) -> None:
+    screenrc = bench.root / "state" / "screenrc"
+    screenrc.write_text("startup_message off\n")
+    for _ in range(2):
+        launch.prepare(bench.service.host, bench.service.settings)
+        assert (screenrc.read_text(), screenrc.stat().st_mode & 0o777) == (launch.SCREENRC, 0o644)
+        screenrc.chmod(0o600)
+
+
+def test_a_start_that_fails_on_a_full_disk_leaves_no_tap_and_says_why(bench: Bench, full: Callable[[], None]) -> None:
+    def begin(machine: Machine) -> None:
+        full()
+        raise Failed("NQR-VMM-105", "It does not answer.", "Try again.")
+
+    bench.vmm.begin = begin  # type: ignore[method-assign]
+    with pytest.raises(Failed, match="It does not answer"):
+        bench.service.put(bench.spec())
+    assert (bench.scopes.alive, bench.taps.links) == ({}, {})
+
+
+def test_snapshots_and_a_vm_with_a_kept_volume_leave_a_full_disk(halted: Bench, full: Callable[[], None]) -> None:
+    halted.service.stop(VM, StopRequest(force=True))
+    halted.vmm.without_room.clear()
+    halted.service.put(halted.spec(volumes=[{"device": "vdb", "size_mib": 1, "keep": True}], run=False, attached=["vdb"]))
+    snapshots = Snapshots(halted.service)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(reserve, "RESERVE", 0)
+        snapshots.create(VM, "one")
+    full()
+    snapshots.delete(VM, "one")
+    assert snapshots.found(VM) == []
+    halted.service.delete(VM)
+    assert not halted.vm_dir().exists()
+    assert [path.name for path in (halted.root / "fc" / "volumes").iterdir()] == [f"web1-vdb-{VM}.raw"]
+
+
 @pytest.mark.parametrize("verb", ["stop", "delete"])
-def test_a_full_disk_stops_nobody_who_makes_room(halted: Bench, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
-    monkeypatch.setattr(LocalHost, "write_file", no_space)
+def test_a_full_disk_stops_nobody_who_makes_room(halted: Bench, full: Callable[[], None], verb: str) -> None:
+    full()
     if verb == "delete":
         halted.service.delete(VM)
         assert not halted.vm_dir().exists()

@@ -92,7 +92,7 @@ def test_a_volume_is_not_copied_into_the_room_that_vms_need(bench: Bench, monkey
 def test_a_volume_is_never_put_over_another(bench: Bench) -> None:
     bench.service.put(bench.spec(volumes=EMPTY, run=False))
     folder = bench.root / "fc" / "volumes"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / f"{NAME}.raw").write_bytes(b"somebody's")
     with pytest.raises(Failed) as failed:
         bench.service.delete(VM)
@@ -103,7 +103,7 @@ def test_a_volume_is_never_put_over_another(bench: Bench) -> None:
 
 def test_a_disk_that_somebody_put_there_can_be_attached_and_other_files_are_not_seen(bench: Bench) -> None:
     folder = bench.root / "fc" / "volumes"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for file in ("mine.raw", "NOT.raw", "notes.txt", ".raw", "a b.raw"):
         (folder / file).write_bytes(b"x" * 3_000_000)
     host = bench.service.host
@@ -198,7 +198,7 @@ def test_a_letter_between_two_volumes_gets_a_drive_without_room(bench: Bench) ->
 @pytest.mark.parametrize("nth", range(1, 14))
 def test_cut_off_anywhere_and_asked_again_it_ends_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch, nth: int) -> None:
     """vdb goes and is kept, vdd goes for good, vdc comes, vde is a kept one."""
-    folder(bench).mkdir()
+    folder(bench).mkdir(exist_ok=True)
     (folder(bench) / "data1.raw").write_bytes(b"kept")
     there = [EMPTY[0], {"device": "vdd", "size_mib": 16, "keep": False}]
     put(bench, 1, there)
@@ -241,7 +241,7 @@ def test_cut_off_anywhere_and_asked_again_it_ends_the_same(bench: Bench, monkeyp
 
 @pytest.mark.parametrize("nth", range(1, 9))
 def test_deleted_in_the_middle_of_it_no_kept_one_is_lost(bench: Bench, nth: int) -> None:
-    folder(bench).mkdir()
+    folder(bench).mkdir(exist_ok=True)
     (folder(bench) / "data1.raw").write_bytes(b"kept")
     put(bench, 1, EMPTY)
     (bench.vm_dir() / "vdb.raw").write_bytes(b"mine")
@@ -275,7 +275,7 @@ def test_nothing_is_attached_that_is_not_there_and_nothing_goes_and_stays(bench:
         put(bench, 3, EMPTY, attached=["vdb"], detached=EMPTY)
     assert refused.value.code == "NQR-API-703"
     put(bench, 4, EMPTY, attached=["vdb"])
-    folder(bench).mkdir()
+    folder(bench).mkdir(exist_ok=True)
     (folder(bench) / f"{NAME}.raw").write_bytes(b"somebody's")
     with pytest.raises(Failed) as failed:
         put(bench, 5, [], detached=[{**EMPTY[0], "data": "keep"}])

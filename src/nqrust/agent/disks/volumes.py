@@ -41,6 +41,8 @@ def settle(
         raise Refused(
             "NQR-API-703", f"Volume {min(both)} is in both lists: attach and detach.", "Attach it or detach it, not both."
         )
+    if record.volumes:
+        _make(host, folder)  # now: a full disk must not keep anybody from a delete
     _keep_others(host, store, folder, record, attached, detached)
     for volume in detached:
         if volume.data == "delete":
@@ -167,8 +169,7 @@ def _files(host: Host, store: Store, vm_id: str) -> list[str]:
 def _keep(host: Host, path: str, folder: str, name: str) -> None:
     if not host.exists(path):
         return
-    if host.stat(folder) is None:
-        host.mkdir(folder, mode=0o700)
+    _make(host, folder)
     target = _path(folder, name)
     if host.exists(target):
         raise Failed(
@@ -178,6 +179,11 @@ def _keep(host: Host, path: str, folder: str, name: str) -> None:
         )
     untrusted.hand_over(host, path, 0)  # no VM's user has it from now on
     host.rename(path, target)
+
+
+def _make(host: Host, folder: str) -> None:
+    if host.stat(folder) is None:
+        host.mkdir(folder, mode=0o700)
 
 
 def _name(record: VmRecord, volume: Volume) -> str:

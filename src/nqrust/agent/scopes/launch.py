@@ -28,7 +28,7 @@ from nqrust.agent.scopes.port import Launch
 from nqrust.agent.scopes.procfs import RUN_DIR_ENV
 from nqrust.agent.settings import Settings
 from nqrust.contract.names import SCOPE_ENV
-from nqrust.host.errors import translating
+from nqrust.host.errors import NoSpace, translating
 from nqrust.host.port import Host
 
 _OPENS = 5  # seconds until screen has opened a terminal
@@ -198,12 +198,24 @@ def screen_dir(settings: Settings, user: int) -> str:
 
 def prepare(host: Host, settings: Settings) -> None:
     """Make what all consoles need: the folder of their sockets and screen's settings. VMs' users reach both by name and can
-    list neither."""
+    list neither. A full disk keeps no agent from its start that has both: its users then delete what they can spare."""
     host.set_mode(settings.state_dir, mode=0o711, owner="root", group="root")
     if host.stat(settings.screen_dir) is None:
         host.mkdir(settings.screen_dir, mode=0o711)
     host.set_mode(settings.screen_dir, mode=0o711, owner="root", group="root")
-    host.write_file(screenrc(settings), SCREENRC.encode(), mode=0o644)
+    _keep_settings(host, screenrc(settings), SCREENRC.encode())
+
+
+def _keep_settings(host: Host, path: str, wanted: bytes) -> None:
+    there = host.exists(path)
+    if there and host.read_bytes(path) == wanted:
+        host.set_mode(path, mode=0o644, owner="root", group="root")
+        return
+    try:
+        host.write_file(path, wanted, mode=0o644)
+    except NoSpace:
+        if not there:
+            raise
 
 
 def prepare_vm(host: Host, settings: Settings, launch_user: int, directory: str) -> None:

@@ -117,7 +117,7 @@ class Starter:
         except Exception:  # an error that nobody foresaw must leave no VMM either
             self._kill(record.id)
             record.asked = "stop"
-            self.store.write(record)
+            self.store.write_if_room(record)
             self.taps.remove(record.tap, owner=record.id)
             with contextlib.suppress(AgentError, HostError):  # the upkeep does it again
                 self._admit(record)
