@@ -9,7 +9,10 @@ from sqlalchemy import select, text
 
 from nqrust.client import calls
 from nqrust.client.errors import WaitFailed
+from nqrust.contract.agent import VmSpec, VmStatus
+from nqrust.contract.problem import Problem
 from nqrust.contract.vms import StopRequest, VmCreate, VmState, VolumeCreate
+from nqrust.manager.core.agents import AgentSaidNo
 from nqrust.manager.store.tables import Host
 from nqrust.manager.work import diff
 from nqrust.manager.work.reconciler import Reconciler
@@ -85,6 +88,35 @@ async def test_a_start_without_the_disk_is_refused_and_made_good_later(manager: 
     await reconciler.once()
     await manager.until("web1", "running")
     assert agent.vms[vm.id].state == "running"
+
+
+@pytest.mark.parametrize("kind", ["create", "start", "restart"])
+async def test_a_start_that_finds_the_disk_full_is_made_good_later(manager: Any, reconciler: Reconciler, kind: str) -> None:
+    _, agent, _ = await manager.host()
+    if kind != "create":
+        await running(manager)
+    if kind == "start":
+        await manager.admin.send(calls.stop_vm("web1", StopRequest(force=True)))
+        await manager.until("web1", "stopped")
+    real = agent.put_vm
+
+    async def put(spec: VmSpec) -> VmStatus:
+        raise AgentSaidNo(507, Problem(title="The disk is full.", status=507, code="NQR-VMM-109", cure="Make room."))
+
+    agent.put_vm = put
+    call = {
+        "create": calls.create_vm(VmCreate(name="web1", image="tiny")),
+        "start": calls.start_vm("web1"),
+        "restart": calls.restart_vm("web1", StopRequest(force=True)),
+    }
+    asked = await manager.admin.send(call[kind])
+    with pytest.raises(WaitFailed, match=r"The disk is full\. Make room\."):
+        await manager.admin.wait_for("web1", "running", 10, since=asked.generation)
+    found = await manager.admin.send(calls.get_vm("web1"))
+    assert (found.state, found.desired_state.value) == (VmState.stopped, "running")
+    agent.put_vm = real
+    await reconciler.once()
+    assert (await manager.until("web1", "running")).error == ""
 
 
 async def test_a_vm_without_its_disk_can_be_deleted(manager: Any, reconciler: Reconciler) -> None:

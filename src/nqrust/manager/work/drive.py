@@ -30,6 +30,7 @@ _TRIES_WHEN_REFUSED = 4
 _SLOWEST_RETRY = timedelta(seconds=30)
 _STARTS = ("create", "start", "restart")
 _WAITS = "The manager starts the VM once its host answers."
+_FULL = 507  # the host's disk is: RFC 4918, 11.5
 _RETRIED = {408, 409, 423, 425, 429, 500, 502, 503, 504}
 
 
@@ -97,7 +98,7 @@ async def run(core: Core, operation_id: int) -> None:
     except AgentSaidNo as error:
         if error.status in _RETRIED:
             await _put_off(core, vm, operation, Again(str(error), limited=True))
-        elif error.problem.code == DISK_MISSING:
+        elif error.problem.code == DISK_MISSING or (error.status == _FULL and operation.kind in _STARTS):
             await _fail(core, vm, operation, f"{error} {error.problem.cure}", waits=True)
         else:
             await _fail(core, vm, operation, str(error))
@@ -321,7 +322,7 @@ def sentence(text: str) -> str:
 
 async def _fail(core: Core, vm: Vm, operation: Operation, reason: str, waits: bool = False) -> None:
     """Give up: record the reason in the VM, and reset the wanted state to a possible one. `waits`: the reconciler starts it once
-    its disk is there, or once its host answers."""
+    its disk is there or has room, or once its host answers."""
     reason = sentence(reason)
     metrics.OPERATIONS.labels(operation.kind, "failed").inc()
     async with core.db.transaction() as session:
