@@ -3,26 +3,33 @@
 A kept volume is one file, NAME.raw, in the folder of kept volumes. While attached, it exists only in the VM's own folder, so
 no two VMs can have it. One rename(2) moves it and never replaces a file. The VM's record names a volume before it arrives and
 until it leaves, so that deleting the VM never deletes a volume to be kept. A file that no record names is kept, too.
+
+VMs and kept volumes may be on two file systems. Then a copy moves the volume, and the first file goes last. As long as both can
+be there, the one in the folder of kept volumes has the mode 0400. A kill in between leaves two equal files, or one and a part of
+a copy that the next attempt replaces.
 """
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Collection, Iterable, Sequence
 from string import ascii_lowercase
 
 from nqrust.agent import untrusted
-from nqrust.agent.disks.reserve import reserve
+from nqrust.agent.disks.reserve import require, reserve
 from nqrust.agent.errors import Failed, Refused
 from nqrust.agent.store import Store, VmRecord
 from nqrust.contract.names import kept_volume_name
 from nqrust.contract.vms import DEVICE_PATTERN, VOLUME_NAME_LENGTH, VOLUME_PATTERN, Volume
 from nqrust.contract.volumes import KeptVolume
-from nqrust.host.errors import PathMissing
-from nqrust.host.port import Host, command
+from nqrust.host.errors import PathError, PathMissing
+from nqrust.host.port import Host, Kind, command
 
 MIB = 1 << 20
 _ENDING = ".raw"
+_TWICE = 0o400
+"""Mode of a file in the folder of kept volumes while the VM's folder may have the same one."""
 
 
 def settle(
@@ -125,14 +132,17 @@ def remove(host: Host, folder: str, name: str) -> None:
 
 
 def _bring(host: Host, store: Store, folder: str, record: VmRecord, volume: Volume, make: bool) -> None:
-    path = store.volume(record.id, volume.device)
+    path, source = store.volume(record.id, volume.device), _path(folder, _name(record, volume))
     if host.exists(path):
+        if _twice(host, path, source):
+            host.remove(source)
         return
-    source = _path(folder, _name(record, volume))
     if host.exists(source):
         # Another VM's VMM may have had it, and what that one passed on would read and write the volume of this VM.
         untrusted.take_back(host, source, reserve(host.disk_usage(folder)))
-        host.rename(source, path)
+        if not _renamed(host, source, path):
+            host.set_mode(source, mode=_TWICE, owner="root", group="root")
+            _copy(host, source, path, mode=0o600)
     elif make and volume.name is None:
         host.write_file(f"{path}.new", b"", mode=0o600)
         host.run(command("truncate", "-s", str(volume.size_mib * MIB), f"{path}.new"))
@@ -172,13 +182,47 @@ def _keep(host: Host, path: str, folder: str, name: str) -> None:
     _make(host, folder)
     target = _path(folder, name)
     if host.exists(target):
+        if _twice(host, path, target):
+            host.remove(path)
+            return
         raise Failed(
             "NQR-VMM-118",
             f"{target} exists; {path} cannot be kept under that name.",
             "Rename that file, then ask again.",
         )
     untrusted.hand_over(host, path, 0)  # no VM's user has it from now on
-    host.rename(path, target)
+    if not _renamed(host, path, target):
+        _copy(host, path, target, mode=_TWICE)
+        host.set_mode(target, mode=0o600, owner="root", group="root")
+
+
+def _renamed(host: Host, source: str, target: str) -> bool:
+    """Return False if the two are on different file systems."""
+    try:
+        host.rename(source, target)
+    except PathError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    return True
+
+
+def _copy(host: Host, source: str, target: str, mode: int) -> None:
+    """Move a file of root to another file system. Raises NoSpace, PathError."""
+    found, folder = host.stat(source), target.rpartition("/")[0]
+    require(host, folder, found.allocated if found else 0, source)  # an attempt without a chance would fill the disk first
+    host.copy_file(source, target, mode=mode, keep_free=reserve(host.disk_usage(folder)))
+    host.remove(source)
+
+
+def _twice(host: Host, path: str, kept: str) -> bool:
+    """Return whether a move that was interrupted left the volume at both places."""
+    found, other = host.stat(path), host.stat(kept)
+    if found is None or other is None or {found.kind, other.kind} != {Kind.file}:
+        return False
+    if other.mode != _TWICE or found.size != other.size:
+        return False
+    return host.sha256(path, seen=found) == host.sha256(kept, seen=other)
 
 
 def _make(host: Host, folder: str) -> None:
