@@ -46,6 +46,7 @@ class KeepUp:
         self._drawing = asyncio.Lock()  # the script looks for a jump before it adds one
         self.steps: tuple[Callable[[], Awaitable[None]], ...] = (
             self.seal_jails,
+            self.thaw_vms,
             self.make_room,
             self.continue_vms,
             self.remove_consoles,
@@ -88,6 +89,16 @@ class KeepUp:
     async def _seal(self, vm_id: str) -> None:
         if await self._verbs.on_idle_vm(vm_id, functools.partial(upkeep.seal_jail, self._service, vm_id)):
             log.warning("jail.sealed", vm=vm_id, why="an agent that ended had left a folder to the VM's user")
+
+    async def thaw_vms(self) -> None:
+        async def thaw(vm_id: str) -> None:
+            await self._try("thaw_vms", functools.partial(self._thaw, vm_id))
+
+        await self._continued.round(await self._verbs.run(lambda: room.frozen(self._service)), thaw)
+
+    async def _thaw(self, vm_id: str) -> None:
+        if await self._verbs.on_idle_vm(vm_id, functools.partial(room.thaw, self._service, vm_id), self._threads):
+            log.warning("vm.continued", vm=vm_id, why="an agent that ended had paused it for a snapshot")
 
     async def make_room(self) -> None:
         await self._verbs.run(self._service.blobs.make_room)

@@ -1,4 +1,4 @@
-"""Resumes VMs that their VMM paused because the host's disk is full.
+"""Resumes VMs that their VMM paused because the host's disk is full, and those that an interrupted snapshot left paused.
 
 QEMU stops the guest when a write finds no room, and repeats the write when the guest is resumed. Nothing is lost in between.
 Under Firecracker the guest gets an I/O error.
@@ -32,6 +32,24 @@ def go_on(service: VmService, vm_id: str) -> bool:
     except (AgentError, HostError):
         return False  # it ended, or its monitor does not answer: the next look tells
     return True
+
+
+def frozen(service: VmService) -> list[str]:
+    """Return the VMs that a snapshot paused, or was about to."""
+    return sorted(vm_id for vm_id in service.store.ids() if holds.frozen(service.host, service.store.directory(vm_id)))
+
+
+def thaw(service: VmService, vm_id: str) -> bool:
+    """Resume a VM that an interrupted snapshot left paused. Return whether it was resumed. Call it while no verb is at work on it."""
+    try:
+        directory, driver = service.running(vm_id)
+        state = driver.state(directory)
+        if not holds.frozen(service.host, directory) or state not in (RunState.paused, RunState.running):
+            return False
+        holds.thaw(service.host, driver, directory) if state is RunState.paused else holds.melt(service.host, directory)
+    except (AgentError, HostError):
+        return False  # as above
+    return state is RunState.paused
 
 
 def _pauses(service: VmService, record: VmRecord | None) -> Vmm | None:

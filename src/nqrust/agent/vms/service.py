@@ -117,6 +117,7 @@ class VmService(Starter):
     def pause(self, vm_id: str, generation: int | None = None) -> VmStatus:
         directory, driver = self.running(vm_id)
         self.store.told(vm_id, generation)
+        holds.melt(self.host, directory)
         if driver.state(directory) is not RunState.paused:
             driver.pause(directory)
             if driver.state(directory) is RunState.no_room:

@@ -24,6 +24,7 @@ from nqrust.agent.disks.reserve import require, reserve
 from nqrust.agent.errors import Conflict, Failed, NotFound, Refused
 from nqrust.agent.store import VmRecord, check_id
 from nqrust.agent.vmm.port import RunState, largest_saved
+from nqrust.agent.vms import holds
 from nqrust.agent.vms.service import VmService
 from nqrust.contract.agent import VmStatus
 from nqrust.contract.vms import SNAPSHOT_PATTERN, SnapshotFound
@@ -233,9 +234,9 @@ class Snapshots:
                 f"VM {record.name} is paused because its host's disk is full.",
                 "Free space on the host's disk, then take the snapshot.",
             )
-        frozen = state is RunState.paused
-        if not frozen:
-            driver.pause(directory)
+        paused = state is RunState.paused and not holds.frozen(self._host, directory)  # by somebody
+        if not paused:
+            holds.freeze(self._host, driver, directory)
         try:
             limit = largest_saved(record.memory_mib)
             self._require_room(record)
@@ -245,8 +246,8 @@ class Snapshots:
                 untrusted.settle(self._host, f"{part}/{name}", limit, self._reserve(record.id))
             self._copy(record, part)
         finally:
-            if not frozen:
-                driver.resume(directory)
+            if not paused:
+                holds.thaw(self._host, driver, directory)
 
     def _copy(self, record: VmRecord, part: str) -> None:
         for path, mib in self._disks(record).items():
