@@ -156,6 +156,7 @@ def _print(found: Host, out: str) -> None:
             ("id", found.id),
             ("name", found.name),
             ("state", _state(found)),
+            *([("conflict", found.conflict)] if found.conflict else []),
             ("url", found.url),
             ("version", found.version),
             ("VMM", f"{found.vmm} ({found.accel})"),
@@ -173,7 +174,8 @@ def _print(found: Host, out: str) -> None:
 
 
 def _state(host: Host) -> str:
-    return f"{host.state.value}, cordoned" if host.cordoned else host.state.value
+    state = "conflict" if host.conflict else host.state.value
+    return f"{state}, cordoned" if host.cordoned else state
 
 
 def _memory(host: Host) -> str:

@@ -162,6 +162,7 @@ class Host(BaseModel):
     network: HostNetwork
     vms: int = 0
     unknown_vms: list[UnknownVm] = Field(default=[], description="it has them, and no record tells of them")
+    conflict: str = Field(default="", description="two machines report as this host: what to do, and nothing is done there")
     last_seen_at: datetime | None = None
     created_at: datetime
 

@@ -23,6 +23,7 @@ _TONES = {
     "warning": "warn",
     "failed": "bad",
     "offline": "bad",
+    "conflict": "bad",
     "corrupt": "bad",
     "error": "bad",
 }

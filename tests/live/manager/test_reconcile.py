@@ -152,11 +152,15 @@ async def test_reconciler_never_restarts_a_vm_with_policy_never(manager: Any, re
     assert (await reasons(manager, "web1"))[0] == "VmDied"
 
 
-async def test_autostart_after_a_host_reboot(manager: Any, reconciler: Reconciler) -> None:
-    _, agent, _ = await manager.host()
+async def test_autostart_after_a_host_reboot(
+    manager: Any, reconciler: Reconciler, host_body: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, agent, as_agent = await manager.host()
     await running(manager, "auto")
     await running(manager, "manual", autostart=False)
     agent.boot_id = "boot-2"
+    await as_agent.send(calls.register(host_body("h1").model_copy(update={"boot_id": "boot-2"})))
+    monkeypatch.setattr("nqrust.manager.core.boots.QUIET", timedelta(0))
     for vm in agent.vms.values():
         vm.state, vm.exit_reason = "failed", "the host went down"
     await reconciler.once()

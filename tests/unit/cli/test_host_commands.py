@@ -98,3 +98,21 @@ def test_address_for_other_machines(monkeypatch: pytest.MonkeyPatch, given: str,
     monkeypatch.setattr(connection, "installed_settings", lambda: Settings.model_validate({"manager": {"bind": bind}}))
     monkeypatch.setattr(connection, "_own_address", lambda: "192.0.2.9")
     assert connection.reached_from_elsewhere(given) == found
+
+
+class TwoMachines(Handler):
+    def reply(self) -> tuple[int, Any]:
+        host = {
+            "id": "1", "name": "h2", "state": "online", "url": "http://192.0.2.7:19090", "version": "1", "boot_id": "b", "vmm": "qemu",
+            "accel": "kvm", "kvm": True, "capacity": {"cpus": 1, "memory_mib": 1}, "network": {"bridge": "b0"}, "created_at": AT,
+            "conflict": "Two machines report as host h2.",
+        }  # fmt: skip
+        return 200, {"items": [host], "total": 1} if self.path == "/v1/hosts" else host
+
+
+def test_host_with_two_machines_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(TwoMachines, monkeypatch):
+        assert run(["host", "ls"]) == 0
+        assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["h2", "conflict"]
+        assert run(["host", "show", "h2"]) == 0
+    assert "Two machines report as host h2." in capsys.readouterr().out

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from nqrust.manager import events
+from nqrust.manager.clock import now
 from nqrust.manager.core import budgets
 from nqrust.manager.core.budgets import Budgets
-from nqrust.manager.hosts.service import note_return
+from nqrust.manager.hosts.service import note_boot
 from nqrust.manager.work import acts
 
 
@@ -33,11 +34,11 @@ def test_first_20_events_of_a_host_then_one_a_minute(monkeypatch: pytest.MonkeyP
 def test_host_that_reports_a_new_boot_each_time_writes_few_events(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(events, "record", lambda session, host, reason, *more: told.append(reason))
-    core: Any = SimpleNamespace(budgets=Budgets())
+    core: Any = SimpleNamespace(budgets=Budgets(), started_at=now())
+    host: Any = SimpleNamespace(id="h1", name="h1", boot_id="b", boots={}, url="http://h1.test:1", last_seen_at=now())
     for number in range(100):
-        host: Any = SimpleNamespace(id="h1", name="h1", boot_id="b", state="online")
-        note_return(core, Any, host, f"boot-{number}")
-    assert told == ["HostRebooted"] * 20
+        assert note_boot(core, Any, host, f"boot-{number}", "192.0.2.1")
+    assert told == ["HostRebooted"] * 20 and len(str(host.boots)) < 1000
 
 
 def test_memory_of_told_events_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

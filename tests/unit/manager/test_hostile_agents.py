@@ -116,7 +116,7 @@ async def test_one_host_that_cannot_be_asked_stops_no_other() -> None:
         return named.get(host.id) or remote.at(host.url, "token")
 
     core = SimpleNamespace(agent_of=agent_of, settings=SimpleNamespace(reconcile_seconds=5))
-    hosts = [SimpleNamespace(id=f"h{n}", name=f"h{n}", url="http://a\x00b:1") for n in (1, 2, 3)]
+    hosts = [SimpleNamespace(id=f"h{n}", name=f"h{n}", url="http://a\x00b:1", boot_id="b") for n in (1, 2, 3)]
 
     found = await Reconciler(cast(Core, core))._inventories(cast(Any, hosts))
 

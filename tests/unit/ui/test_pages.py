@@ -112,6 +112,8 @@ def test_overview_lists_what_needs_attention() -> None:
     ]
     silent = Overview([], [host(HostState.degraded)], [])
     assert re.fullmatch(r"Host \S+ was last seen .+ ago\.", attention(silent)[0][1])
+    two = host(HostState.offline).model_copy(update={"conflict": "Two machines report as host kvm1."})
+    assert attention(Overview([], [two], [])) == [("bad", "Two machines report as host kvm1.", "/hosts")]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from weakref import WeakValueDictionary
 from nqrust.client.lookups import Lookups
 from nqrust.contract.images import Download
 from nqrust.manager.clock import now
-from nqrust.manager.core.agents import AgentPort, Agents
+from nqrust.manager.core import boots
+from nqrust.manager.core.agents import AgentAway, AgentPort, Agents
 from nqrust.manager.core.budgets import Budgets
 from nqrust.manager.core.callers import Callers
 from nqrust.manager.core.guesses import Guesses
@@ -67,6 +68,8 @@ class Core:
     ui_key_sha256: str = ""
 
     def agent_of(self, host: Host) -> AgentPort:
-        """Return the agent of a host."""
+        """Return the agent of a host. Raises AgentAway while two machines may report as this host."""
+        if why := boots.obstacle(host, now(), self.started_at):
+            raise AgentAway(why)
         tls = self.trust.towards(host) if self.trust else None
         return self.agents.at(host.url, host.command_token, tls, host_id=host.id)

@@ -29,7 +29,7 @@ from nqrust.manager.core.liveness import host_state
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.errors import Conflict, Invalid, NotAuthenticated
 from nqrust.manager.hosts import certificates
-from nqrust.manager.hosts.service import HEARTBEAT_SECONDS, LOCK, describe, note_return
+from nqrust.manager.hosts.service import HEARTBEAT_SECONDS, LOCK, describe, note_boot, note_return
 from nqrust.manager.store.tables import Host, JoinToken, Token
 from nqrust.tls import pinning
 
@@ -88,7 +88,7 @@ async def register(core: Core, wanted: HostRegister, principal: Principal, sourc
     try:
         async with core.db.transaction() as session:
             if principal.kind == "agent":
-                return await _again(core, session, wanted, principal)
+                return await _again(core, session, wanted, principal, source)
             join = await session.get(JoinToken, principal.join_id, with_for_update=True)
             host = await session.scalar(select(Host).where(Host.name == wanted.name).with_for_update(key_share=True))
             _check(join, wanted.name, same_machine)
@@ -102,7 +102,7 @@ async def register(core: Core, wanted: HostRegister, principal: Principal, sourc
         raise Conflict(f"A host named {wanted.name} registered at the same moment.") from error
 
 
-async def _again(core: Core, session: AsyncSession, wanted: HostRegister, principal: Principal) -> HostRegistered:
+async def _again(core: Core, session: AsyncSession, wanted: HostRegister, principal: Principal, source: str) -> HostRegistered:
     host = await session.get(Host, principal.host_id, with_for_update=LOCK)
     if host is None:
         raise NotAuthenticated(
@@ -115,7 +115,8 @@ async def _again(core: Core, session: AsyncSession, wanted: HostRegister, princi
             code="NQR-API-151",
         )
     rights.check_agent(host, principal)
-    note_return(core, session, host, wanted.boot_id)
+    note_boot(core, session, host, wanted.boot_id, source, wanted.advertise_url)
+    note_return(session, host)
     describe(host, wanted)
     signed = certificates.answer(core, host, wanted, joins=False)
     return HostRegistered(host_id=host.id, heartbeat_seconds=HEARTBEAT_SECONDS, **signed)
@@ -132,6 +133,7 @@ async def _join(
     host.agent_token_sha256 = hash_token(agent_token)
     host.command_token = command_token
     host.next_agent_token_sha256, host.next_command_token, host.tokens_at = None, None, now()
+    host.boots = {}  # a machine with the former token can no longer report
     describe(host, wanted)
     signed = certificates.answer(core, host, wanted, joins=True)
     await session.flush()

@@ -96,8 +96,8 @@ async def drain(core: CoreDep, who: Operator, host: str) -> Host:
 
 
 @router.post("/{host_id}/heartbeat")
-async def heartbeat(core: CoreDep, _: OwnHost, host_id: str, body: Heartbeat) -> HostRegistered:
-    return await hosts.heartbeat(core, host_id, body)
+async def heartbeat(core: CoreDep, _: OwnHost, host_id: str, request: Request, body: Heartbeat) -> HostRegistered:
+    return await hosts.heartbeat(core, host_id, body, str(request.state.source))
 
 
 @router.post("/{host_id}/certificate")

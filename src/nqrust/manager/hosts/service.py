@@ -11,6 +11,7 @@ from nqrust.contract.unknown_vms import UnknownVm
 from nqrust.manager import events, operations
 from nqrust.manager.audit import about
 from nqrust.manager.clock import now
+from nqrust.manager.core import boots
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.liveness import host_state
 from nqrust.manager.errors import Conflict, NotFound
@@ -32,26 +33,60 @@ def describe(host: Host, wanted: HostRegister) -> None:
     host.state, host.last_seen_at = HostState.online.value, now()
 
 
-def note_return(core: Core, session: AsyncSession, host: Host, boot_id: str) -> None:
-    if host.boot_id != boot_id and core.budgets.allow(host.id, "HostRebooted"):
-        events.record(session, host, "HostRebooted", f"Host {host.name} rebooted.", "warning")
+def note_boot(core: Core, session: AsyncSession, host: Host, boot_id: str, source: str, url: str = "") -> bool:
+    """Note the boot id of an agent that came from `source`; with `url`, it registers at that address.
+
+    Return False for a heartbeat of a machine that another one has replaced: two machines report as this host.
+    """
+    known, at = boots.of(host), now()
+    returned, conflicts = known.returned(host.boot_id, boot_id), known.conflicts(at, core.started_at)
+    if returned and not url:
+        known = known.proven(at, source)
+        host.boots = known.model_dump(mode="json")
+        if not conflicts and core.budgets.allow(host.id, "HostConflict"):
+            message = f"{boots.told(host, known)} The manager does nothing there. {boots.CURE}"
+            events.record(session, host, "HostConflict", message, "error")
+        return False
+    if known.twin_at and not conflicts:
+        known = known.single()
+        if core.budgets.allow(host.id, "HostConflictEnded"):
+            events.record(session, host, "HostConflictEnded", f"Host {host.name} is a single machine again.")
+    if host.boot_id != boot_id:
+        if not returned and core.budgets.allow(host.id, "HostRebooted"):
+            events.record(session, host, "HostRebooted", f"Host {host.name} rebooted.", "warning")
+        seen_at = None if boots.stays(host.url, url or host.url) else host.last_seen_at
+        known = known.replaced(host.boot_id, boot_id, seen_at)
+    if not known.waits(at, core.started_at):
+        known = known.trusted()
+    if url:
+        known = known.registered(at, host.url, url)
+    host.boots, host.boot_id = known.model_dump(mode="json"), boot_id
+    return True
+
+
+def note_return(session: AsyncSession, host: Host) -> None:
     if host.state != HostState.online.value:
         events.record(session, host, "HostOnline", f"Host {host.name} is back.")
 
 
-async def heartbeat(core: Core, host_id: str, beat: Heartbeat) -> HostRegistered:
-    """Note that the host is there. Return what is due for it."""
+async def heartbeat(core: Core, host_id: str, beat: Heartbeat, source: str) -> HostRegistered:
+    """Note that the host is there. Return what is due for it. Raises NotFound, Conflict (another machine has its identity)."""
     async with core.db.transaction() as session:
         host = await session.get(Host, host_id, with_for_update=LOCK)
         if host is None:
             raise NotFound("There is no such host.")
-        note_return(core, session, host, beat.boot_id)
-        host.boot_id, host.state = beat.boot_id, HostState.online.value
-        host.version = beat.version
-        host.capacity = beat.capacity.model_dump(mode="json")
-        host.seen_certificate, host.seen_authority = beat.certificate, beat.authority
-        host.last_seen_at = now()
-        due = await rotation.due(core, session, host)
+        url = host.url
+        known = note_boot(core, session, host, beat.boot_id, source)
+        if known:
+            note_return(session, host)
+            host.state, host.last_seen_at = HostState.online.value, now()
+            host.version = beat.version
+            host.capacity = beat.capacity.model_dump(mode="json")
+            host.seen_certificate, host.seen_authority = beat.certificate, beat.authority
+            conflict = boots.conflict(host, now(), core.started_at)
+            due = {} if conflict else await rotation.due(core, session, host)  # new tokens would lock the other machine out
+    if not known:
+        raise Conflict(f"Another machine reports as this host, at {url}.", cure=boots.CURE, code="NQR-API-153")
     return HostRegistered(host_id=host_id, heartbeat_seconds=HEARTBEAT_SECONDS, **due)
 
 
@@ -153,6 +188,7 @@ def _host(core: Core, row: Host, vms: int, unknown: list[UnknownVm] | None = Non
         network=HostNetwork.model_validate(row.network),
         vms=vms,
         unknown_vms=unknown or [],
+        conflict=boots.conflict(row, now(), core.started_at),
         last_seen_at=row.last_seen_at,
         created_at=row.created_at,
     )

@@ -19,7 +19,7 @@ from nqrust.manager.errors import DatabaseAway, DatabaseLocked, DatabaseSlow, Sc
 from nqrust.manager.store import listener, shares
 from nqrust.manager.store.password import Password
 
-SCHEMA_HEAD = "0008"
+SCHEMA_HEAD = "0009"
 """The oldest migration that this program can use. A test keeps it equal to the newest one in `migrations/versions`."""
 
 OPERATIONS_CHANNEL = "nqrust_operations"

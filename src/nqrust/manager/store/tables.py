@@ -133,6 +133,7 @@ class Host(Base):
     `identity`: counts the joins with a certificate. 0: the agent has none yet, and may use plain HTTP. `certificate`: SHA-256
     of the last one issued, `certificate_signer` of the authority that signed it. `seen_certificate`, `seen_authority`: what
     the agent's last heartbeat told of its own. `next_…`: tokens that the agent was sent, until it uses them. `tokens_at`: when.
+    `boots`: see manager/core/boots.py.
     """
 
     __tablename__ = "hosts"
@@ -153,6 +154,7 @@ class Host(Base):
     seen_authority: Mapped[str] = mapped_column(default="", server_default="")
     version: Mapped[str]
     boot_id: Mapped[str]
+    boots: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
     vmm: Mapped[str]
     accel: Mapped[str]
     kvm: Mapped[bool] = mapped_column(Boolean)

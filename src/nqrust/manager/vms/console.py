@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from nqrust.contract.auth import Role
 from nqrust.manager import audit
 from nqrust.manager.access.authentication import still_may
+from nqrust.manager.core.agents import AgentAway
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.principal import Principal
 from nqrust.manager.core.tickets import CONSOLE, EXEC, Ticket
@@ -77,8 +78,8 @@ async def _serve(socket: WebSocket, vm: str, purpose: str) -> None:
 async def _show(socket: WebSocket, host: Host, vm_id: str, purpose: str) -> None:
     core: Core = socket.state.core
     principal: Principal = socket.state.principal
-    agent = core.agent_of(host)
     try:
+        agent = core.agent_of(host)
         upstream = await connect(
             agent.exec_url(vm_id) if purpose == EXEC else agent.console_url(vm_id),
             **await agent.console_options(),
@@ -90,6 +91,9 @@ async def _show(socket: WebSocket, host: Host, vm_id: str, purpose: str) -> None
     except InvalidStatus as error:
         code = NOT_FOUND if error.response.status_code == 404 else AGENT_AWAY
         await _refuse(socket, code, f"the agent answers {error.response.status_code}")
+        return
+    except AgentAway as error:
+        await _refuse(socket, AGENT_AWAY, str(error))
         return
     except (OSError, WebSocketException, asyncio.TimeoutError, TimeoutError):
         await _refuse(socket, AGENT_AWAY, "the host's agent does not answer")

@@ -14,6 +14,7 @@ from nqrust.contract.ssh_keys import tidy
 from nqrust.contract.vms import DesiredState
 from nqrust.manager import events
 from nqrust.manager.clock import now
+from nqrust.manager.core import boots
 from nqrust.manager.core.core import Core
 from nqrust.manager.core.liveness import host_state
 from nqrust.manager.errors import Conflict
@@ -183,7 +184,8 @@ async def _candidates(core: Core, session: AsyncSession, hosts: list[Host], vm: 
             Candidate(
                 id=host.id,
                 name=host.name,
-                online=host_state(host.last_seen_at, now(), core.started_at) is HostState.online,
+                online=host_state(host.last_seen_at, now(), core.started_at) is HostState.online
+                and not boots.conflict(host, now(), core.started_at),
                 cordoned=host.cordoned,
                 cpus=capacity.cpus,
                 memory_mib=capacity.memory_mib,

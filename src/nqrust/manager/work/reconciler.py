@@ -192,6 +192,9 @@ class Reconciler:
                 # Another host's agent answers at that address: acting on its answer would affect the wrong host.
                 log.warning("another host answers there", host=host.name, url=host.url, answered=inventory.host_id)
                 return host.id, None
+            if inventory.boot_id != host.boot_id:
+                log.info("waits until the new boot is registered", host=host.name)
+                return host.id, None
             return host.id, inventory
 
         answers = await asyncio.gather(*(ask(host) for host in hosts))

@@ -33,7 +33,9 @@ def attention(data: Overview) -> list[tuple[str, str, str]]:
     """Return warnings for an operator: (tone, sentence, path)."""
     found: list[tuple[str, str, str]] = []
     for host in data.hosts:
-        if host.state is HostState.offline:
+        if host.conflict:
+            found.append(("bad", host.conflict, "/hosts"))
+        elif host.state is HostState.offline:
             found.append(("bad", f"Host {host.name} is offline; the state of its VMs is unknown.", "/hosts"))
         elif host.state is HostState.degraded:
             found.append(("", f"Host {host.name} was last seen {fmt.ago(host.last_seen_at)}.", "/hosts"))

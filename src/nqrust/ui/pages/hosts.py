@@ -107,6 +107,7 @@ class _Card:
                 with parts.box("actions"):
                     self._cordoned = parts.Badge("cordoned")
                     self._state = parts.Badge(host.state.value)
+            self._conflict = parts.Text(host.conflict, "p").classes("notice bad")
             for name in ("vCPUs", "Memory", "Disk"):
                 with parts.box("full"):
                     with parts.box("row-between small"):
@@ -126,7 +127,9 @@ class _Card:
 
     def show(self, host: Host, vcpus: int) -> None:
         self._host = host
-        self._state.show(host.state.value)
+        self._state.show("conflict" if host.conflict else host.state.value)
+        self._conflict.say(host.conflict)
+        self._conflict.set_visibility(bool(host.conflict))
         self._cordoned.set_visibility(host.cordoned)
         room = host.capacity
         used_memory, used_disk = room.memory_mib - room.memory_available_mib, room.disk_mib - room.disk_available_mib
