@@ -13,12 +13,13 @@ from nqrust.installer.context import Context, Secrets
 from nqrust.installer.engine.errors import NqrError, UsageError
 from nqrust.installer.engine.events import NullReporter, Reporter
 from nqrust.installer.engine.runner import Runner, RunResult
-from nqrust.installer.operations import held_ports, images, leftovers, own_certificate, summary
+from nqrust.installer.operations import conflicts, held_ports, images, leftovers, own_certificate, summary
 from nqrust.installer.operations.preview import Previewer
 from nqrust.installer.operations.site import Site, facts_for, make_context, open_site
 from nqrust.installer.phases.services import our_services
 from nqrust.installer.platform.vmm_verdict import chosen
 from nqrust.installer.request import Request, ServiceStatus, Status, Summary
+from nqrust.installer.resources.env import manager_base
 from nqrust.installer.verbs.registry import VERBS
 
 
@@ -92,6 +93,7 @@ def status(request: Request) -> Status:
             *_cut_off(site),
             *held_ports.notes(site.host, settings, facts, supervisor, names),
             *rotating(context.secrets),
+            *_conflicts(site, context),
             *images.unusable(site.host, context.layout.image_dir, has_agent=settings.has_agent),
         ),
     )
@@ -102,6 +104,12 @@ def rotating(secrets: Secrets) -> tuple[str, ...]:
     if not (secrets.next_authority or secrets.former_authority):
         return ()
     return ("The rotation of the authority is not complete. Run `nqr rotate authority`; it continues.",)
+
+
+def _conflicts(site: Site, context: Context) -> tuple[str, ...]:
+    if not context.settings.has_manager or context.release.form != "bundled":
+        return ()
+    return conflicts.told(site.host, manager_base(context), context.layout.cli_token_file)
 
 
 def _cut_off(site: Site) -> tuple[str, ...]:
