@@ -1,4 +1,4 @@
-"""Mount points from /proc/self/mountinfo (proc(5)). Pure: the caller reads the file."""
+"""Mount points from /proc/self/mountinfo (proc(5)) and fstab(5). Pure: the caller reads the files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MOUNTINFO = "/proc/self/mountinfo"
+FSTAB = "/etc/fstab"
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -59,6 +60,14 @@ def at_or_below(mounts: Iterable[Mount], path: str) -> list[Mount]:
 
 def is_at_or_below(path: str, ancestor: str) -> bool:
     return ancestor == "/" or path == ancestor or path.startswith(ancestor + "/")
+
+
+def unmounted(fstab: str, mountinfo: str, path: str) -> bool:
+    """Return whether fstab(5) has a file system at or above an absolute path that is not mounted now."""
+    rows = (line.split() for line in fstab.splitlines())
+    points = {_unescape(row[1]).rstrip("/") for row in rows if len(row) > 1 and not row[0].startswith("#")} - {""}
+    mounted = {mount.mount_point for mount in parse_mountinfo(mountinfo)}
+    return any(is_at_or_below(path, point) for point in points - mounted)
 
 
 FOREIGN = ("nfs", "cifs", "smb", "fuse", "autofs", "proc", "sysfs", "cgroup", "nsfs", "9p", "ceph")

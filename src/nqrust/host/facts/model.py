@@ -114,6 +114,10 @@ class PostgresCluster:
     socket_dir: str = "/var/run/postgresql"
     doubt: str = ""
     """Why it is not one that this owner runs."""
+    conf: str = ""
+    """Its postgresql.conf."""
+    place: str = ""
+    """Where its data is usually, by its version and name: this stays when the data moves."""
 
     @property
     def usable(self) -> bool:

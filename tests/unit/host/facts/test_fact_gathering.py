@@ -166,3 +166,48 @@ def test_the_last_file_that_says_where_the_data_is_counts() -> None:
     host.put("/etc/postgresql/15/main/conf.d/a.conf", "data_directory = '/home/alice/data'\n", owner="postgres")
     (cluster,) = gather(host).postgres
     assert "conf.d/a.conf belongs to postgres, and its data folder /home/alice/data to alice" in cluster.doubt
+
+
+def test_included_files_of_a_cluster_count_in_their_order() -> None:
+    host, folder = furnished(), "/etc/postgresql/15/main"
+    host.put(f"{folder}/postgresql.conf", "include 'a.conf'\nport = 1\nInclude_Dir more\ninclude_if_exists = '/nowhere'\n")
+    host.put(f"{folder}/a.conf", "port = 2\ndata_directory = '/srv/a'\nunix_socket_directories = '/run/a'\n")
+    host.put(f"{folder}/more/1.conf", "port = 3\n")
+    host.put(f"{folder}/more/2.conf", "include '../last.conf'\n")
+    host.put(f"{folder}/more/.3.conf", "port = 4\n")
+    host.put(f"{folder}/last.conf", "port = 5\ndata_directory = '/srv/last/'\n")
+    (cluster,) = gather(host).postgres
+    assert (cluster.port, cluster.data_dir, cluster.socket_dir) == (5, "/srv/last", "/run/a")
+    assert (cluster.conf, cluster.place) == (f"{folder}/postgresql.conf", "/var/lib/postgresql/15/main")
+
+
+def test_each_file_that_leads_to_the_data_has_to_be_of_its_owner() -> None:
+    """One who can include a file of root could have nqr work as another user."""
+    host = furnished()
+    host.add_user("alice", 1000)
+    host.put("/etc/other.conf", "data_directory = '/home/alice/data'\n")
+    host.put("/home/alice/data/PG_VERSION", "15\n")
+    host.tree.lookup("/home/alice/data").uid = 1000
+    host.put("/etc/postgresql/15/main/postgresql.conf", "include '/etc/other.conf'\n", owner="postgres")
+    (cluster,) = gather(host).postgres
+    assert "postgresql.conf belongs to postgres, and its data folder /home/alice/data to alice" in cluster.doubt
+
+
+@pytest.mark.parametrize(
+    ("there", "data"),
+    [
+        ({"/var/lib/postgresql/15/main/PG_VERSION": "15"}, "/var/lib/postgresql/15/main"),
+        ({"/etc/postgresql/15/main/PG_VERSION": "15"}, "/etc/postgresql/15/main"),
+        ({}, "/etc/postgresql/15/main"),
+    ],
+    ids=["pg_createcluster was killed", "beside its configuration", "unknown"],
+)
+def test_a_cluster_whose_configuration_does_not_say_where_its_data_is(there: dict[str, str], data: str) -> None:
+    host = furnished()
+    host.put("/etc/postgresql/15/main/postgresql.conf", "port = 5432\n")
+    for path, text in there.items():
+        host.put(path, text)
+    assert [cluster.data_dir for cluster in gather(host).postgres] == [data]
+    host.put_symlink("/srv/link", "/etc/postgresql/15/main/pgdata")
+    if not there:
+        assert [cluster.data_dir for cluster in gather(host).postgres] == ["/srv/link"]
