@@ -72,11 +72,38 @@ without() { # packages, those of them that are left out
 }
 """
 
-_PURGE = r"""clusters='' # patterns of data folders of the PostgreSQL servers that go
-data_of_others() { # those that hold data of users
-    for folder in $clusters; do
+_PURGE = r"""clusters='' # patterns of the usual data folders of the PostgreSQL servers that go
+goes() { # usual data folder: whether that cluster goes
+    set -f
+    for pattern in $clusters; do
+        # shellcheck disable=SC2254  # a pattern
+        case $1 in $pattern)
+            set +f
+            return
+            ;;
+        esac
+    done
+    set +f
+    return 1
+}
+clusters_of() { # what prints a line about each cluster that goes
+    for conf in /etc/postgresql/*/*/postgresql.conf ''; do
+        case $conf in *'/*/'*) continue ;; esac
+        cluster_of "$conf"
+        if goes "$place"; then "$@"; fi
+    done
+}
+its_data() { printf '%s\n' "$data"; }
+its_data_is_away() {
+    if away_cluster; then printf '%s\n' "the cluster of $conf has no data in $data now"; fi
+}
+data_of_others() { # those that hold data of users, wherever they are
+    {
+        for folder in $clusters; do printf '%s\n' "$folder"; done
+        clusters_of its_data
+    } | sort -u | while read -r folder; do
         if used_cluster "$folder"; then printf '%s\n' "$folder"; fi
-    done | sort -u
+    done
 }
 configured='' # packages of which only the configuration was there before; it stays
 purge() { # package manager, packages; 1 when some stay because others need them by now, with all that those need
@@ -91,6 +118,11 @@ purge() { # package manager, packages; 1 when some stay because others need them
     theirs=$(data_of_others)
     [ -z "$theirs" ] || {
         cluster_stays "$theirs"
+        return 1
+    }
+    theirs=$(clusters_of its_data_is_away | head -n 1)
+    [ -z "$theirs" ] || {
+        try false "PostgreSQL stays: $theirs. Mount its data or remove that cluster, then run this again"
         return 1
     }
     stay=''

@@ -13,7 +13,6 @@ from nqrust.host.port import Host, command
 from nqrust.installer.engine.originals import Originals
 from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
-from nqrust.installer.verbs import cluster_data
 from nqrust.installer.verbs.account.undo import remove_user
 from nqrust.installer.verbs.packages import data, spared, traces, units
 from nqrust.installer.verbs.packages.registry import closed, of_record
@@ -56,7 +55,7 @@ def packages(context: UndoContext, args: dict[str, Any]) -> Outcome:
     left = traces.remove(host, leftovers(context, args), frozenset())
     before = {plain(name) for name in args["before"]}
     if theirs:
-        return Partly(cluster_data.stays(theirs))
+        return Partly(theirs)
     if for_data:
         return Partly(f"packages stay for the data that stays: {_some(for_data)}")
     if kept:

@@ -13,9 +13,10 @@ from nqrust.installer.verbs.packages.apt import dead_clusters
 from nqrust.installer.verbs.script.prelude import PRELUDE
 
 
-def cluster(host: FakeHost, version: str, *, data: bool, elsewhere: bool = False) -> None:
-    folder = f"/data/{version}" if elsewhere else f"/var/lib/postgresql/{version}/main"
-    host.put(f"/etc/postgresql/{version}/main/postgresql.conf", f"port = 5432\ndata_directory = '{folder}'\t\t# moved\n")
+def cluster(host: FakeHost, version: str, *, data: bool, folder: str = "", said_in: str = "postgresql.conf") -> None:
+    folder = folder or f"/var/lib/postgresql/{version}/main"
+    host.put(f"/etc/postgresql/{version}/main/postgresql.conf", "port = 5432\ninclude_dir 'conf.d'\n")
+    host.put(f"/etc/postgresql/{version}/main/{said_in}", f"data_directory = '{folder}'\t\t# moved\n")
     if data:
         host.put(f"{folder}/PG_VERSION", f"{version}\n")
 
@@ -25,13 +26,29 @@ def test_configuration_without_data_goes_before_its_server() -> None:
     cluster(host, "13", data=False)
     cluster(host, "15", data=False)
     cluster(host, "16", data=True)
-    cluster(host, "17", data=True, elsewhere=True)
+    cluster(host, "17", data=True, folder="/data/17")
+    cluster(host, "18", data=True, folder="/data/18", said_in="conf.d/place.conf")
     dead_clusters.forget(host, ["postgresql-15", "screen"])
     assert not host.exists("/etc/postgresql/15/main")
     assert host.exists("/etc/postgresql/13/main"), "its server stays"
     dead_clusters.forget(host, ["postgresql-common:all"])
-    left = [version for version in ("13", "15", "16", "17") if host.exists(f"/etc/postgresql/{version}/main")]
-    assert left == ["16", "17"], "those with data stay, wherever it is"
+    left = [version for version in ("13", "15", "16", "17", "18") if host.exists(f"/etc/postgresql/{version}/main")]
+    assert left == ["16", "17", "18"], "those with data stay, wherever it is"
+
+
+def test_configuration_of_data_that_may_come_back_stays() -> None:
+    """Its disk may not be mounted, or nobody can tell where the data is."""
+    host = FakeHost.debian12()
+    cluster(host, "13", data=False, folder="/data/13")
+    cluster(host, "14", data=False)
+    host.put_symlink("/data/14", "/var/lib/postgresql/14/main")
+    cluster(host, "15", data=False, folder="data")
+    host.put("/etc/fstab", "# disks\nUUID=1 /var/lib/postgresql/16 ext4 defaults 0 2\n")
+    cluster(host, "16", data=False)
+    cluster(host, "17", data=False)
+    dead_clusters.forget(host, ["postgresql-common"])
+    left = [version for version in ("13", "14", "15", "16", "17") if host.exists(f"/etc/postgresql/{version}/main")]
+    assert left == ["13", "14", "15", "16"]
 
 
 def test_units_of_packages_are_named_with_their_instances() -> None:
@@ -59,15 +76,25 @@ def test_failed_units_are_forgotten_where_there_is_systemd(systemd: bool) -> Non
 
 
 def test_the_script_does_the_same(tmp_path: Path) -> None:
-    for version, data in (("15", False), ("16", True)):
-        (tmp_path / "etc/postgresql" / version / "main").mkdir(parents=True)
-        folder = tmp_path / "var" / version
-        folder.mkdir(parents=True)
-        (tmp_path / "etc/postgresql" / version / "main/postgresql.conf").write_text(f"data_directory = '{folder}' # here\n")
-        if data:
-            (folder / "PG_VERSION").write_text(version)
+    """The usual folders of these versions do not exist here."""
+    rows = {  # version: the file that says where the data is, the data folder, whether it has data
+        "91": ("postgresql.conf", "/var/lib/postgresql/91/main", False),
+        "92": ("conf.d/place.conf", "/var/lib/postgresql/92/main", False),
+        "93": ("postgresql.conf", f"{tmp_path}/var/93", True),
+        "94": ("conf.d/place.conf", f"{tmp_path}/var/94", True),
+        "95": ("conf.d/place.conf", f"{tmp_path}/var/95", False),
+        "96": ("nowhere.conf", "/var/lib/postgresql/96/main", False),
+    }
+    for version, (file, data, there) in rows.items():
+        folder = tmp_path / "etc/postgresql" / version / "main"
+        (folder / "conf.d").mkdir(parents=True)
+        (folder / "postgresql.conf").write_text("include_dir = 'conf.d'\n#data_directory = '/nowhere'\n")
+        with (folder / file).open("a") as conf:
+            conf.write(f"data_directory = '{data}' # here\n")
+        if there:
+            Path(data).mkdir(parents=True)
+            (Path(data) / "PG_VERSION").write_text(version)
     text = dead_clusters.FUNCTIONS.replace("/etc/postgresql", str(tmp_path / "etc/postgresql"))
     text = PRELUDE.partition("cd / || exit 1\n")[2] + text
     subprocess.run(["sh", "-eu", "-c", f"{text}\nforget_dead_clusters screen postgresql-common"], check=True)
-    assert sorted(path.name for path in (tmp_path / "etc/postgresql").glob("*/main")) == ["main"]
-    assert (tmp_path / "etc/postgresql/16/main").exists()
+    assert sorted(path.parent.name for path in (tmp_path / "etc/postgresql").glob("*/main")) == ["93", "94", "95", "96"]

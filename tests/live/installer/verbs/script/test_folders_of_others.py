@@ -177,7 +177,7 @@ def test_what_is_no_longer_a_folder_is_not_emptied(tmp_path: Path, way: str) -> 
 def test_dead_clusters_are_looked_for_in_real_folders(precious: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = precious.parent / "postgresql"
     (folder / "99/main").mkdir(parents=True)
-    (folder / "99/main/postgresql.conf").write_text("")
+    (folder / "99/main/postgresql.conf").write_text("data_directory = '/var/lib/postgresql/99/main'\n")
     (folder / "98").symlink_to(precious)
     (precious / "tree/postgresql.conf").write_text("")
     their(folder)
