@@ -29,6 +29,7 @@ from nqrust.installer.operations import belongings
 from nqrust.installer.operations.belongings import Belongings
 from nqrust.installer.verbs.file.file import File
 from nqrust.installer.verbs.file.undo import undo_directory, undo_file
+from nqrust.installer.verbs.postgres import undo as postgres
 from nqrust.installer.verbs.postgres.undo import undo_database
 
 __all__ = ["bench"]
@@ -171,3 +172,22 @@ def test_a_release_in_upstreams_form_has_tables_and_files_of_other_names(bench: 
     bench.run(*FOLDERS)
     record = undo_directory(LAYOUT.image_dir, tree=True, retain=Retain.data)
     assert Belongings(bench.site()).spared.users(record) == f"1 image in {LAYOUT.image_dir}"
+
+
+@pytest.mark.parametrize(("mounted", "told"), [(True, "3 VMs in the database nexus"), (False, "which cannot be asked now")])
+def test_a_database_whose_cluster_moved_is_asked_where_it_is_now(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, mounted: bool, told: str
+) -> None:
+    def asked(sql: str) -> str:
+        if not mounted:
+            raise CommandFailed(("psql",), 2, "connection refused\n")
+        return tables(vms=3)(sql)
+
+    with_database(bench, monkeypatch, asked)
+    monkeypatch.setattr(belongings, "find", postgres.find)
+    bench.host.add_user("postgres", 105)
+    bench.host.put("/etc/postgresql/15/main/postgresql.conf", "data_directory = '/data/pg/main'\n")
+    if mounted:
+        bench.host.put("/data/pg/main/PG_VERSION", "15\n")
+    done = rollback()
+    assert done.failure is not None and told in done.failure.what and bench.host.exists("/etc/app.conf")

@@ -23,7 +23,14 @@ from nqrust.installer.verbs.shell_words import call
 
 FUNCTIONS = (
     r"""sql() { # user, statement, socket folder, port, program of the server, its configuration, its data folder, why it may stay, database if not postgres
-    if ! grep -q "^$1:" /etc/passwd || [ ! -e "$7/PG_VERSION" ]; then return 0; fi # the cluster is gone
+    if ! grep -q "^$1:" /etc/passwd; then return 0; fi # the cluster is gone
+    data_now "$6" "$7"
+    if away_cluster; then
+        try false "the cluster of $conf has no data in $data now. Mount its data or remove that cluster, then run this again; not done there: $2" || missed=1
+        return
+    fi
+    if [ ! -e "$data/PG_VERSION" ]; then return 0; fi # it is gone, too
+    set -- "$1" "$2" "$3" "$4" "$5" "$6" "$data" "$8" "${9:-}"
     if has psql && psql_as "$1" "$3" "$4" 'SELECT 1' >/dev/null 2>&1; then
         if [ -n "${9:-}" ] && ! psql_as "$1" "$3" "$4" 'CONNECTABLE' | grep -qxF -e "$9"; then
             return # the database is gone, or takes no connections
@@ -48,6 +55,12 @@ FUNCTIONS = (
     esac
     printf '%s\n' "$said" >&2
     try false "$2" || missed=1
+}
+data_now() { # configuration of the server, data folder when this was written: leaves $data and its usual $place; it may have moved since
+    conf=$1
+    data=$2
+    place=$2
+    if [ -f "$1" ] || { [ -z "$1" ] && [ "$2" = /var/lib/pgsql/data ]; }; then cluster_of "$1"; fi
 }
 as_user() { # user, words. Without root's terminal: what that user runs could type there
     account=$1

@@ -53,6 +53,7 @@ def cluster_arguments(cluster: PostgresCluster) -> dict[str, Any]:
         "port": cluster.port,
         "socket_dir": cluster.socket_dir,
         "data_dir": cluster.data_dir,
+        **({"place": cluster.place} if cluster.place not in ("", cluster.data_dir) else {}),
     }
 
 

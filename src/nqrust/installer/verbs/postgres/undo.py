@@ -13,6 +13,7 @@ from nqrust.host.facts.model import PostgresCluster
 from nqrust.host.port import Host, command
 from nqrust.installer.engine.undo_record import Retain, Undo
 from nqrust.installer.engine.verb import Kept, Outcome, Partly, Reverted, UndoContext
+from nqrust.installer.verbs import cluster_data
 from nqrust.installer.verbs.file import undo as file
 from nqrust.installer.verbs.postgres.sql import OWNERS
 
@@ -40,7 +41,8 @@ _SECONDS = 600.0  # after a crash the cluster recovers first
 
 
 def undo_role(cluster: dict[str, Any], name: str) -> Undo:
-    """Drop a PostgreSQL role. `cluster`: {"user": "postgres", "port": 5432, "socket_dir": ..., "data_dir": ...}."""
+    """Drop a PostgreSQL role. `cluster`: {"user": "postgres", "port": 5432, "socket_dir": ..., "data_dir": ...}, and
+    "place", its usual data folder, if that is another."""
     return Undo("role", {"cluster": cluster, "name": name}, Retain.database)
 
 
@@ -112,23 +114,28 @@ def role_stays(args: dict[str, Any]) -> str:
 
 
 def find(host: Host, recorded: dict[str, Any]) -> PostgresCluster | None:
-    """Return the current state of a record's cluster, or None if it is gone. Older records contain only its port."""
+    """Return the current state of a record's cluster, or None if it is gone. Its data may have moved, or be away for now. Older
+    records contain only its port."""
     if host.user(str(recorded["user"])) is None:
         return None
-    for cluster in facts.probe(host):
-        is_it = cluster.data_dir == recorded["data_dir"] if "data_dir" in recorded else cluster.port == recorded["port"]
-        if is_it and host.exists(f"{cluster.data_dir}/PG_VERSION"):
-            return cluster
-    return None
+    clusters = facts.probe(host)
+    if "data_dir" in recorded:
+        data = recorded["data_dir"]
+        place = recorded.get("place", data)
+        found = [cluster for cluster in clusters if cluster.data_dir == data]
+        found += [cluster for cluster in clusters if cluster.place == place]  # its data has moved
+    else:
+        found = [cluster for cluster in clusters if cluster.port == recorded["port"]]
+    return next((one for one in found if host.exists(f"{one.data_dir}/PG_VERSION") or cluster_data.is_away(host, one)), None)
 
 
 def server(cluster: PostgresCluster) -> tuple[str, str]:
     """Return (path of its program, path of its configuration). Debian allows several versions side by side. Elsewhere the
     program reads its configuration in the data folder, and the second is empty."""
-    if cluster.data_dir.startswith("/var/lib/pgsql/"):
-        return "/usr/bin/postgres", ""
-    conf = f"/etc/postgresql/{cluster.version}/{cluster.name}/postgresql.conf"
-    return f"/usr/lib/postgresql/{cluster.version}/bin/postgres", conf
+    conf = cluster.conf or f"/etc/postgresql/{cluster.version}/{cluster.name}/postgresql.conf"
+    if conf.startswith("/etc/postgresql/"):
+        return f"/usr/lib/postgresql/{cluster.version}/bin/postgres", conf
+    return "/usr/bin/postgres", "" if conf == f"{cluster.data_dir}/postgresql.conf" else conf
 
 
 def control(cluster: PostgresCluster) -> str:
@@ -155,6 +162,8 @@ def _run(host: Host, args: dict[str, Any], what: str, statement: str, database: 
     user, cluster = str(args["cluster"]["user"]), find(host, args["cluster"])
     if cluster is None:
         return _GONE
+    if cluster_data.is_away(host, cluster):
+        return Partly(f"{what} stays: {cluster_data.away(cluster)}")
     sql = statement.encode() + b"\n"
     program, conf = server(cluster)
     if cluster.online and host.which("psql") is not None:

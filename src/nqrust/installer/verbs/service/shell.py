@@ -84,7 +84,7 @@ end_supervisord() { end_all 60 supervisors "$1"; } # its configuration
 def unit(context: UndoContext, args: dict[str, Any]) -> Iterator[str]:
     if args["supervisor"] == "systemd":
         stop = call("stop_unit", args["name"], int(args["enabled"]), int(args["active"]))
-        used = call("used_cluster", args["cluster"]) if args.get("cluster") else ""
+        used = call("moved_cluster_is_used", args["cluster"]) if args.get("cluster") else ""
         if args.get("found"):
             yield f"if {used}; then {call('kept', runs_on(args))}; else {stop}; fi"
         else:

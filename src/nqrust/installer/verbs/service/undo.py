@@ -46,7 +46,8 @@ def unit(context: UndoContext, args: dict[str, Any]) -> Outcome:
         return _supervisord_program(host, name, args)
     if not _has_systemd(host):
         return Reverted("no systemd here")
-    if args.get("cluster") and cluster_data.is_used(host, str(args["cluster"])):
+    if args.get("cluster") and (used := cluster_data.used_folder(host, str(args["cluster"]))):
+        args = {**args, "cluster": used}
         if args.get("found") and not context.needed_packages:
             return Kept(runs_on(args))
         return Partly(runs_on_for(args))

@@ -87,3 +87,35 @@ def test_undo_script_handles_each_state_of_the_server(tmp_path: Path, server: st
     assert ("programs of PostgreSQL are gone" in done.stderr) == (wanted == "kept")
     if wanted == "single":
         assert f"-D {data} -c config_file=/etc/x/postgresql.conf" in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("sh") is None, reason="it looks up root in /etc/passwd")
+@pytest.mark.parametrize("state", ["moved", "away", "removed"])
+@pytest.mark.parametrize("layout", ["debian", "redhat"])
+def test_undo_script_follows_a_cluster_that_moved_since_it_was_written(tmp_path: Path, layout: str, state: str) -> None:
+    conf, now, unit = tmp_path / "15/main/postgresql.conf", tmp_path / "larger", tmp_path / "postgresql.service"
+    before = {"debian": "/var/lib/postgresql/15/main", "redhat": "/var/lib/pgsql/data"}[layout]
+    conf.parent.mkdir(parents=True)
+    if layout == "debian":
+        conf.write_text(f"data_directory = '{before if state == 'removed' else now}'\n")
+    else:
+        unit.write_text("[Service]\n" + ("" if state == "removed" else f"Environment=PGDATA={now}\n"))
+    if state == "moved":
+        now.mkdir()
+        (now / "PG_VERSION").write_text("15\n")
+    programs = {"runuser": 'shift 3; exec "$@"', "psql": "exit 2", "postgres": f'{{ echo "$*"; cat; }} >>"{tmp_path}/told"'}
+    for name, body in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    call = f"sql root 'DROP DATABASE x;' /run/x 5432 {tmp_path}/postgres '{conf if layout == 'debian' else ''}' {before} ''"
+    functions = PRELUDE.partition("cd / || exit 1\n")[2]
+    functions = functions.replace("/etc/systemd/system", str(tmp_path)).replace("[ -d /var/lib/pgsql ]", "true")
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    text = functions + f'{call}\necho "failed: $failed$missed"\n'
+    done = subprocess.run(["sh", "-u", "-c", text], env=path, check=True, capture_output=True, text=True)
+    told = (tmp_path / "told").read_text() if (tmp_path / "told").exists() else ""
+    assert ("DROP DATABASE x;" in told and f"--single -D {now} " in told) == (state == "moved")
+    assert ("failed: 11\n" if state == "away" else "failed: 0\n") in done.stdout, done.stdout + done.stderr
+    assert (f"has no data in {now} now. Mount its data or remove that cluster, then run this again" in done.stderr) == (
+        state == "away"
+    )

@@ -137,3 +137,22 @@ def test_cluster_that_others_came_to_use_runs_on(host: Path, used: bool) -> None
     said = sh(f"{FUNCTIONS}{with_systemd}{line}\n", host)
     assert ("systemctl stop postgresql@15-main.service\n" in said) is not used
     assert ("runs on for the data in /data. `systemctl stop postgresql@15-main.service` stops it." in said) is used
+
+
+@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize("layout", ["debian", "redhat"])
+def test_cluster_that_others_came_to_use_and_moved_runs_on(tmp_path: Path, layout: str, used: bool) -> None:
+    data, conf = tmp_path / "data", tmp_path / "etc/15/main/postgresql.conf"
+    (data / ("base/16390" if used else "base/5")).mkdir(parents=True)
+    (data / "PG_VERSION").write_text("15\n")
+    conf.parent.mkdir(parents=True)
+    conf.write_text(f"data_directory = '{data}'\n")
+    (tmp_path / "postgresql.service").write_text(f"Environment=PGDATA={data}\n")
+    usual = {"debian": "/var/lib/postgresql/15/main", "redhat": "/var/lib/pgsql/data"}[layout]
+    undo = undo_unit("systemd", "postgresql.service", enabled=True, active=False, cluster=usual)
+    (line,) = shell.unit(UndoContext(FakeHost.debian12(), Originals(FakeHost.debian12(), "/x")), undo.args)
+    functions = FUNCTIONS.replace("/etc/postgresql/", f"{tmp_path}/etc/").replace("/etc/systemd/system", str(tmp_path))
+    functions = functions.replace("[ -d /var/lib/pgsql ]", "true")
+    told = f'{functions}with_systemd() {{ :; }}\nsystemctl() {{ echo "systemctl $*"; }}\n{line}\n'
+    said = subprocess.run(["sh", "-u", "-c", told], capture_output=True, text=True, check=True).stdout
+    assert ("systemctl stop postgresql.service\n" in said) is not used

@@ -161,7 +161,7 @@ def test_undo_script_checks_for_foreign_data_before_it_stops_the_service(host: F
     (entry,) = Receipt.of(bench.journal()).entries
     context = UndoContext(host, Originals(host, f"{STATE_DIR}/originals"))
     lines = [line for undo in reversed(entry.undo) for line in VERBS.script(context, undo)]
-    assert lines[0] == f"used_cluster {REDHAT_DATA} || stop_unit postgresql.service 0 0"
+    assert lines[0] == f"moved_cluster_is_used {REDHAT_DATA} || stop_unit postgresql.service 0 0"
     assert f"remove_contents {REDHAT_DATA}" in lines and f"restore_mode {REDHAT_DATA} 0755 postgres postgres" in lines
 
 
