@@ -28,7 +28,7 @@ AGAIN = {429, 500, 502, 503, 504}
 SERVICES = ("nqrust-agent.service", "nqrust-manager.service", "nqrust-dhcp.service")
 _BEGINS = 3.0  # seconds from a VMM to its guest, on a busy machine
 LEFT_IN_FOLDER = re.compile(
-    r"vm\.json|disk\.ext4|guest\.json|console\.log|exit-status|lock|passwd|run|terminal|mounts(-of-\w+)?|dev|devices|drive0"
+    r"vm\.json|disk\.ext4|guest\.json|console\.log|exit-status(-0)?|lock|passwd|run|terminal|mounts(-of-\w+)?|dev|devices|drive0"
 )
 """All that the folder of a VM may hold once nobody is at it."""
 

@@ -6,7 +6,7 @@ vdb.raw ...   its volumes; kept ones move to FC_RUN_DIR/volumes when they are de
 vdb.gap ...   an empty drive in place of a detached volume, if there is a volume with a later letter
 disk.ext4      the VM's own copy of the image, for every file system type; there only when complete
 guest.json    the last report of the guest agent with news
-console.log   output of the serial port; lock, exit-status: see scopes/launch.py
+console.log   output of the serial port; lock, exit-status, exit-status-0: see scopes/launch.py
 """
 
 from __future__ import annotations

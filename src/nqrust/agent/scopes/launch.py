@@ -48,6 +48,7 @@ umask 022
 exec 9<"$directory/lock" # open for reading: a file that is open for writing would keep its file system writable
 flock -n 9 || exit {LOCKED}
 [ ! -e "$directory/exit-status" ] || rm -f "$directory/exit-status"
+echo 0 >"$directory/exit-status-0"
 eval "$names" || failed "the VM's namespaces could not be set up"
 exec 7<>"$directory/terminal"
 eval "$view" 7>&- 9>&- & # while screen starts, the rest is mounted
@@ -67,7 +68,9 @@ eval "$closed" 7>&- 9>&- || failed "the VM's namespaces could not be set up"
     }} 8<>"/dev/pts/$terminal"
     failed "the terminal cannot be opened"
 )
-echo "$?" >"$directory/exit-status"
+status=$?
+# On a full disk, the end that was written before takes the name: a guest that powers off is no VMM that failed.
+[ "$status" = 0 ] && mv -f "$directory/exit-status-0" "$directory/exit-status" || echo "$status" >"$directory/exit-status"
 end_terminal
 """
 _TERMINAL = 'echo "$$ $(tty)" >"$0" && exec sleep infinity'

@@ -14,7 +14,7 @@ from nqrust.contract.names import SCOPE_PREFIX, scope_name
 
 _WRAPPERS = frozenset(
     {"screen", "sh", "bash", "dash", "setsid", "flock", "systemd-run", "prlimit", "setpriv", "unshare", "mount", "ip", "sleep"}
-    | {"jailer", "dd", "stat", "timeout", "tty", "rm", "kill", "cp", "sed"}
+    | {"jailer", "dd", "stat", "timeout", "tty", "rm", "kill", "cp", "sed", "mv"}
 )
 """comm(5) of what stands around a VMM: the terminal and the launcher."""
 
