@@ -11,25 +11,11 @@ import pytest
 
 from tests.hosts import product
 from tests.hosts.machine import Fingerprint, Machine, TestNetwork
-from tests.hosts.machine.outside import OutsideError, outside
 from tests.hosts.product import document, eventually, fetch, nqr
+from tests.hosts.releases import OLD, commit_of
 from tests.hosts.sniffing import Sniffer, is_tls
-from tests.places import ROOT
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(2400)]
-
-OLD = "/root/old clone/nqrust"
-
-
-def commit_of(version: str) -> str:
-    """The commit that the file RELEASES names. Skips where the clone does not have it (a shallow one)."""
-    named = dict(line.split() for line in (ROOT / "RELEASES").read_text().splitlines() if line and not line.startswith("#"))
-    commit = named[version]
-    try:
-        outside("git", "-C", str(ROOT), "cat-file", "-e", f"{commit}^{{commit}}")
-    except OutsideError:
-        pytest.skip(f"this clone does not have the commit of {version}")
-    return commit
 
 
 @dataclass
