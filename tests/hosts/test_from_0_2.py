@@ -12,7 +12,7 @@ import pytest
 from tests.hosts import product
 from tests.hosts.machine import Fingerprint, Machine, TestNetwork
 from tests.hosts.product import document, eventually, fetch, nqr
-from tests.hosts.releases import OLD, commit_of
+from tests.hosts.releases import OLD, commit_of, program_of
 from tests.hosts.sniffing import Sniffer, is_tls
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(2400)]
@@ -49,7 +49,7 @@ def pair() -> Iterator[Pair]:
         agent.write("/run/join-token", nqr(manager, "host", "token").stdout.strip() + "\n", mode=0o600)
         joins = ("--manager-url", f"http://{manager.address}:18080", "--join-token-file", "/run/join-token")
         product.bootstrap(agent, "--mode", "agent", *joins, "--non-interactive", clone=OLD)
-        made.old = {"status": document(manager, "status"), "nqr": nqr(manager, "version").stdout}
+        made.old = {"status": document(manager, "status"), "nqr": program_of(manager)}
         made.vms["here"] = product.create_vm(manager, "here")
         nqr(manager, "host", "cordon", manager.name)
         made.vms["there"] = product.create_vm(manager, "there")
@@ -77,7 +77,7 @@ def test_new_manager_works_with_an_old_agent(pair: Pair) -> None:
 def test_a_rollback_of_the_manager_gives_its_old_release_and_nqr_back(pair: Pair) -> None:
     manager, former = pair.manager, pair.old["status"]
     nqr(manager, "rollback", "--non-interactive", timeout=900)
-    assert nqr(manager, "version").stdout == pair.old["nqr"]
+    assert program_of(manager) == pair.old["nqr"]
     status = document(manager, "status")
     assert (status["version"], status["drift"]) == (former["version"], former["drift"])
     pair.vms_run_on()

@@ -16,7 +16,7 @@ from tests.hosts import killing, product
 from tests.hosts.killing import INSTALL, PURGE
 from tests.hosts.machine import Fingerprint, Machine, Snapshot
 from tests.hosts.product import document, eventually, fetch, nqr
-from tests.hosts.releases import OLD, commit_of
+from tests.hosts.releases import OLD, commit_of, program_of
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(4 * 3600)]
 
@@ -25,7 +25,7 @@ STRIDE = int(os.environ.get("NQR_KILL_STRIDE", "1"))
 UNITS = ("nqrust-network", "nqrust-dhcp", "nqrust-manager", "nqrust-agent", "nqrust-ui")
 UPGRADE = (INSTALL, "--non-interactive")
 ROLLBACK = ("nqr", "rollback", "--non-interactive")
-LIVES = re.compile(r"/srv/fc/vms/|/opt/nqrust-microvm/backups/[^/]+$")
+LIVES = re.compile(r"/srv/fc/vms/|/agent/screen/[0-9]+/|/opt/nqrust-microvm/backups/[^/]+$")
 """What differs between two upgrades: the VM runs on, and the dumps hold its heartbeats."""
 NOTE = "written under version 0.2.0"
 
@@ -72,7 +72,7 @@ def bench() -> Iterator[Bench]:
         first, _, rest = NOTE.partition(" ")  # the console shows the line, too
         product.typed(host, "kept", f"echo {first}' '{rest} >/root/note; sync")
         eventually("its file is there", lambda: NOTE in product.typed(host, "kept", "cat /root/note"))
-        status, program = document(host, "status"), nqr(host, "version").stdout
+        status, program = document(host, "status"), program_of(host)
         killing.plain_devices(host)
         old = host.snapshot()
         host.run(UPGRADE, timeout=900)
@@ -106,7 +106,7 @@ def test_upgrade_that_fails_at_its_last_service_goes_back(bench: Bench) -> None:
     host.run(["systemctl", "daemon-reload"])
     result = host.run(UPGRADE, check=False, timeout=900)
     assert result.code == 5, result.describe()
-    assert nqr(host, "version").stdout == bench.program, result.describe()
+    assert program_of(host) == bench.program, result.describe()
     bench.is_the_old_release()
     host.run(["rm", "-r", "/etc/systemd/system/nqrust-ui.service.d"])
     host.run(["systemctl", "daemon-reload"])
@@ -124,11 +124,11 @@ def test_rollback_of_an_upgrade_killed_at_any_record_completes(bench: Bench) -> 
             assert result.code == 0, result.describe()
             break
         kills += 1
-        if nqr(host, "version").stdout == bench.program:  # the nqr of 0.2.0 is back, and does the rest
+        if program_of(host) == bench.program:  # the nqr of 0.2.0 is back, and does the rest
             nqr(host, *ROLLBACK[1:], timeout=900)
             break
     print(f"rollback: {kills} kills")
-    assert kills > 3 and nqr(host, "version").stdout == bench.program
+    assert kills > 3 and program_of(host) == bench.program
     bench.is_the_old_release()
 
 
