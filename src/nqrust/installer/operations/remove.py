@@ -166,14 +166,15 @@ def _uninstall(site: ChangingSite, request: Request, events: Reporter) -> Summar
 
 
 def _stops(site: ChangingSite, request: Request, events: Reporter) -> Callable[[], bool]:
-    """Return a function that tells whether a signal stops the uninstall now: while an `nqr` is there to continue it."""
-    continues = False
+    """Return a function that tells whether a signal stops the uninstall now: unless it has removed the `nqr` that would continue it.
+    One that began without that, from a source tree, can be repeated from there."""
+    began_with, continues = site.host.exists(paths.NQR_LINK), False
 
     def stops() -> bool:
         nonlocal continues
         if not request.run.interruption.came or continues:
             return False
-        continues = not site.host.exists(paths.NQR_LINK)
+        continues = began_with and not site.host.exists(paths.NQR_LINK)
         if continues:
             events.emit(Notice("warning", "nqr itself is removed already, so the uninstall continues to its end."))
         return not continues

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 from collections.abc import Callable
@@ -130,3 +131,18 @@ def test_a_revert_that_fails_with_the_signal_stays_recorded(bench: Bench, monkey
     done, said = signalled(bench, monkeypatch, operations.uninstall, "/etc/three", signal.SIGTERM)
     assert done.exit_code == 130 and done.changed == 0 and "Could not undo" in said[1]
     assert [e.step_id for e in bench.receipt.entries][-1] == "file:/etc/three"
+
+
+def test_a_second_step_of_an_uninstall_stops_although_nqr_is_gone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`uninstall.sh --purge-data` runs from its source tree, and from there it can be repeated."""
+    bench.run(*FOLDERS, LINK)
+    bench.vm()
+    assert operations.uninstall(Request(Settings(), RunOptions()), NullReporter()).outcome == "ok"
+    assert bench.host.exists(DISK) and not bench.host.exists(paths.NQR_LINK)
+    module = importlib.import_module("nqrust.installer.operations.remove")
+    with monkeypatch.context() as patched, signals.raising():
+        patched.setattr(module, "_preload", lambda: os.kill(os.getpid(), signal.SIGINT))
+        done = operations.uninstall(Request(Settings(), RunOptions(purge_data=True)), NullReporter())
+    assert (done.outcome, done.exit_code) == ("partly_undone", 130) and bench.host.exists(DISK)
+    assert operations.uninstall(Request(Settings(), RunOptions(purge_data=True)), NullReporter()).outcome == "ok"
+    assert not bench.host.exists(DISK)
