@@ -182,7 +182,7 @@ apt() ( # apt-get waits for dpkg's lock alone, not for those of its lists and it
     for attempt in $(seq 300); do
         code=0
         DEBIAN_FRONTEND=noninteractive SUDO_FORCE_REMOVE=yes LC_ALL=C.UTF-8 LANGUAGE='' NEEDRESTART_MODE=l apt-get -q -y -o DPkg::Lock::Timeout=600 \
-            -o APT::Install-Recommends=0 -o Dpkg::Options::=--force-confold "$@" >"$LOG.apt" 2>&1 9>&- || code=$?
+            -o APT::Install-Recommends=0 -o APT::Get::AutomaticRemove=0 -o Dpkg::Options::=--force-confold "$@" >"$LOG.apt" 2>&1 9>&- || code=$?
         cat -- "$LOG.apt" >>"$LOG"
         if [ $code = 0 ] || ! grep -qE '^E: (Could not get|Unable to acquire the dpkg frontend) lock' "$LOG.apt"; then break; fi
         [ "$attempt" != 1 ] || say "Waiting for another package manager to finish …"

@@ -20,7 +20,7 @@ from nqrust.installer.verbs.packages.dnf.stream import ModuleStream
 from nqrust.installer.verbs.packages.manager import trusting
 from nqrust.installer.verbs.packages.step import PackageIndex, Packages, transaction_failed
 
-PROVIDES = {"dnsmasq-base-lua": "dnsmasq-base (= 1.0), dns-forwarder"}
+PROVIDES = {"dnsmasq-base-lua": "dnsmasq-base (= 1.0), dns-forwarder", "postgresql-client-13": "postgresql-client"}
 NEEDS = {"postgresql": ["postgresql-15", "libpq5"], "screen": [], "cowsay": []}
 LOCKS = "1: POSIX  ADVISORY  WRITE 812 08:01:{inode} 0 EOF\n2: POSIX  ADVISORY  READ 9 08:01:7 0 EOF\n"
 
@@ -69,7 +69,7 @@ class FakeApt:
 
     def simulate(self, cmd: Command) -> str:
         removed = "".join(f"Remv {n} [1.0]\n" for n in self.removes)
-        return removed + "".join(f"Inst {n} (1.0 Debian:12/stable [amd64])\n" for n in self.wanted(cmd.argv[5:]))
+        return removed + "".join(f"Inst {n} (1.0 Debian:12/stable [amd64])\n" for n in self.wanted(cmd.argv[7:]))
 
     def install(self, host: FakeHost, cmd: Command) -> str:
         self.started_with_policy.append(host.exists(POLICY_RC_D.path))
@@ -113,11 +113,14 @@ def test_a_package_of_the_administrator_makes_way_for_none(host: FakeHost, apt: 
     manager = Apt()
     for cmd in (manager.install(("postgresql",)), manager.repair(host)[-1]):
         assert "--no-remove" in cmd.argv, "also when the host has changed since"
+        assert "APT::Get::AutomaticRemove=false" in cmd.argv, "apt refuses the two together"
 
 
 def test_a_package_that_stands_for_another_is_enough(host: FakeHost, apt: FakeApt) -> None:
     apt.installed |= {"dnsmasq-base-lua"}
     assert isinstance(Packages(("screen", "dnsmasq-base"), Apt()).inspect(host), Satisfied)
+    apt.installed |= {"postgresql-client-13"}
+    assert planned(host, Packages(("postgresql-client",), Apt())) == ("+ postgresql-client",), "too old for a newer server"
 
 
 def test_nothing_is_asked_of_apt_when_all_is_there(host: FakeHost, apt: FakeApt) -> None:

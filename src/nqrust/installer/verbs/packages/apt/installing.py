@@ -26,10 +26,13 @@ ENVIRONMENT = {
     "UCF_FORCE_CONFFOLD": "1",  # ucf(1): an edited configuration file stays
 }
 
+_KEEPS_UNUSED = ("-o", "APT::Get::AutomaticRemove=false")
+"""A host may have that on, for packages that nothing needs any more. apt refuses it together with --no-remove."""
 _OPTIONS = (
     "-y",
     "-q",
     "--no-remove",  # no package of the administrator's makes way
+    *_KEEPS_UNUSED,
     "-o",
     f"DPkg::Lock::Timeout={LOCK_SECONDS}",
     "-o",
@@ -48,6 +51,8 @@ _LOCKS = (
     "/var/cache/apt/archives/lock",
 )
 _LISTS = "/var/lib/apt/lists"
+_BY_NAME = {"postgresql-client"}
+"""Each postgresql-client-NN provides it. An old one cannot dump a newer server."""
 _SUMMARY = re.compile(r"(?:^|\s)(\d+) newly installed")
 _DONE = ("installed", "config-files", "not-installed")
 _QUERY = "${db:Status-Status}\\t${Package}\\t${binary:Package}\\t${Version}\\t${Provides}\\n"
@@ -94,7 +99,8 @@ class Apt:
 
     def installed(self, host: Host) -> dict[str, str]:
         rows = [row for row in _rows(host) if row.status == "installed"]
-        return {name: row.version for row in rows for name in row.provides} | {row.name: row.version for row in rows}
+        provided = {name: row.version for row in rows for name in row.provides if name not in _BY_NAME}
+        return provided | {row.name: row.version for row in rows}
 
     def recorded(self, host: Host) -> list[str]:
         return sorted(row.full for row in _rows(host) if row.status != "not-installed")
@@ -128,7 +134,7 @@ class Apt:
         return self._apt("apt-get", "update", "-q", "-o", "Acquire::Retries=3", timeout=600)
 
     def would_bring(self, host: Host, names: Sequence[str]) -> list[str]:
-        argv = ("apt-get", "--simulate", "-q", "--no-install-recommends", "install", *names)
+        argv = ("apt-get", "--simulate", "-q", *_KEEPS_UNUSED, "--no-install-recommends", "install", *names)
         told = host.run(self._apt(*argv)).stdout
         if removed := sorted(set(_REMV.findall(told))):
             raise StepFailed(
