@@ -50,7 +50,9 @@ if [ "$(id -u)" -eq 0 ]; then
             if "$installed" version >/dev/null 2>&1; then exec "$installed" uninstall "$@"; fi
             ;;
     esac
-    if [ ! -e "$cache" ] && [ ! -e "$home_cache" ] && [ ! -e /var/lib/nqrust-microvm ] && [ ! -e /opt/nqrust-microvm ]; then
+    # An uninstall leaves edits of an administrator, with the suffix .nqr-kept.
+    state=$(find /var/lib/nqrust-microvm ! -type d ! -name '*.nqr-kept*' 2>/dev/null | head -n 1)
+    if [ ! -e "$cache" ] && [ ! -e "$home_cache" ] && [ -z "$state" ] && [ ! -e /opt/nqrust-microvm ]; then
         if [ "$output" = json ]; then
             nothing
         else

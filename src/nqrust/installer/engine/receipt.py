@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -127,6 +127,14 @@ class Receipt:
                 found.add(id)
                 todo += known[id].resumes if id in known else ()
         return found
+
+    def cut_off(self, verbs: Collection[str]) -> set[str]:
+        """Return the unfinished runs of these verbs, with the runs that they continued since the last good install. Older things
+        belong to that install."""
+        unfinished = [run.id for run in self.unfinished if run.verb in verbs]
+        ids = [run.id for run in self.runs]
+        good = max((number for number, run in enumerate(self.runs) if run.verb == "install" and run.outcome == "ok"), default=-1)
+        return {*unfinished} | (self.with_continued(unfinished) & {*ids[good + 1 :]})
 
     @property
     def uninstalls(self) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime, timezone
 
 from nqrust.host.errors import HostError
@@ -22,8 +23,9 @@ def read(host: Host, settings: Settings, installed: Settings | None, *, any_date
     if path is None:
         return None
     copy = settings.layout.database_ca_file
-    if installed is not None and installed.database_ca == path and not host.exists(path) and host.exists(copy):
-        path = copy
+    with contextlib.suppress(HostError):  # its file system does not answer: whoever reads the file tells
+        if installed is not None and installed.database_ca == path and not host.exists(path) and host.exists(copy):
+            path = copy
     from nqrust.tls import authority, pem  # slow to import, and rarely needed
 
     try:

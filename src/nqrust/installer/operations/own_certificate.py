@@ -91,7 +91,9 @@ def ended(host: Host, settings: Settings) -> tuple[str, ...]:
 
 
 def _file(host: Host, named: str, copy: str, same: bool) -> str:
-    return copy if same and not host.exists(named) and host.exists(copy) else named
+    with contextlib.suppress(HostError):  # its file system does not answer: whoever reads the file tells
+        return copy if same and not host.exists(named) and host.exists(copy) else named
+    return named
 
 
 def _text(host: Host, path: str) -> str:

@@ -178,3 +178,15 @@ def test_an_uninstall_that_fails_leaves_an_interrupted_install_interrupted(bench
     assert [run.verb for run in bench.receipt.unfinished] == ["install"]
     assert rollback().outcome == "ok" and not bench.host.exists("/etc/new") and bench.host.exists("/etc/app.conf")
     assert uninstall(purge_data=True).outcome == "ok" and not bench.receipt.entries
+
+
+def test_an_upgrade_that_fails_takes_nothing_from_an_install_after_an_old_uninstall(bench: Bench) -> None:
+    """Version 0.2.0 left an uninstall unfinished beside a good install. It names the interrupted install that it took over."""
+    step = File("/etc/one", "x\n")
+    bench.run(*FOLDERS, step, ends=False)
+    journal, first = bench.site().journal, bench.receipt.runs[0].id
+    journal.append("run", "old-uninstall", verb="uninstall", version="", settings={}, resumes=[first])
+    journal.append("run", "old-install", verb="install", version="0.2.0", settings={}, resumes=[])
+    journal.append("end", "old-install", outcome="ok")
+    assert bench.run(*FOLDERS, step, Made("new", does=fails)).outcome == "rolled_back"
+    assert bench.host.exists("/etc/one") and bench.host.exists("/etc/app.conf")
