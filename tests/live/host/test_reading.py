@@ -50,7 +50,7 @@ def test_a_pipe_in_the_place_of_a_manifest_or_of_settings_holds_nobody(tmp_path:
     os.mkfifo(tmp_path / "images/x/image.json")
     assert unusable(LocalHost(), f"{tmp_path}/images", has_agent=True) == ()
     os.mkfifo(tmp_path / "postgresql.conf")
-    assert postgres._cluster(LocalHost(), 15, "main", str(tmp_path)).port == 5432
+    assert postgres._cluster(LocalHost(), 15, "main", str(tmp_path), str(tmp_path)).port == 5432
 
 
 def test_pipes_of_a_shell_null_and_terminals_are_read() -> None:
