@@ -49,8 +49,12 @@ class Bench:
         vm = eventually("its guest reports", lambda: (found := document(self.host, "vm", "show", "kept"))["guest"] and found, 180)
         assert (vm["id"], vm["ip"], vm["state"]) == (self.vm["id"], self.vm["ip"], "running")
         assert [one["id"] for one in document(self.host, "vm", "ls")["items"]] == [self.vm["id"]]
-        eventually("it lets root in", lambda: self._typed("root"))
+        eventually("it lets root in", self._lets_in, 180)
         eventually("its file is there", lambda: NOTE in self._typed("cat /root/note"))
+
+    def _lets_in(self) -> bool:
+        said = self._typed("").rstrip()
+        return (self._typed("root").rstrip() if said.endswith("login:") else said).endswith("#")
 
     def _typed(self, line: str) -> str:
         """What the console shows. Nothing while the VM starts, after a boot of its host."""
