@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -37,7 +36,7 @@ async def sql(manager: Any, statement: str) -> None:
 
 
 async def go_offline(manager: Any) -> None:
-    manager.core.started_at -= timedelta(hours=1)
+    manager.core.started -= 3600
     await sql(manager, "UPDATE hosts SET last_seen_at = now() - interval '1 hour'")
 
 

@@ -61,7 +61,7 @@ class Site:
 
     async def later(self, seconds: float) -> None:
         """All that the manager remembers of the host happened so much earlier."""
-        self.manager.core.started_at -= timedelta(seconds=seconds)
+        self.manager.core.started -= seconds
         async with self.manager.core.db.transaction() as session:
             host = await session.scalar(select(Host))
             known, past = boots.of(host), timedelta(seconds=seconds)
@@ -267,7 +267,7 @@ async def test_the_managers_own_machine_waits_for_nothing_after_a_reboot(site: S
 async def test_silence_before_the_manager_started_proves_nothing(site: Site) -> None:
     """The manager was down while the original sent its heartbeats."""
     await site.later(600)
-    site.manager.core.started_at += timedelta(seconds=600 + 3600 + 3600)
+    site.manager.core.started += 600 + 3600
     await site.registers(COPY, "boot-2")
     await site.passes()
     assert not site.runs(site.copy)

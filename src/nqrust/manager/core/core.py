@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -40,7 +41,7 @@ class Core:
     `late`: entries of the audit log that the database could not take yet; the newest ones. `deleting`: names of kept volumes that
     their hosts are to delete now. `downloads`: running downloads by image id. `fetching` and `checking` of images: two at a time.
     `lookups`: for the images of each user. `reboots`: time of the last event about a reboot of a VM's guest. `ui_key_sha256`: of
-    the key with which the web UI passes on the addresses of its users.
+    the key with which the web UI passes on the addresses of its users. `started`: monotonic clock at the start, in seconds.
     """
 
     settings: Settings
@@ -55,7 +56,7 @@ class Core:
     tickets: Tickets = field(default_factory=Tickets)
     viewers: Viewers = field(default_factory=Viewers)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    started_at: datetime = field(default_factory=now)
+    started: float = field(default_factory=time.monotonic)
     leading: bool = False
     background: set[asyncio.Task[None]] = field(default_factory=set)
     late: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=LATE))
@@ -66,6 +67,11 @@ class Core:
     lookups: WeakValueDictionary[str, Lookups] = field(default_factory=WeakValueDictionary)
     reboots: dict[str, datetime] = field(default_factory=dict)
     ui_key_sha256: str = ""
+
+    @property
+    def started_at(self) -> datetime:
+        """Return when the manager started, by the present clock. The clock of that time may have been hours off."""
+        return now() - timedelta(seconds=time.monotonic() - self.started)
 
     def agent_of(self, host: Host) -> AgentPort:
         """Return the agent of a host. Raises AgentAway while two machines may report as this host."""
