@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.hosts import Heartbeat
 from nqrust.contract.vms import VmCreate, VmState
+from nqrust.manager import clock
 from nqrust.manager.core import boots
 from nqrust.manager.store.tables import Host
 from nqrust.manager.work.reconciler import Reconciler
@@ -64,7 +66,7 @@ class Site:
         self.manager.core.started -= seconds
         async with self.manager.core.db.transaction() as session:
             host = await session.scalar(select(Host))
-            known, past = boots.of(host), timedelta(seconds=seconds)
+            known, past = boots.of(host, clock.now()), timedelta(seconds=seconds)
             times = {name: at and at - past for name, at in known if name.endswith("_at")}
             host.boots = known.model_copy(update=times).model_dump(mode="json")
             await session.execute(
@@ -280,3 +282,46 @@ async def test_an_agent_that_starts_again_changes_nothing(site: Site) -> None:
     await site.passes()
     await site.manager.until("db1", "running")
     assert "HostRebooted" not in await site.events()
+
+
+def clock_is_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "datetime", SimpleNamespace(now=lambda zone: datetime.now(zone) + timedelta(hours=5)))
+
+
+async def test_a_reboot_noted_while_the_clock_was_ahead_waits_no_longer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    boots_again(site)
+    with monkeypatch.context() as patched:
+        clock_is_ahead(patched)
+        await site.beats("boot-1")
+        await site.registers(ORIGINAL, "boot-2")
+    await site.passes()
+    assert not site.runs(site.original), "a second machine may still report"
+    await site.beats("boot-2")
+    await site.later(boots.QUIET.seconds)
+    await site.beats("boot-2")
+    await site.passes()
+    await site.manager.until("db1", "running")
+    assert site.runs(site.original)
+
+
+@pytest.mark.parametrize("meanwhile", ["", "agent started", "original reported"])
+async def test_a_conflict_of_a_clock_that_was_ahead_ends(site: Site, monkeypatch: pytest.MonkeyPatch, meanwhile: str) -> None:
+    with monkeypatch.context() as patched:
+        clock_is_ahead(patched)
+        await site.registers(COPY, "boot-2")
+        await site.refused("boot-1")
+        if meanwhile == "agent started":
+            await site.registers(COPY, "boot-2")
+    if meanwhile == "original reported":
+        await site.refused("boot-1")
+        await site.later(3600)
+        await site.beats("boot-2")
+        assert (await site.shown()).conflict, "silence alone ends none"
+    if meanwhile != "agent started":
+        await site.registers(COPY, "boot-2")
+    if meanwhile != "original reported":
+        await site.beats("boot-2")
+        assert (await site.shown()).conflict, "the original may still report"
+        await site.later(boots.ALONE.seconds)
+    await site.beats("boot-2")
+    assert (await site.shown()).conflict == ""

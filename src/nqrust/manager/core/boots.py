@@ -25,7 +25,7 @@ CURE = "Turn off the machine that must not be this host. Then run `systemctl res
 
 class Boots(BaseModel):
     """`earlier`: former boot ids, the newest last. `former_seen_at`: last sign of the former boot; None once the new one is
-    trusted. `twin_at`, `twin_from`: the last heartbeat with an earlier boot id. `registered_at`: start of the agent."""
+    trusted. `twin_at`, `twin_from`: the last heartbeat with an earlier boot id. `registered_at`: start of the agent since then."""
 
     earlier: list[str] = []
     former_seen_at: datetime | None = None
@@ -47,7 +47,7 @@ class Boots(BaseModel):
 
     def proven(self, now: datetime, source: str) -> Boots:
         """Return the same with the sign of a second machine, from `source`."""
-        return self.model_copy(update={"twin_at": now, "twin_from": source})
+        return self.model_copy(update={"twin_at": now, "twin_from": source, "registered_at": None})
 
     def single(self) -> Boots:
         return self.model_copy(update={"twin_at": None, "twin_from": ""})
@@ -65,7 +65,7 @@ class Boots(BaseModel):
         """
         if self.twin_at is None:
             return False
-        decided = self.registered_at is not None and self.registered_at > self.twin_at
+        decided = self.registered_at is not None and self.registered_at >= self.twin_at
         return not decided or now - max(self.twin_at, watching_since) < ALONE
 
     def waits(self, now: datetime, watching_since: datetime) -> bool:
@@ -73,8 +73,11 @@ class Boots(BaseModel):
         return self.former_seen_at is not None and now - max(self.former_seen_at, watching_since) < QUIET
 
 
-def of(host: Host) -> Boots:
-    return Boots.model_validate(host.boots)
+def of(host: Host, now: datetime) -> Boots:
+    """Return what is known. A time in the future, noted while the clock was ahead, becomes now: until it came, nothing ended."""
+    known = Boots.model_validate(host.boots)
+    times = {name: at for name, at in known if isinstance(at, datetime)}
+    return known.model_copy(update={name: min(at, now) for name, at in times.items()})
 
 
 def stays(former_url: str, url: str) -> bool:
@@ -84,7 +87,7 @@ def stays(former_url: str, url: str) -> bool:
 
 def conflict(host: Host, now: datetime, watching_since: datetime) -> str:
     """Return what is wrong and how to end it, if two machines report as this host. Otherwise empty."""
-    boots = of(host)
+    boots = of(host, now)
     if not boots.conflicts(now, watching_since):
         return ""
     return f"{told(host, boots)} {CURE}"
@@ -98,6 +101,6 @@ def obstacle(host: Host, now: datetime, watching_since: datetime) -> str:
     """Return why nothing may be done on a host now. Empty: it may."""
     if wrong := conflict(host, now, watching_since):
         return wrong
-    if of(host).waits(now, watching_since):
+    if of(host, now).waits(now, watching_since):
         return f"Host {host.name} has just booted. The manager waits {QUIET.seconds} s for a second machine with its identity."
     return ""

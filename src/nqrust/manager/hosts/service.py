@@ -38,7 +38,8 @@ def note_boot(core: Core, session: AsyncSession, host: Host, boot_id: str, sourc
 
     Return False for a heartbeat of a machine that another one has replaced: two machines report as this host.
     """
-    known, at = boots.of(host), now()
+    at = now()
+    known = boots.of(host, at)
     returned, conflicts = known.returned(host.boot_id, boot_id), known.conflicts(at, core.started_at)
     if returned and not url:
         known = known.proven(at, source)
