@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from nqrust.client import calls
 from nqrust.client.errors import Refused
 from nqrust.contract.vms import VmCreate
+from nqrust.manager import operations
 from nqrust.manager.core.agents import AgentAway
 from nqrust.manager.store.tables import Snapshot
 
@@ -181,3 +183,15 @@ async def test_a_restore_whose_answer_is_lost_is_asked_for_again_and_done_once(
     await manager.admin.send(calls.restore_snapshot("web1", "s1"))
     await manager.until("web1", lambda v: len(asked) == 3 and v.observed_generation == v.generation)
     assert asked[2][-1] != asked[0][-1], "another one is another restore"
+
+
+async def test_requests_that_queue_for_hours_are_carried_out(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host takes a few at a time, and a nightly snapshot of each of its VMs can take long."""
+    for kind in ("snapshot", "forget"):
+        monkeypatch.setitem(operations.DEADLINES, kind, timedelta(hours=-5))
+    await stopped_vm(manager)
+    await manager.admin.send(calls.create_snapshot("web1", "nightly"))
+    made = await settled(manager, "web1", "nightly")
+    assert (made.state, made.error) == ("ready", "")
+    await manager.admin.send(calls.delete_snapshot("web1", "nightly"))
+    assert await settled(manager, "web1", "nightly") is None

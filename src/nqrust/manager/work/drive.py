@@ -30,6 +30,7 @@ _TRIES_WHEN_REFUSED = 4
 _SLOWEST_RETRY = timedelta(seconds=30)
 _STARTS = ("create", "start", "restart")
 _WAITS = "The manager starts the VM once its host answers."
+_SNAPSHOTS_EXPIRE = timedelta(days=1)  # after their deadline: a host takes a few at a time, so many queue for hours
 _FULL = 507  # the host's disk is: RFC 4918, 11.5
 _RETRIED = {408, 409, 423, 425, 429, 500, 502, 503, 504}
 
@@ -177,9 +178,10 @@ async def _update(core: Core, vm: Vm, operation: Operation) -> None:
 
 
 async def _snapshot(core: Core, vm: Vm, operation: Operation) -> None:
-    if operation.kind != "restore" and now() >= operation.deadline:  # its host may have restored the VM, and says so
+    expires = operation.deadline + _SNAPSHOTS_EXPIRE
+    if operation.kind != "restore" and now() >= expires:  # its host may have restored the VM, and says so
         # From a restored database: the name may be that of another snapshot by now.
-        raise GivenUp(f"The request expired at {operation.deadline.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC.")
+        raise GivenUp(f"The request expired at {expires.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC.")
     async with core.db.transaction() as session:
         row = await session.get(Vm, vm.id)
         host = await session.get(Host, row.host_id) if row and row.host_id else None
