@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select, text
+from structlog.testing import capture_logs
 
 from nqrust.client import calls
 from nqrust.contract.auth import Role, TokenCreate
@@ -130,6 +131,17 @@ async def test_a_clock_that_is_years_ahead_at_a_boot_deletes_nothing(
     up(days=8)
     await housekeeping.clean(manager.core)
     assert (await counts(manager))["audit"] == 0, "by then somebody has set the clock"
+
+
+async def test_only_a_host_with_entries_of_an_earlier_boot_is_warned(manager: Any, up: Any) -> None:
+    await used(manager)
+    up(hours=1)
+    with capture_logs() as logs:
+        await housekeeping.clean(manager.core)
+    assert logs == [], "a new installation"
+    with capture_logs() as logs:
+        await age(manager, "UPDATE events SET at = now() - interval '9 days' WHERE id = (SELECT min(id) FROM events)")
+    assert [log["event"] for log in logs] == ["nothing deleted: the clock is days after the newest entry of an earlier boot"]
 
 
 async def test_entries_of_an_earlier_wrong_clock_prove_nothing(manager: Any, up: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,6 @@ async def clean(core: Core) -> None:
     async with core.db.transaction() as session:
         believed = await _believed(session)
     if not believed:
-        log.warning("nothing deleted: the clock is days after the newest entry of an earlier boot")
         return
     await authentication.forget_expired(core)
     async with core.db.transaction() as session:
@@ -64,13 +63,17 @@ async def clean(core: Core) -> None:
 
 
 async def _believed(session: AsyncSession) -> bool:
-    """Return whether the clock fits the entries of earlier boots, or the host has run for a week."""
+    """Return whether the clock fits the entries of earlier boots, or the host has run for a week. Warns if they contradict it."""
     up = uptime()
     if up >= BELIEVED_AFTER:
         return True
     booted = now() - up
-    found = [await _newest(session, table, booted) for table in (Audit, Event)]
-    return any(at is not None and booted - at <= GAP for at in found)
+    found = [at for table in (Audit, Event) if (at := await _newest(session, table, booted)) is not None]
+    if any(booted - at <= GAP for at in found):
+        return True
+    if found:  # a new installation has none
+        log.warning("nothing deleted: the clock is days after the newest entry of an earlier boot")
+    return False
 
 
 async def _newest(session: AsyncSession, table: type[Audit | Event], booted: datetime) -> datetime | None:
