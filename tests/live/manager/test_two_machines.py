@@ -243,6 +243,7 @@ async def test_a_reboot_waits_until_a_second_machine_would_have_reported(site: S
     await site.later(boots.QUIET.seconds)
     await site.passes()
     await site.manager.until("db1", "running")
+    assert site.runs(site.original)
     assert (await site.shown()).conflict == ""
 
 
@@ -252,6 +253,7 @@ async def test_a_long_reboot_waits_no_more(site: Site) -> None:
     await site.registers(ORIGINAL, "boot-2")
     await site.passes()
     await site.manager.until("db1", "running")
+    assert site.runs(site.original)
 
 
 async def test_the_managers_own_machine_waits_for_nothing_after_a_reboot(site: Site) -> None:
@@ -264,6 +266,7 @@ async def test_the_managers_own_machine_waits_for_nothing_after_a_reboot(site: S
     await site.registers(here, "boot-2")
     await site.passes()
     await site.manager.until("db1", "running")
+    assert site.runs(site.original)
 
 
 async def test_silence_before_the_manager_started_proves_nothing(site: Site) -> None:
@@ -281,6 +284,7 @@ async def test_an_agent_that_starts_again_changes_nothing(site: Site) -> None:
     site.original.vms[site.vm.id].state = "failed"
     await site.passes()
     await site.manager.until("db1", "running")
+    assert site.runs(site.original)
     assert "HostRebooted" not in await site.events()
 
 
