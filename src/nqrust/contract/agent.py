@@ -209,6 +209,11 @@ class VmStatus(BaseModel):
         """Return whether its VMM paused it because its host's disk is full. Its agent resumes it."""
         return self.state == "paused" and bool(self.exit_reason)
 
+    @property
+    def powered_off(self) -> bool:
+        """Return whether its guest powered off, or somebody stopped it. A reboot ends its VMM, too, and is not meant to end the VM."""
+        return self.state == "stopped" and not self.rebooted
+
 
 class VmDocument(BaseModel):
     """A host's record of one VM; `spec.guest_token` is empty."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,6 +71,20 @@ async def test_vm_start_fails_when_the_guest_powers_off(manager: Any) -> None:
     agent.vms[vm.id].state = "stopped"
     with pytest.raises(WaitFailed, match="stopped"):
         await manager.admin.wait_for("web1", "running", 30, since=vm.generation)
+
+
+async def test_a_wait_goes_on_while_the_guest_reboots(manager: Any) -> None:
+    """As cloud-init does in a first boot."""
+    manager.core.settings = replace(manager.core.settings, reconciler_disabled=False)
+    agent, vm = await running(manager)
+    status = agent.vms[vm.id]
+    status.state, status.rebooted, status.exit_reason, status.started_at = "stopped", True, "The guest rebooted.", None
+    waiting = asyncio.create_task(manager.admin.wait_for("web1", "running", 30, since=vm.generation, steady=2.0))
+    await asyncio.sleep(0.5)
+    assert not waiting.done()
+    await Reconciler(manager.core).once()
+    again = await waiting
+    assert again is not None and agent.vms[vm.id].state == "running"
 
 
 async def test_fresh_vm_read_shows_the_host_state_and_writes_nothing(manager: Any) -> None:

@@ -158,6 +158,28 @@ async def test_restored_database_restarts_a_failed_vm_by_its_policy(
     assert agent.vms[vm.id].state == ("running" if back else "failed")
 
 
+@pytest.mark.parametrize(("policy", "wanted"), [(RestartPolicy.on_failure, "running"), (RestartPolicy.never, "stopped")])
+async def test_restored_database_boots_a_vm_again_whose_guest_rebooted(
+    manager: Any, reconciler: Reconciler, policy: RestartPolicy, wanted: str
+) -> None:
+    _, agent, _ = await manager.host()
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", restart_policy=policy)))
+    vm = await at_rest(manager)
+    dump = await Dump(manager).take()
+    for step in (pause, resume):
+        await step(manager)
+        await at_rest(manager)
+    await dump.restore()
+    status = agent.vms[vm.id]
+    status.state, status.rebooted, status.exit_reason, status.started_at = "stopped", True, "The guest rebooted.", None
+    await reconciler.once()
+    found = await manager.admin.send(calls.get_vm("web1"))
+    assert (found.state.value, found.desired_state.value) == ("stopped", wanted)
+    await reconciler.once()
+    await manager.until("web1", wanted)
+    assert agent.vms[vm.id].state == wanted
+
+
 async def test_restored_database_takes_attached_volumes_from_the_host(manager: Any, reconciler: Reconciler) -> None:
     """Since the dump, one volume moved to another VM, and a free volume was attached to this VM."""
     _, agent, _ = await manager.host()

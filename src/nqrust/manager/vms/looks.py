@@ -48,7 +48,7 @@ def _ended(core: Core, row: Vm, shown: ApiVm, status: VmStatus | None) -> None:
     shown.error = plain(status.exit_reason) if status and status.exit_reason else "It ended for an unknown reason."
     shown.exit_code = status.exit_code if status else None
     shown.started_at = shown.guest_up_at = shown.boot_id = shown.guest = shown.limits = None
-    if comes_back(row.spec.restart_policy, clean) and not core.settings.reconciler_disabled:
+    if comes_back(row.spec.restart_policy, status) and not core.settings.reconciler_disabled:
         shown.state = VmState.starting  # the reconciler starts it again
     else:
         shown.state = VmState.stopped if clean else VmState.failed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from nqrust.contract.agent import DISK_LOST
+from nqrust.contract.agent import DISK_LOST, VmStatus
 from nqrust.contract.vms import RestartPolicy
 
 STEADY_AFTER = timedelta(minutes=10)
@@ -15,9 +15,10 @@ LONGEST_PAUSE = timedelta(minutes=5)
 WITHOUT_DISK = f"Its disk is not on its host. Mount the file system of the host's data folder: the VM then starts. {DISK_LOST}"
 
 
-def comes_back(policy: RestartPolicy, clean: bool) -> bool:
-    """Return whether it restarts. `clean`: its guest powered off, and did not reboot."""
-    return policy is RestartPolicy.always or (policy is RestartPolicy.on_failure and not clean)
+def comes_back(policy: RestartPolicy, status: VmStatus | None) -> bool:
+    """Return whether it restarts. `status`: how it ended; None: its host does not know it."""
+    off = status is not None and status.powered_off
+    return policy is RestartPolicy.always or (policy is RestartPolicy.on_failure and not off)
 
 
 def pause(restarts: int, started_at: datetime | None, now: datetime) -> timedelta:

@@ -183,10 +183,10 @@ async def _behind(core: Core, action: diff.Behind, host: Host) -> None:
             await volumes.follow(session, vm)
         if await _is_taken(session, vm.ip, host, vm):
             vm.ip = None  # it gets a new one when it starts
-        if action.status.state != "failed":
+        if action.status.state in follows or action.status.powered_off:
             observing.observe(session, vm, host, action.status, None)
         else:
-            _ended_badly(vm, host, action.status)
+            _ended(vm, host, action.status)
         message = (
             f"The record of VM {vm.name} is older than the data of host {host.name} (generation {was}, not {vm.generation}): "
             "the database was restored. The manager corrected the record."
@@ -201,14 +201,15 @@ async def _is_taken(session: AsyncSession, ip: str | None, host: Host, vm: Vm) -
         return await session.scalar(query) is not None
 
 
-def _ended_badly(vm: Vm, host: Host, status: VmStatus) -> None:
-    """Restart it if its policy says so or, if its host was started since, its autostart."""
+def _ended(vm: Vm, host: Host, status: VmStatus) -> None:
+    """Restart a VM that failed or rebooted if its policy says so or, if its host was started since, its autostart."""
     rebooted = vm.host_boot_id not in (None, host.boot_id)
-    back = vm.spec.autostart if rebooted else restarts.comes_back(vm.spec.restart_policy, clean=False)
+    back = vm.spec.autostart if rebooted else restarts.comes_back(vm.spec.restart_policy, status)
     observing.stopped(vm)
     vm.desired_state = (DesiredState.running if back else DesiredState.stopped).value
-    vm.state = (VmState.stopped if back else VmState.failed).value
-    vm.error = plain(status.exit_reason)
+    failed = status.state == "failed" and not back
+    vm.state = (VmState.failed if failed else VmState.stopped).value
+    vm.error = plain(status.exit_reason) if failed or back else ""
     vm.exit_code = status.exit_code
 
 

@@ -306,7 +306,7 @@ def _dead(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> Ac
         return LeaveDead(vm.id, vm.generation, "Its host rebooted, and the VM has no autostart.", failed=False)
     clean = status is not None and status.state == "stopped" and not status.rebooted
     reason = plain(status.exit_reason) if status and status.exit_reason else "It ended for an unknown reason."
-    if not restarts.comes_back(vm.policy, clean):
+    if not restarts.comes_back(vm.policy, status):
         return LeaveDead(vm.id, vm.generation, reason, failed=not clean, exit_code=status.exit_code if status else None)
     return Restart(vm.id, vm.generation, reason, restarts.pause(vm.restarts, vm.started_at, now))
 
