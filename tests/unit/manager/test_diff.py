@@ -228,6 +228,13 @@ def test_disabled_reconciler_only_records_states(action: Action, expected: Actio
     assert only_seen(action) == expected
 
 
+@pytest.mark.parametrize(("state", "failed"), [("stopped", False), ("failed", True)])
+def test_a_reboot_is_no_failure_where_the_policy_leaves_it_off(state: str, failed: bool) -> None:
+    status = seen(state, rebooted=state == "stopped", exit_reason="It ended.")
+    found = diff([vm(policy=P.never)], [HOST], inventory(status), NOW, {})
+    assert found == [LeaveDead("v1", 3, "It ended.", failed=failed)]
+
+
 def test_reenabled_reconciler_applies_the_policy_to_ended_vms() -> None:
     """Its row reports it as stopped. The wanted state decides whether it returns."""
     for wanted, after in ((D.running, [Repeat("v1", 3, "start")]), (D.stopped, [])):

@@ -114,7 +114,7 @@ class Restart(VmAction):
 
 @dataclass(frozen=True)
 class LeaveDead(VmAction):
-    """It ended and does not restart. `failed`: it ended badly, not by a clean power-off."""
+    """It ended and does not restart. `failed`: it ended badly, not by a power-off or a reboot."""
 
     reason: str
     failed: bool
@@ -304,7 +304,7 @@ def _dead(vm: VmRow, status: VmStatus | None, boot_id: str, now: datetime) -> Ac
         if vm.autostart:
             return Restart(vm.id, vm.generation, "its host was started again", timedelta(0), rebooted=True)
         return LeaveDead(vm.id, vm.generation, "Its host rebooted, and the VM has no autostart.", failed=False)
-    clean = status is not None and status.state == "stopped" and not status.rebooted
+    clean = status is not None and status.state == "stopped"
     reason = plain(status.exit_reason) if status and status.exit_reason else "It ended for an unknown reason."
     if not restarts.comes_back(vm.policy, status):
         return LeaveDead(vm.id, vm.generation, reason, failed=not clean, exit_code=status.exit_code if status else None)
