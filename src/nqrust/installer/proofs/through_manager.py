@@ -8,7 +8,7 @@ from nqrust.client import calls
 from nqrust.client.errors import ClientError
 from nqrust.client.manager import ManagerClient
 from nqrust.contract.names import CANARY_TAG
-from nqrust.contract.vms import VmCreate
+from nqrust.contract.vms import VmCreate, VmState
 from nqrust.host.port import Host
 from nqrust.installer.proofs.canary import Seen, described, forsaken, name_of_mine
 
@@ -33,7 +33,9 @@ class ManagersCanary:
         vm = self.client.send(calls.get_vm(self.id))
         found = next((h for h in self.client.send(calls.list_hosts()).items if h.id == vm.host_id), None)
         vmm = described(found.vmm, found.accel) if found else "a VMM"
-        return Seen(vm.state.value, vm.error, vm.tap, vm.host == self.here, vmm, vm.guest)
+        # The manager starts a stopped VM with an error later, as on a full disk. The canary's run does not wait for that.
+        state = "failed" if vm.state is VmState.stopped and vm.error else vm.state.value
+        return Seen(state, vm.error, vm.tap, vm.host == self.here, vmm, vm.guest)
 
     def console(self) -> str:
         try:

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
@@ -19,7 +19,7 @@ from tests.unit.installer.phases.test_rendered_files import RELEASE, SECRETS
 
 from nqrust.client.call import Call
 from nqrust.contract.names import CANARY_PREFIX, CANARY_TAG, canary_owner
-from nqrust.contract.vms import NAME_PATTERN, VmCreate
+from nqrust.contract.vms import NAME_PATTERN, VmCreate, VmState
 from nqrust.host.children import Child, lives, this_process
 from nqrust.installer.context import Context, ReleaseFiles
 from nqrust.installer.operations import proving
@@ -86,6 +86,17 @@ def test_installer_removes_only_canaries_of_dead_runs_on_this_host() -> None:
     assert bird(manager).clear() == ""
     assert manager.deleted == [f"id of {dead}", f"id of {dead}1"]
     assert list(canary.cleared(FakeHost.debian12(), bird(manager))) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "ended"),
+    [("stopped", "The disk is full.", True), ("failed", "No KVM.", True), ("starting", "It is tried again.", False)],
+)
+def test_a_canary_whose_start_waits_has_failed(state: str, error: str, ended: bool) -> None:
+    found = SimpleNamespace(state=VmState(state), error=error, host_id="1", host="here", tap="", guest=None)
+    client = SimpleNamespace(send=lambda call: found if call.path.startswith("/v1/vms/") else SimpleNamespace(items=[]))
+    seen = replace(bird(client), id="1").look()
+    assert (seen.state == "failed", seen.error) == (ended, error)
 
 
 def test_canary_carries_its_owner_mark() -> None:
