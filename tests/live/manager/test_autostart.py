@@ -97,6 +97,18 @@ async def test_a_start_of_a_vm_without_autostart_is_given_up_for_good(manager: A
     assert (await shown(manager))[0] is VmState.failed
 
 
+async def test_a_vm_that_is_only_to_be_made_fails_on_a_host_that_does_not_answer(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    agent.away = True
+    made = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", start=False)))
+    await manager.until("web1", lambda vm: "again" in vm.error)
+    await time_is_up(manager)
+    with pytest.raises(WaitFailed, match=r"The agent does not answer\.$"):
+        await manager.admin.wait_for("web1", "stopped", 20, since=made.generation)
+    agent.away = False
+    assert await reconciler.once() == []
+
+
 async def test_a_bridge_that_is_late_at_a_boot_holds_up_no_vm(manager: Any, reconciler: Reconciler) -> None:
     _, agent, _ = await manager.host()
     await running(manager)

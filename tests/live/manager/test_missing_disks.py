@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from sqlalchemy import select, text
@@ -11,7 +11,7 @@ from nqrust.client import calls
 from nqrust.client.errors import WaitFailed
 from nqrust.contract.agent import VmSpec, VmStatus
 from nqrust.contract.problem import Problem
-from nqrust.contract.vms import StopRequest, VmCreate, VmState, VolumeCreate
+from nqrust.contract.vms import RestartPolicy, StopRequest, VmCreate, VmState, VolumeCreate
 from nqrust.manager.core.agents import AgentSaidNo
 from nqrust.manager.store.tables import Host
 from nqrust.manager.work import diff
@@ -90,6 +90,14 @@ async def test_a_start_without_the_disk_is_refused_and_made_good_later(manager: 
     assert agent.vms[vm.id].state == "running"
 
 
+def full(agent: Any) -> None:
+    async def put(spec: VmSpec) -> VmStatus:
+        agent.calls.append(("put", spec.id))
+        raise AgentSaidNo(507, Problem(title="The disk is full.", status=507, code="NQR-VMM-109", cure="Make room."))
+
+    agent.put_vm = put
+
+
 @pytest.mark.parametrize("kind", ["create", "start", "restart"])
 async def test_a_start_that_finds_the_disk_full_is_made_good_later(manager: Any, reconciler: Reconciler, kind: str) -> None:
     _, agent, _ = await manager.host()
@@ -99,11 +107,7 @@ async def test_a_start_that_finds_the_disk_full_is_made_good_later(manager: Any,
         await manager.admin.send(calls.stop_vm("web1", StopRequest(force=True)))
         await manager.until("web1", "stopped")
     real = agent.put_vm
-
-    async def put(spec: VmSpec) -> VmStatus:
-        raise AgentSaidNo(507, Problem(title="The disk is full.", status=507, code="NQR-VMM-109", cure="Make room."))
-
-    agent.put_vm = put
+    full(agent)
     call = {
         "create": calls.create_vm(VmCreate(name="web1", image="tiny")),
         "start": calls.start_vm("web1"),
@@ -117,6 +121,29 @@ async def test_a_start_that_finds_the_disk_full_is_made_good_later(manager: Any,
     agent.put_vm = real
     await reconciler.once()
     assert (await manager.until("web1", "running")).error == ""
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"start": False}, {"restart_policy": RestartPolicy.never}, {"autostart": False}],
+    ids=["made only", "never", "no autostart"],
+)
+async def test_a_full_disk_fails_what_the_manager_does_not_start_later(
+    manager: Any, reconciler: Reconciler, asked: dict[str, Any]
+) -> None:
+    """A job of `nqr run` that failed would run beside its second attempt."""
+    _, agent, _ = await manager.host()
+    real = agent.put_vm
+    full(agent)
+    made = await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny", **asked)))
+    wanted: Literal["running", "stopped"] = "running" if asked.get("start", True) else "stopped"
+    with pytest.raises(WaitFailed, match=r"failed: The disk is full\. Make room\."):
+        await manager.admin.wait_for("web1", wanted, 10, since=made.generation)
+    agent.put_vm = real
+    await reconciler.once()
+    assert done_to(agent) == ["put"]
+    await manager.admin.send(calls.start_vm("web1"))
+    await manager.until("web1", "running")
 
 
 async def test_a_vm_without_its_disk_can_be_deleted(manager: Any, reconciler: Reconciler) -> None:

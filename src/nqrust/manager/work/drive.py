@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from nqrust.contract.agent import ADDRESS_TAKEN, DISK_MISSING, VmStatus
 from nqrust.contract.text import plain
-from nqrust.contract.vms import DesiredState, StopRequest, VmState
+from nqrust.contract.vms import DesiredState, RestartPolicy, StopRequest, VmState
 from nqrust.manager import events, metrics
 from nqrust.manager.clock import now
 from nqrust.manager.core.agents import AgentAway, AgentSaidNo
@@ -100,7 +100,8 @@ async def run(core: Core, operation_id: int) -> None:
         if error.status in _RETRIED:
             await _put_off(core, vm, operation, Again(str(error), limited=True))
         elif error.problem.code == DISK_MISSING or (error.status == _FULL and operation.kind in _STARTS):
-            await _fail(core, vm, operation, f"{error} {error.problem.cure}", waits=True)
+            kept = error.problem.code == DISK_MISSING or (vm.spec.autostart and vm.spec.restart_policy is not RestartPolicy.never)
+            await _fail(core, vm, operation, f"{error} {error.problem.cure}", waits=kept and _to_run(vm, operation))
         else:
             await _fail(core, vm, operation, str(error))
     except GivenUp as error:
@@ -292,7 +293,7 @@ async def _close(core: Core, operation: Operation, state: str, error: str) -> No
 async def _put_off(core: Core, vm: Vm, operation: Operation, again: Again) -> None:
     attempts, reason = operation.attempts, plain(str(again))
     if _ends(operation, again):
-        waits = again.away and operation.kind in _STARTS and vm.spec.autostart
+        waits = again.away and vm.spec.autostart and _to_run(vm, operation)
         await _fail(core, vm, operation, f"{sentence(reason)} {_WAITS}" if waits else reason, waits=waits)
         return
     pause = min(_SLOWEST_RETRY, timedelta(seconds=0.5 * 2 ** min(attempts, 10)))
@@ -306,6 +307,11 @@ async def _put_off(core: Core, vm: Vm, operation: Operation, again: Again) -> No
             .where(Vm.id == vm.id, Vm.generation == operation.generation)
             .values(error=f"{sentence(reason)} The manager will try again.")
         )
+
+
+def _to_run(vm: Vm, operation: Operation) -> bool:
+    """Return whether the reconciler repeats the start. It does nothing for a VM that was to be made only."""
+    return operation.kind in _STARTS and vm.desired_state == DesiredState.running.value
 
 
 def _ends(operation: Operation, again: Again) -> bool:
