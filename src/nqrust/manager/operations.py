@@ -81,6 +81,13 @@ async def has_open(session: AsyncSession, vm_id: str) -> bool:
     return await session.scalar(query) is not None
 
 
+async def failed_before(session: AsyncSession, vm_id: str, before: int | None = None) -> Operation | None:
+    """Return this VM's last operation, or the last with an id below `before`, if it failed."""
+    query = select(Operation).where(Operation.vm_id == vm_id).order_by(Operation.id.desc()).limit(1)
+    last = await session.scalar(query if before is None else query.where(Operation.id < before))
+    return last if last is not None and last.state == "failed" else None
+
+
 async def close_all(session: AsyncSession, vm_id: str) -> None:
     """Close all open operations of this VM."""
     await session.execute(

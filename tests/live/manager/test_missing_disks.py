@@ -123,6 +123,28 @@ async def test_a_start_that_finds_the_disk_full_is_made_good_later(manager: Any,
     assert (await manager.until("web1", "running")).error == ""
 
 
+async def test_a_disk_that_stays_full_is_told_once(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    full(agent)
+    await manager.admin.send(calls.create_vm(VmCreate(name="web1", image="tiny")))
+
+    async def waits(why: str) -> None:
+        await manager.until("web1", lambda vm: vm.observed_generation == vm.generation and why in vm.error)
+
+    await waits("is full")
+    for _ in range(3):
+        await reconciler.once()
+        await waits("is full")
+    assert done_to(agent) == ["put"] * 4
+    assert len(await told(manager, "web1", "Reconciling")) == 1
+    assert await told(manager, "web1", "OperationFailed") == ["VM web1: create failed. The disk is full. Make room."]
+    agent.put_vm = type(agent).put_vm.__get__(agent)
+    agent.refuse = (507, "Another disk is full.")
+    await reconciler.once()
+    await waits("Another")
+    assert len(await told(manager, "web1", "OperationFailed")) == 2, "another reason"
+
+
 @pytest.mark.parametrize(
     "asked",
     [{"start": False}, {"restart_policy": RestartPolicy.never}, {"autostart": False}],

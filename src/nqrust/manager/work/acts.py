@@ -117,16 +117,17 @@ async def _vm(core: Core, action: diff.VmAction) -> None:
                 record(session, vm, "VmEnded", message, "warning")
         elif isinstance(action, diff.Repeat):
             wanted, error = DesiredState(vm.desired_state), vm.error
+            last = await operations.failed_before(session, vm.id)
+            known = last is not None and (last.kind, last.actor) == (
+                action.kind,
+                ACTOR,
+            )  # each minute, if its host's disk is full
             await operations.enqueue(session, vm, action.kind, wanted, ACTOR)
             missed = wanted.value
             if action.kind == "update":
                 vm.error, missed = error, "on its host"  # why it is as it is
-            events.record(
-                session,
-                vm,
-                "Reconciling",
-                f"VM {vm.name} is not {missed} as it should be: {action.kind}.",
-            )
+            if not known:
+                events.record(session, vm, "Reconciling", f"VM {vm.name} is not {missed} as it should be: {action.kind}.")
     core.wake.set()
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from nqrust.contract.agent import ADDRESS_TAKEN, DISK_MISSING, VmStatus
 from nqrust.contract.text import plain
 from nqrust.contract.vms import DesiredState, RestartPolicy, StopRequest, VmState
-from nqrust.manager import events, metrics
+from nqrust.manager import events, metrics, operations
 from nqrust.manager.clock import now
 from nqrust.manager.core.agents import AgentAway, AgentSaidNo
 from nqrust.manager.core.core import Core
@@ -359,5 +359,8 @@ async def _fail(core: Core, vm: Vm, operation: Operation, reason: str, waits: bo
             host = await session.get(Host, row.host_id) if row.host_id and operation.kind in _STARTS else None
             if host is not None:
                 row.host_boot_id = host.boot_id  # its next boot tries again
+        last = await operations.failed_before(session, row.id, operation.id) if operation.actor == ACTOR else None
+        if last is not None and last.error == reason:
+            return  # the reconciler repeats it each minute
         message = f"VM {row.name}: {operation.kind} failed. {reason}"
         events.record(session, row, "OperationFailed", message, "error")
