@@ -81,7 +81,6 @@ def bench() -> Iterator[Bench]:
         product.typed(host, "kept", f"echo {first}' '{rest} >/root/note; sync")
         eventually("its file is there", lambda: NOTE in product.typed(host, "kept", "cat /root/note"))
         status, program = document(host, "status"), program_of(host)
-        killing.plain_devices(host)
         old = host.snapshot()
         host.run(UPGRADE, timeout=900)
         whole = killing.settled(host)
@@ -92,7 +91,7 @@ def bench() -> Iterator[Bench]:
 
 def test_upgrade_killed_at_any_record_recovers(bench: Bench) -> None:
     host = bench.host
-    killing.restore(host, bench.old)
+    host.restore(bench.old)
     began = time.monotonic()
     chain = killing.run_killed(host, UPGRADE, killing.every_record() if STRIDE == 1 else killing.every(STRIDE))
     assert chain.last is not None
