@@ -82,10 +82,13 @@ async def has_open(session: AsyncSession, vm_id: str) -> bool:
 
 
 async def failed_before(session: AsyncSession, vm_id: str, before: int | None = None) -> Operation | None:
-    """Return this VM's last operation, or the last with an id below `before`, if it failed."""
+    """Return this VM's last operation, or the last with an id below `before`, if it failed within the last ten minutes. The
+    reconciler repeats one each minute. An older failure is news again, such as at each boot of a host."""
     query = select(Operation).where(Operation.vm_id == vm_id).order_by(Operation.id.desc()).limit(1)
     last = await session.scalar(query if before is None else query.where(Operation.id < before))
-    return last if last is not None and last.state == "failed" else None
+    if last is None or last.state != "failed" or last.finished_at is None:
+        return None
+    return last if abs(now() - last.finished_at) < timedelta(minutes=10) else None
 
 
 async def close_all(session: AsyncSession, vm_id: str) -> None:

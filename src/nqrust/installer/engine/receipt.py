@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -117,24 +117,29 @@ class Receipt:
         return {}
 
     def with_continued(self, ids: Iterable[str]) -> set[str]:
-        """Return these runs, the runs that they continued, and so on. Runs that continue one another are reverted together."""
+        """Return these runs, the runs that they continued, and so on. Runs that continue one another are reverted together.
+
+        An uninstall that version 0.2.0 left unfinished ends the way: its runs belong to the good install that came after it."""
         known = {run.id: run for run in self.runs}
-        found: set[str] = set()
-        todo = list(ids)
+        return self._closure(ids, {id: () if self._passed_over(run) else run.resumes for id, run in known.items()})
+
+    def _passed_over(self, run: Run) -> bool:
+        """Return whether the first good install after this uninstall did not continue it."""
+        if run.verb != KEEPS:
+            return False
+        later = self.runs[self.runs.index(run) + 1 :]
+        good = next((one for one in later if one.verb == "install" and one.outcome == "ok" and not one.retiring), None)
+        return good is not None and run.id not in self._closure([good.id], {one.id: one.resumes for one in self.runs})
+
+    @staticmethod
+    def _closure(ids: Iterable[str], resumes: Mapping[str, tuple[str, ...]]) -> set[str]:
+        found, todo = set[str](), list(ids)
         while todo:
             id = todo.pop()
             if id not in found:
                 found.add(id)
-                todo += known[id].resumes if id in known else ()
+                todo += resumes.get(id, ())
         return found
-
-    def cut_off(self, verbs: Collection[str]) -> set[str]:
-        """Return the unfinished runs of these verbs, with the runs that they continued since the last good install. Older things
-        belong to that install."""
-        unfinished = [run.id for run in self.unfinished if run.verb in verbs]
-        ids = [run.id for run in self.runs]
-        good = max((number for number, run in enumerate(self.runs) if run.verb == "install" and run.outcome == "ok"), default=-1)
-        return {*unfinished} | (self.with_continued(unfinished) & {*ids[good + 1 :]})
 
     @property
     def uninstalls(self) -> set[str]:

@@ -134,7 +134,7 @@ class Runner:
         Never raises NqrError: see `failure`."""
         receipt = Receipt.of(self.journal)
         continued = {verb, "rollback", *((KEEPS, *FORWARD_ONLY) if verb == "install" else ())}
-        cut_off = receipt.cut_off(continued)
+        cut_off = receipt.with_continued(run.id for run in receipt.unfinished if run.verb in continued)
         resumes = tuple(run.id for run in receipt.runs if run.id in cut_off)
         result = RunResult(new_run_id(), resumed=bool(cut_off - receipt.uninstalls))
         self.events.emit(RunStarted(result.run, verb, result.resumed, sum(len(p.steps) for p in plan.phases)))

@@ -118,10 +118,8 @@ async def _vm(core: Core, action: diff.VmAction) -> None:
         elif isinstance(action, diff.Repeat):
             wanted, error = DesiredState(vm.desired_state), vm.error
             last = await operations.failed_before(session, vm.id)
-            known = last is not None and (last.kind, last.actor) == (
-                action.kind,
-                ACTOR,
-            )  # each minute, if its host's disk is full
+            # Each minute, if its host's disk is full.
+            known = last is not None and (last.kind, last.actor) == (action.kind, ACTOR)
             await operations.enqueue(session, vm, action.kind, wanted, ACTOR)
             missed = wanted.value
             if action.kind == "update":

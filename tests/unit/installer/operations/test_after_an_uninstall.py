@@ -23,6 +23,7 @@ from tests.unit.installer.phases.a_host import fit
 from nqrust.host.errors import CommandFailed
 from nqrust.installer import secret_store
 from nqrust.installer.engine.events import NullReporter
+from nqrust.installer.engine.journal import Journal
 from nqrust.installer.engine.undo_record import Retain
 from nqrust.installer.operations import looking, site
 from nqrust.installer.release.sources import Opened
@@ -190,3 +191,44 @@ def test_an_upgrade_that_fails_takes_nothing_from_an_install_after_an_old_uninst
     journal.append("end", "old-install", outcome="ok")
     assert bench.run(*FOLDERS, step, Made("new", does=fails)).outcome == "rolled_back"
     assert bench.host.exists("/etc/one") and bench.host.exists("/etc/app.conf")
+
+
+@pytest.mark.parametrize("way", ["interrupted upgrade", "good upgrade", "no upgrade"])
+def test_a_rollback_takes_nothing_from_an_install_after_an_old_uninstall(bench: Bench, way: str) -> None:
+    step = File("/etc/one", "x\n")
+    bench.run(*FOLDERS, step, ends=False)
+    journal, first = bench.site().journal, bench.receipt.runs[0].id
+    journal.append("run", "old-uninstall", verb="uninstall", version="", settings={}, resumes=[first])
+    journal.append("run", "old-install", verb="install", version="0.2.0", settings={}, resumes=[])
+    journal.append("end", "old-install", outcome="ok")
+    if way != "no upgrade":
+        bench.run(*FOLDERS, step, File("/etc/new", "x\n"))
+    if way == "interrupted upgrade":
+        bench.store.data = b"".join(bench.store.data.splitlines(keepends=True)[:-1])  # killed before its end
+    rollback()
+    assert bench.host.exists("/etc/one") and bench.host.exists("/etc/app.conf") and not bench.host.exists("/etc/new")
+
+
+def test_an_install_that_fails_finishes_an_interrupted_rollback(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The good upgrade that goes back is the last good install, too."""
+
+    def files(version: int) -> tuple[File, ...]:
+        return tuple(File(f"/etc/{name}", f"{name}{version}\n") for name in "abc")
+
+    assert bench.run(*FOLDERS, *files(1)).outcome == "ok" == bench.run(*FOLDERS, *files(2)).outcome
+    with monkeypatch.context() as patched:
+        append, undone = Journal.append, 0
+
+        def killed(self: Journal, type: str, *args: Any, **fields: Any) -> Any:
+            nonlocal undone
+            done = append(self, type, *args, **fields)
+            undone += type == "undone"
+            if undone == 1:
+                raise KeyboardInterrupt
+            return done
+
+        patched.setattr(Journal, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rollback()
+    assert bench.run(*FOLDERS, *files(3), Made("new", does=fails)).outcome == "rolled_back"
+    assert [bench.host.read_text(f"/etc/{name}") for name in "abc"] == ["a1\n", "b1\n", "c1\n"]
