@@ -94,6 +94,8 @@ class ImageRef(BaseModel):
         return [blob for blob in (self.kernel, self.kernel_elf, self.initrd) if blob]
 
 
+REBOOTED = "The guest rebooted."
+"""An exit reason."""
 ADDRESS_TAKEN = "NQR-NET-709"
 """Code of an agent's answer: another VM of the host has that address."""
 DISK_MISSING = "NQR-VMM-142"

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from nqrust.client import calls
 from nqrust.client.errors import Refused
-from nqrust.contract.agent import TapStatus
+from nqrust.contract.agent import REBOOTED, TapStatus
 from nqrust.contract.names import CANARY_PREFIX, CANARY_TAG
 from nqrust.contract.problem import Problem
 from nqrust.contract.vms import DesiredState, RestartPolicy, VmCreate, VmState
@@ -140,6 +140,16 @@ async def test_reconciler_leaves_a_vm_stopped_after_a_clean_power_off(manager: A
     found = await manager.admin.send(calls.get_vm("web1"))
     assert (found.state, found.desired_state.value, found.error) == (VmState.stopped, "stopped", "")
     assert await reconciler.once() == []
+
+
+async def test_a_vm_whose_guest_rebooted_starts_again_and_did_not_die(manager: Any, reconciler: Reconciler) -> None:
+    _, agent, _ = await manager.host()
+    vm = await running(manager)
+    agent.vms[vm.id] = agent.vms[vm.id].model_copy(update={"state": "stopped", "rebooted": True, "exit_reason": REBOOTED})
+    await reconciler.once()
+    await manager.until("web1", "running")
+    told = await reasons(manager, "web1")
+    assert "VmRebooted" in told and "VmDied" not in told
 
 
 async def test_reconciler_never_restarts_a_vm_with_policy_never(manager: Any, reconciler: Reconciler) -> None:

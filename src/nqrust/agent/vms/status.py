@@ -12,7 +12,7 @@ from nqrust.agent.store import Store, VmRecord
 from nqrust.agent.vmm.port import RunState, Vmm
 from nqrust.agent.vms import holds
 from nqrust.agent.vms.guests import GuestBook
-from nqrust.contract.agent import VmStatus
+from nqrust.contract.agent import REBOOTED, VmStatus
 from nqrust.contract.images import CONTAINER_RUNTIME, TINY
 from nqrust.contract.names import scope_name
 from nqrust.contract.text import plain
@@ -56,7 +56,7 @@ class Observer:
         elif record is not None and record.asked == "run" and vm_id not in self.starting and self._ended(vm_id, scope):
             found.state, found.exit_reason = self.ending(vm_id)
             found.rebooted = found.state == "stopped" and self._rebooted(record)
-            found.exit_reason = "The guest rebooted." if found.rebooted else found.exit_reason
+            found.exit_reason = REBOOTED if found.rebooted else found.exit_reason
         if record is not None and record.process is not None and not (scope is not None and scope.vmm):
             found.exit_code = self.exit_code(vm_id)
         return found

@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nqrust.contract.agent import VmStatus
+from nqrust.contract.agent import REBOOTED, VmStatus
 from nqrust.contract.hosts import HostState
 from nqrust.contract.text import plain
 from nqrust.contract.vms import DesiredState, VmState
@@ -137,6 +137,8 @@ async def _restart(session: AsyncSession, vm: Vm, action: diff.Restart) -> None:
     after = f" in {action.delay.total_seconds():.0f} s" if action.delay else ""
     if action.rebooted:
         events.record(session, vm, "VmAutostart", f"The manager restarts VM {vm.name}: {action.reason}.")
+    elif action.reason == REBOOTED:
+        events.record(session, vm, "VmRebooted", f"The guest of VM {vm.name} rebooted. The manager starts the VM{after}.")
     else:
         message = f"VM {vm.name} died. The manager restarts it{after}. {action.reason}"
         events.record(session, vm, "VmDied", message, "warning")
