@@ -154,11 +154,8 @@ def guest_reboots(host: Machine) -> None:
 def last_words(host: Machine, line: str) -> None:
     """Log in and type what ends the VM, and the console with it."""
 
-    def typed(words: str) -> str:
-        return nqr(host, "vm", "console", "dead1", input=f"{words}\n".encode(), timeout=60, check=False).stdout
-
-    eventually("it lets root in", lambda: "root@dead1" in typed("root"))
-    typed(line)
+    eventually("it lets root in", lambda: "root@dead1" in product.typed(host, "dead1", "root", check=False))
+    product.typed(host, "dead1", line, check=False)
 
 
 def _gone(host: Machine, vm_id: str) -> bool:

@@ -127,9 +127,10 @@ def console_prompt(host: Machine, name: str) -> None:
     assert f"{name} login:" in said, said
 
 
-def typed(host: Machine, name: str, line: str) -> str:
-    """What the console shows after `line` was typed; who has logged in there stays so."""
-    return str(nqr(host, "vm", "console", name, input=f"{line}\n".encode(), timeout=60).stdout)
+def typed(host: Machine, name: str, line: str, *, check: bool = True) -> str:
+    """What the console shows after `line` was typed; who has logged in there stays so. Without `check` the VM may not run yet, or
+    end."""
+    return str(nqr(host, "vm", "console", name, input=f"{line}\n".encode(), timeout=60, check=check).stdout)
 
 
 OURS = ("/etc", "/opt", "/srv", "/usr", "/var/lib")

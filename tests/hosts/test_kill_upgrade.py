@@ -58,7 +58,7 @@ class Bench:
 
     def _typed(self, line: str) -> str:
         """What the console shows. Nothing while the VM starts, after a boot of its host."""
-        return nqr(self.host, "vm", "console", "kept", input=f"{line}\n".encode(), timeout=60, check=False).stdout
+        return product.typed(self.host, "kept", line, check=False)
 
     def is_the_old_release(self) -> None:
         status = document(self.host, "status")

@@ -181,14 +181,18 @@ def test_an_uninstall_that_fails_leaves_an_interrupted_install_interrupted(bench
     assert uninstall(purge_data=True).outcome == "ok" and not bench.receipt.entries
 
 
-def test_an_upgrade_that_fails_takes_nothing_from_an_install_after_an_old_uninstall(bench: Bench) -> None:
+def passed_over(bench: Bench, step: File) -> None:
     """Version 0.2.0 left an uninstall unfinished beside a good install. It names the interrupted install that it took over."""
-    step = File("/etc/one", "x\n")
     bench.run(*FOLDERS, step, ends=False)
     journal, first = bench.site().journal, bench.receipt.runs[0].id
     journal.append("run", "old-uninstall", verb="uninstall", version="", settings={}, resumes=[first])
     journal.append("run", "old-install", verb="install", version="0.2.0", settings={}, resumes=[])
     journal.append("end", "old-install", outcome="ok")
+
+
+def test_an_upgrade_that_fails_takes_nothing_from_an_install_after_an_old_uninstall(bench: Bench) -> None:
+    step = File("/etc/one", "x\n")
+    passed_over(bench, step)
     assert bench.run(*FOLDERS, step, Made("new", does=fails)).outcome == "rolled_back"
     assert bench.host.exists("/etc/one") and bench.host.exists("/etc/app.conf")
 
@@ -196,11 +200,7 @@ def test_an_upgrade_that_fails_takes_nothing_from_an_install_after_an_old_uninst
 @pytest.mark.parametrize("way", ["interrupted upgrade", "good upgrade", "no upgrade"])
 def test_a_rollback_takes_nothing_from_an_install_after_an_old_uninstall(bench: Bench, way: str) -> None:
     step = File("/etc/one", "x\n")
-    bench.run(*FOLDERS, step, ends=False)
-    journal, first = bench.site().journal, bench.receipt.runs[0].id
-    journal.append("run", "old-uninstall", verb="uninstall", version="", settings={}, resumes=[first])
-    journal.append("run", "old-install", verb="install", version="0.2.0", settings={}, resumes=[])
-    journal.append("end", "old-install", outcome="ok")
+    passed_over(bench, step)
     if way != "no upgrade":
         bench.run(*FOLDERS, step, File("/etc/new", "x\n"))
     if way == "interrupted upgrade":
