@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import datetime, timezone
 
 from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.installer.engine.errors import UsageError
+from nqrust.installer.operations import operators_file
 from nqrust.installer.settings.model import Settings
 
 
@@ -19,13 +19,11 @@ def read(host: Host, settings: Settings, installed: Settings | None, *, any_date
 
     Raises UsageError NQR-DB-260 if there is no certificate in the file, if one cannot be read, or if all have ended.
     """
-    path = settings.database_ca
-    if path is None:
+    named = settings.database_ca
+    if named is None:
         return None
-    copy = settings.layout.database_ca_file
-    with contextlib.suppress(HostError):  # its file system does not answer: whoever reads the file tells
-        if installed is not None and installed.database_ca == path and not host.exists(path) and host.exists(copy):
-            path = copy
+    same = installed is not None and installed.database_ca == named
+    path = operators_file.chosen(host, named, settings.layout.database_ca_file, same=same)
     from nqrust.tls import authority, pem  # slow to import, and rarely needed
 
     try:

@@ -9,6 +9,7 @@ from nqrust.host.errors import HostError
 from nqrust.host.port import Host
 from nqrust.host.secret import Secret
 from nqrust.installer.engine.errors import UsageError
+from nqrust.installer.operations import operators_file
 from nqrust.installer.settings.model import Settings
 
 
@@ -26,10 +27,9 @@ def read(host: Host, settings: Settings, installed: Settings | None, *, any_date
     from nqrust.tls import authority  # slow to import, and rarely needed
 
     was, layout = installed.tls if installed is not None else None, settings.layout
-    certificate_file = _file(
-        host, named.certificate, layout.own_certificate, was is not None and was.certificate == named.certificate
-    )
-    key_file = _file(host, named.key, layout.own_key, was is not None and was.key == named.key)
+    same = was is not None and was.certificate == named.certificate
+    certificate_file = operators_file.chosen(host, named.certificate, layout.own_certificate, same=same)
+    key_file = operators_file.chosen(host, named.key, layout.own_key, same=was is not None and was.key == named.key)
     try:
         certificate, key = host.read_text(certificate_file), host.read_text(key_file)
     except (HostError, UnicodeDecodeError) as error:
@@ -88,12 +88,6 @@ def ended(host: Host, settings: Settings) -> tuple[str, ...]:
         f"The certificate of the web UI and the API ended on {ends:%Y-%m-%d}. Renew {certificate}, then run `nqr install`, "
         "or give it another with --tls-cert and --tls-key.",
     )
-
-
-def _file(host: Host, named: str, copy: str, same: bool) -> str:
-    with contextlib.suppress(HostError):  # its file system does not answer: whoever reads the file tells
-        return copy if same and not host.exists(named) and host.exists(copy) else named
-    return named
 
 
 def _text(host: Host, path: str) -> str:
